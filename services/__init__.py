@@ -1,0 +1,1 @@
+"""Zeta's services: the shared kit, the embedding service, the model service."""

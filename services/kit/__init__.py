@@ -1,0 +1,1 @@
+"""What every Zeta process is built from: configuration, errors, logs, servers, channels."""

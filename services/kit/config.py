@@ -1,0 +1,307 @@
+"""One TOML file describes a fleet; every process reads it, frozen and fully checked.
+
+Unknown keys stop the start. `load` reports every mistake at once, each with its key's path.
+Paths inside the file are relative to the file.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from services.kit.errors import ConfigError
+
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Listen = Annotated[str, Meta(pattern=r"^(unix:.+|.+:[0-9]+)$")]
+"""HOST:PORT, or unix:PATH."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every section: frozen, and deaf to unknown keys."""
+
+
+class Fleet(Config, frozen=True, kw_only=True):
+    """What the fleet is called and where it keeps its state."""
+
+    name: Name = "zeta"
+    state_dir: str = "~/.local/state/zeta"
+    """Journals, learned state, caches."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Tls(Config, frozen=True, kw_only=True):
+    """Certificates, PEM. With `require_client_cert`, callers show `cert` too."""
+
+    cert: str
+    key: str
+    ca: str = ""
+    require_client_cert: bool = False
+    allowed_names: tuple[str, ...] = ()
+    """Common or alternative names a caller's certificate may carry; empty: any that `ca` signed."""
+
+
+class Server(Config, frozen=True, kw_only=True):
+    """What every gRPC server and channel of the fleet shares."""
+
+    max_message_bytes: Count = 16 * 1024 * 1024
+    drain_grace_s: NonNegative = 10.0
+    """Running calls get this long at shutdown."""
+    tls: Tls | None = None
+
+
+class Telemetry(Config, frozen=True, kw_only=True):
+    """The telemetry service and its agents."""
+
+    listen: Listen = "127.0.0.1:7071"
+    metrics: str = ""
+    report_interval_s: Positive = 0.1
+    silent_after_s: Positive = 2.0
+    gone_after_s: Positive = 60.0
+    history_s: Positive = 600.0
+    history_step_s: Positive = 1.0
+
+
+class EmbeddingReplica(Config, frozen=True, kw_only=True):
+    """One embedding process."""
+
+    listen: Listen
+    metrics: str = ""
+
+
+class Embedding(Config, frozen=True, kw_only=True):
+    """The embedding and profiler service."""
+
+    dir: str = ""
+    """A sentence-transformers directory; empty: the installed all-MiniLM-L6-v2."""
+    name: Name = "minilm"
+    max_tokens: Annotated[int, Meta(ge=16, le=512)] = 128
+    """Longer texts keep their head and tail."""
+    max_batch: Count = 16
+    cache_entries: Count = 10_000
+    threads: Count = 1
+    replicas: tuple[EmbeddingReplica, ...] = (EmbeddingReplica(listen="127.0.0.1:7072"),)
+
+
+class Replica(Config, frozen=True, kw_only=True):
+    """One process of a model."""
+
+    listen: Listen
+    metrics: str = ""
+    agent_metrics: str = ""
+
+
+class Model(Config, frozen=True, kw_only=True):
+    """One model of one size."""
+
+    name: Name
+    dir: str
+    """A Hugging Face directory."""
+    runtime: Literal["onnxruntime"] = "onnxruntime"
+    threads: Count = 1
+    max_running: Annotated[int, Meta(ge=1, le=256)] = 16
+    max_waiting: Count = 1024
+    context_tokens: Annotated[int, Meta(ge=0)] = 0
+    """0: what the checkpoint says."""
+    prefill_chunk_tokens: Count = 128
+    default_max_tokens: Count = 256
+    usd_per_m_prompt_tokens: NonNegative = 0.0
+    usd_per_m_completion_tokens: NonNegative = 0.0
+    priors: Mapping[Literal["code", "reasoning", "general"], Ratio] = {}
+    """Expected quality per kind of task before anything is learned; 0.5 where not given."""
+    replicas: tuple[Replica, ...]
+
+
+class Policy(Config, frozen=True, kw_only=True):
+    """How utility is weighed; see zeta.router.v1.Policy."""
+
+    latency_weight_per_s: NonNegative = 0.0
+    cost_weight_per_usd: NonNegative = 0.0
+    explore_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
+    deadline_confidence: Ratio = 0.9
+    max_calls: Count = 3
+    balancer: Literal["predicted_latency", "least_request", "round_robin"] = "predicted_latency"
+
+
+class Router(Config, frozen=True, kw_only=True):
+    """The router."""
+
+    listen: Listen = "127.0.0.1:7070"
+    metrics: str = ""
+    default_policy: str = "balanced"
+    policies: Mapping[str, Policy] = msgspec.field(default_factory=lambda: {"balanced": Policy()})
+    profile_timeout_s: Positive = 0.02
+    profile_cache_entries: Count = 10_000
+    max_in_flight: Count = 256
+    max_queued: Count = 1024
+    retry_ratio: Ratio = 0.1
+    """Retries may add this share to the load."""
+    breaker_failures: Count = 3
+    breaker_open_s: Positive = 2.0
+    half_life_outcomes: Positive = 2000.0
+    """Outcomes after which an old one weighs half."""
+    journal: str = "router.sqlite3"
+    """Relative to the state directory."""
+
+
+class FleetConfig(Config, frozen=True, kw_only=True):
+    """The whole file."""
+
+    fleet: Fleet = Fleet()
+    server: Server = Server()
+    telemetry: Telemetry = Telemetry()
+    embedding: Embedding = Embedding()
+    router: Router = Router()
+    models: tuple[Model, ...]
+
+
+def load(path: Path) -> FleetConfig:
+    """Read and check *path*. Raises ConfigError that lists every mistake, a line each."""
+    config = _decode(path)
+    mistakes = list(_contradictions(config))
+    if mistakes:
+        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+    return _with_absolute_paths(config, path.resolve().parent)
+
+
+def dump(config: FleetConfig) -> bytes:
+    """Encode *config* as TOML that `load` reads back."""
+    return msgspec.toml.encode(config)
+
+
+def state_dir(config: FleetConfig) -> Path:
+    """Return the fleet's state directory, made if need be."""
+    folder = Path(config.fleet.state_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def model_named(config: FleetConfig, name: str) -> Model:
+    """Find a model. Raises ConfigError that lists the names there are."""
+    for model in config.models:
+        if model.name == name:
+            return model
+    names = ", ".join(m.name for m in config.models)
+    raise ConfigError(f"no model {name!r} in the configuration; there are: {names}")
+
+
+def replica_name(model: str, index: int) -> str:
+    """Name replica number *index* (from 0) of *model*, unique in the fleet."""
+    return f"{model}-{index}"
+
+
+def _decode(path: Path) -> FleetConfig:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    mistakes = list(_mistakes(table, FleetConfig, ""))
+    if mistakes:
+        raise ConfigError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+    return msgspec.convert(table, FleetConfig)
+
+
+def _mistakes(value: Any, kind: Any, where: str) -> Iterator[str]:
+    """Yield what is wrong with *value* as a *kind*, all of it; msgspec alone stops at the first."""
+    inner = _struct_in(kind)
+    if inner and isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _mistakes(item, inner, f"{where}[{i}]")
+    elif inner and isinstance(value, dict) and get_origin(kind) is Mapping:
+        for key, item in value.items():
+            yield from _mistakes(item, inner, _join(where, key))
+    elif inner and isinstance(value, dict):
+        yield from _mistakes_in_section(value, inner, where)
+    else:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            yield f"{where}: {error} (got {value!r})"
+
+
+def _mistakes_in_section(
+    table: dict[str, Any], section: type[msgspec.Struct], where: str
+) -> Iterator[str]:
+    fields = {f.name: f for f in msgspec.structs.fields(section)}
+    for key in sorted(table.keys() - fields.keys()):
+        yield f"{_join(where, key)}: unknown key; known here: {', '.join(sorted(fields))}"
+    for name, field in fields.items():
+        if name in table:
+            yield from _mistakes(table[name], field.type, _join(where, name))
+        elif field.required:
+            yield f"{_join(where, name)}: missing"
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    """Return the section that *kind* is, or is a list, mapping or option of."""
+    for part in (kind, *get_args(kind)):
+        if isinstance(part, type) and issubclass(part, msgspec.Struct):
+            return part
+    return None
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _contradictions(config: FleetConfig) -> Iterator[str]:
+    """Yield what is well formed and still cannot work."""
+    if not config.models:
+        yield "models: at least one is needed"
+    names = [m.name for m in config.models]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"models: the name {name!r} is given {names.count(name)} times"
+    for i, model in enumerate(config.models):
+        if not model.replicas:
+            yield f"models[{i}].replicas: at least one is needed"
+    if config.router.default_policy not in config.router.policies:
+        name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))
+        yield f"router.default_policy: no policy {name!r}; there are: {known}"
+    if config.telemetry.gone_after_s < config.telemetry.silent_after_s:
+        yield "telemetry.gone_after_s: must not be less than telemetry.silent_after_s"
+    listens = list(addresses(config))
+    for address in sorted(
+        {a for a in listens if listens.count(a) > 1 and a and not a.endswith(":0")}
+    ):
+        yield f"the address {address!r} is given {listens.count(address)} times"
+
+
+def addresses(config: FleetConfig) -> Iterator[str]:
+    """Yield every address that some process of the fleet listens on, "" for those not given."""
+    models = [r for m in config.models for r in m.replicas]
+    replicas: list[EmbeddingReplica | Replica] = [*config.embedding.replicas, *models]
+    yield from (config.telemetry.listen, config.telemetry.metrics)
+    yield from (config.router.listen, config.router.metrics)
+    for replica in replicas:
+        yield from (replica.listen, replica.metrics)
+    yield from (r.agent_metrics for r in models)
+
+
+def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
+    replace = msgspec.structs.replace
+    tls = config.server.tls
+    return replace(
+        config,
+        fleet=replace(config.fleet, state_dir=_absolute(config.fleet.state_dir, base)),
+        models=tuple(replace(m, dir=_absolute(m.dir, base)) for m in config.models),
+        embedding=replace(config.embedding, dir=_absolute(config.embedding.dir, base)),
+        server=replace(
+            config.server,
+            tls=tls
+            and replace(
+                tls, **{k: _absolute(getattr(tls, k), base) for k in ("cert", "key", "ca")}
+            ),
+        ),
+    )
+
+
+def _absolute(path: str, base: Path) -> str:
+    return str((base / Path(path).expanduser()).resolve()) if path else ""

@@ -1,0 +1,28 @@
+"""Structured logs: events with fields, on stderr, coloured in a terminal and JSON elsewhere."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(process: str, level: str = "info") -> None:
+    """Set up structlog for this process, whose name every event carries."""
+    terminal = sys.stderr.isatty()
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if terminal
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)

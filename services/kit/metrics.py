@@ -1,0 +1,33 @@
+"""Prometheus metrics under OpenTelemetry's names, one port per process.
+
+OpenTelemetry's dots become underscores, and the unit is appended, as its Prometheus
+compatibility specification says: `gen_ai.server.request.duration` in seconds is
+`gen_ai_server_request_duration_seconds`.
+"""
+
+from prometheus_client import Histogram, start_http_server
+
+from services.kit.errors import ConfigError
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+RPC_DURATION = Histogram(
+    "rpc_server_duration_seconds",
+    "Time from a call's arrival to its end.",
+    ("rpc_service", "rpc_method", "rpc_grpc_status"),
+    buckets=SECONDS,
+)
+
+
+def serve(address: str) -> None:
+    """Serve this process's metrics on HOST:PORT in the background; empty means not at all.
+
+    Raises ConfigError where the port is taken.
+    """
+    if not address:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        start_http_server(int(port), host)
+    except OSError as error:
+        raise ConfigError(f"metrics = {address!r}: {error.strerror}; choose a free port") from error

@@ -1,0 +1,236 @@
+"""The one server interceptor, and the one place that turns errors into statuses and back.
+
+gRPC's own handler types are generic to the type checker only, hence the aliases below;
+this is the one file in Zeta that says `Any` on purpose.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from services.kit import errors
+from services.kit.errors import DeadlinePassedError, ForbiddenError, Violation, ZetaError
+from services.kit.metrics import RPC_DURATION
+
+if TYPE_CHECKING:
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+else:
+    Context, Handler = grpc.aio.ServicerContext, grpc.RpcMethodHandler
+
+DOMAIN = "zeta"
+DETAILS_KEY = "grpc-status-details-bin"
+REQUEST_ID_KEY = "x-request-id"
+TRACE_KEY = "traceparent"
+_NO_DEADLINE_S = 1e8  # gRPC gives some callers without a deadline one in the far future
+
+log = structlog.get_logger()
+
+_BY_REASON: dict[str, type[ZetaError]] = {
+    kind.reason: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, ZetaError) and kind is not errors.ConfigError
+}
+_BY_STATUS: dict[grpc.StatusCode, type[ZetaError]] = {
+    kind.status: kind
+    for kind in reversed(_BY_REASON.values())
+    if kind.status is not grpc.StatusCode.INTERNAL
+}
+
+
+def details_of(error: ZetaError) -> bytes:
+    """Encode *error* as the google.rpc.Status that travels in the trailing metadata."""
+    status = status_pb2.Status(code=error.status.value[0], message=str(error))
+    parts: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if error.violations:
+        fields = [
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in error.violations
+        ]
+        parts.append(error_details_pb2.BadRequest(field_violations=fields))
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        parts.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    for part in parts:
+        status.details.add().Pack(part)
+    encoded: bytes = status.SerializeToString()
+    return encoded
+
+
+def zeta_error(failed: grpc.aio.AioRpcError) -> ZetaError:
+    """Turn a failed call back into the error that the other side raised.
+
+    A status without Zeta's details becomes the nearest error: UNAVAILABLE is UnavailableError,
+    an unknown one a plain ZetaError.
+    """
+    status, reason, violations, retry_after_s = status_pb2.Status(), "", [], None
+    for key, value in failed.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            status.ParseFromString(value)
+    for detail in status.details:
+        info, bad, retry = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+        )
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(bad):
+            violations = [Violation(f.field, f.description) for f in bad.field_violations]
+        elif detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    kind = _BY_REASON.get(reason) or _BY_STATUS.get(failed.code()) or ZetaError
+    if kind.status is not failed.code():
+        kind = _BY_STATUS.get(failed.code(), ZetaError)
+    return kind(
+        failed.details() or failed.code().name, retry_after_s=retry_after_s, violations=violations
+    )
+
+
+def request_id() -> str:
+    """Return the id of the call that is being served: the caller's, or one made for it."""
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def deadline_s(context: Context) -> float | None:
+    """Seconds that the caller will still wait, None without a deadline."""
+    left = context.time_remaining()
+    return None if left is None or left > _NO_DEADLINE_S else left
+
+
+def outgoing(context: Context) -> tuple[tuple[str, str], ...]:
+    """Metadata that goes with every call made on behalf of this one."""
+    trace = _metadata(context, TRACE_KEY)
+    own = ((REQUEST_ID_KEY, request_id()),)
+    return (*own, (TRACE_KEY, trace)) if trace else own
+
+
+class Scoped(grpc.aio.ServerInterceptor):
+    """Runs every handler inside a scope: log context, timing, errors to statuses.
+
+    *allowed_names*: names that a caller's certificate may carry; empty means any.
+    """
+
+    def __init__(self, allowed_names: tuple[str, ...] = ()) -> None:
+        self._allowed = frozenset(allowed_names)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wrap the handler, if there is one; without one gRPC answers UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith("/grpc."):
+            return handler
+        method = handler_call_details.method
+        inner, make = _inner(handler)
+
+        async def unary(request: Any, context: Context) -> Any:
+            async with self._scope(method, context):
+                return await inner(request, context)
+
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._scope(method, context):
+                async for response in inner(request, context):
+                    yield response
+
+        outer: Any = stream if handler.response_streaming else unary
+        wrapped: Handler = make(outer, handler.request_deserializer, handler.response_serializer)
+        return wrapped
+
+    @asynccontextmanager
+    async def _scope(self, method: str, context: Context) -> AsyncIterator[None]:
+        start, status = perf_counter(), grpc.StatusCode.OK
+        service, _, name = method.lstrip("/").partition("/")
+        # Every call has its own task, so that nothing has to be unbound.
+        structlog.contextvars.bind_contextvars(rpc=name, request_id=_request_id(context))
+        try:
+            self._authorise(context)
+            yield
+        except ZetaError as error:
+            status = error.status
+            if status is grpc.StatusCode.INTERNAL:
+                await _abort_internal(context, error)
+            log.info("rpc refused", status=status.name, reason=error.reason, message=str(error))
+            await _abort(context, error)
+        except asyncio.CancelledError:
+            # gRPC cancels the handler when the caller is gone or its deadline has passed.
+            passed = (context.time_remaining() or 1.0) <= 0
+            status = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+            raise
+        except (grpc.aio.AbortError, GeneratorExit):
+            status = grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AioRpcError as failed:
+            upstream = zeta_error(failed)
+            status = upstream.status
+            log.info("rpc failed upstream", status=status.name, message=str(upstream))
+            await _abort(context, upstream)
+        except Exception as broken:  # noqa: BLE001 - the outermost place; nothing is swallowed
+            status = grpc.StatusCode.INTERNAL
+            await _abort_internal(context, broken)
+        finally:
+            RPC_DURATION.labels(service, name, status.name).observe(perf_counter() - start)
+
+    def _authorise(self, context: Context) -> None:
+        if not self._allowed:
+            return
+        auth = context.auth_context()
+        names = {
+            value.decode(errors="replace")
+            for key in ("x509_common_name", "x509_subject_alternative_name")
+            for value in auth.get(key, ())
+        }
+        if not names & self._allowed:
+            raise ForbiddenError(f"the certificate's names {sorted(names)} are not allowed here")
+
+
+def check_deadline(context: Context) -> None:
+    """Raise DeadlinePassedError where the caller no longer waits."""
+    left = deadline_s(context)
+    if left is not None and left <= 0:
+        raise DeadlinePassedError("the deadline had passed before the work began")
+
+
+async def _abort_internal(context: Context, error: Exception) -> None:
+    """Hide the cause from the caller; our log explains it under the same id."""
+    correlation = uuid.uuid4().hex[:12]
+    log.error("rpc broke", correlation=correlation, exc_info=error)
+    await _abort(context, ZetaError(f"internal error; our log explains it under {correlation}"))
+
+
+async def _abort(context: Context, error: ZetaError) -> None:
+    await context.abort(error.status, str(error), ((DETAILS_KEY, details_of(error)),))
+
+
+def _request_id(context: Context) -> str:
+    return _metadata(context, REQUEST_ID_KEY) or uuid.uuid4().hex
+
+
+def _metadata(context: Context, key: str) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == key:
+            return str(value)
+    return ""
+
+
+def _inner(handler: Handler) -> tuple[Any, Any]:
+    """Return the handler's function and the constructor of a handler of its kind."""
+    kinds: dict[tuple[bool, bool], tuple[Any, Any]] = {
+        (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+        (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+        (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+        (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+    }
+    return kinds[bool(handler.request_streaming), bool(handler.response_streaming)]

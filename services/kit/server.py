@@ -1,0 +1,122 @@
+"""Run one gRPC server: health per service, reflection, channelz, signals, drain.
+
+async def serve_it(config: FleetConfig) -> None:
+    async with serving("127.0.0.1:7070", config.server, {NAME: add_servicer}) as server:
+        server.set_serving(NAME)
+        await server.stopped.wait()
+
+run("router", serve_it(config), config.fleet.log_level)
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import _async as health_aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.kit import aio
+from services.kit import log as kit_log
+from services.kit.config import Server as Settings
+from services.kit.errors import ConfigError
+from services.kit.rpc import Scoped
+from services.kit.security import server_credentials
+
+log = structlog.get_logger()
+
+Add = Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A server that runs."""
+
+    address: str
+    """Where it listens, with the port that it was given for port 0."""
+    stopped: asyncio.Event
+    """Set when the process is to end."""
+    health: health_aio.HealthServicer
+    names: tuple[str, ...]
+
+    async def set_serving(self, *, serving: bool = True, names: tuple[str, ...] = ()) -> None:
+        """Tell health checkers that *names* (empty: all services) serve, or that they do not."""
+        state = health_pb2.HealthCheckResponse
+        status = state.SERVING if serving else state.NOT_SERVING
+        for name in names or ("", *self.names):
+            await self.health.set(name, status)
+
+
+@asynccontextmanager
+async def serving(
+    listen: str, settings: Settings, services: Mapping[str, Add]
+) -> AsyncIterator[Serving]:
+    """Serve *services* (full protobuf name → what adds its servicer) on *listen*.
+
+    Health says NOT_SERVING until `set_serving`. Leaving the context takes no new calls, gives
+    running ones `drain_grace_s`, then cuts them. Raises ConfigError when the address is taken.
+    """
+    server = grpc.aio.server(
+        interceptors=[Scoped(settings.tls.allowed_names if settings.tls else ())],
+        options=_options(settings),
+    )
+    for add in services.values():
+        add(server)
+    health = health_aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    channelz.add_channelz_servicer(server)
+    builtin = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection([*services, *builtin], server)
+    address = _bind(server, listen, settings)
+    running = Serving(
+        address=address, stopped=aio.stop_event(), health=health, names=tuple(services)
+    )
+    await running.set_serving(serving=False)
+    await server.start()
+    log.info("listening", address=address)
+    try:
+        yield running
+    finally:
+        await running.set_serving(serving=False)
+        await server.stop(settings.drain_grace_s)
+        log.info("stopped", address=address)
+
+
+def run(process: str, main: Coroutine[None, None, None], level: str = "info") -> None:
+    """Run a process to its end; a mistake in the configuration is one message and exit code 2."""
+    kit_log.configure(process, level)
+    try:
+        asyncio.run(main)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a person reads this before any log exists
+        sys.exit(2)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Two processes on one port by mistake would each get half of the calls.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _bind(server: grpc.aio.Server, listen: str, settings: Settings) -> str:
+    try:
+        if settings.tls:
+            port = server.add_secure_port(listen, server_credentials(settings.tls))
+        else:
+            port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"cannot listen on {listen!r}: is the address taken? Choose another"
+        ) from error
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
