@@ -1,0 +1,1 @@
+"""The router: one decision for model, replica and ensemble, learned from outcomes."""

@@ -1,0 +1,74 @@
+"""How many tokens a model's answer will have: the profile's guess, corrected per model online.
+
+A ridge regression in log space whose prior is the profile's own expectation. M = models.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_svc.core.features import Features
+from router_svc.core.ridge import Floats, Ridges
+
+Array: TypeAlias = NDArray[Any]
+
+VERSION: Final = 1
+_PRIOR_MEAN: Final = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+_PRIOR_PRECISION: Final = np.array([16.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+_LONGEST: Final = 131_072.0
+
+
+class Length:
+    """Expected answer length of every model. Mutable, one owner."""
+
+    def __init__(self, models: Sequence[str], *, half_life_outcomes: float = 500.0) -> None:
+        self.models = tuple(models)
+        self._index = {name: i for i, name in enumerate(self.models)}
+        mean = np.tile(_PRIOR_MEAN, (len(self.models), 1))
+        forgetting = 0.5 ** (1.0 / half_life_outcomes)
+        self._ridges = Ridges(mean, _PRIOR_PRECISION, forgetting=forgetting)
+
+    def predict(self, features: Features) -> Floats:
+        """Return expected output tokens (M,), at least 1."""
+        log_tokens, _ = self._ridges.predict(_regressors(features))
+        expected: Floats = np.exp(np.clip(log_tokens, 0.0, np.log(_LONGEST)))
+        return expected
+
+    def learn(self, model: str, features: Features, tokens: int) -> None:
+        """Take in the length of a finished answer.
+
+        Raises KeyError for an unknown model, ValueError for a negative length.
+        """
+        if tokens < 0 or not isfinite(tokens):
+            raise ValueError(f"tokens: {tokens} is not a count")
+        target = float(np.log(max(tokens, 1)))
+        self._ridges.learn(self._index[model], _regressors(features), target)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return the learned state as arrays, for `numpy.savez`."""
+        gram, moment = self._ridges.statistics()
+        return {
+            "version": np.array(VERSION),
+            "models": np.array(self.models),
+            "gram": gram,
+            "moment": moment,
+        }
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Take in what `to_arrays` returned; new models keep their prior.
+
+        Raises ValueError if it was written by another version.
+        """
+        if int(arrays["version"]) != VERSION:
+            raise ValueError(f"length state of version {arrays['version']}, not {VERSION}")
+        for j, name in enumerate(arrays["models"].tolist()):
+            if (i := self._index.get(name)) is not None:
+                self._ridges.restore(i, arrays["gram"][j], arrays["moment"][j])
+
+
+def _regressors(features: Features) -> Floats:
+    expected = np.clip(features.expected_output_tokens, 1.0, _LONGEST)
+    return np.array([np.log(expected), 1.0, *features.tasks[:3], features.difficulty])

@@ -1,0 +1,61 @@
+"""Recursive Bayesian ridge regression, several targets at once, with forgetting.
+
+The one estimator under quality, latency and length. D = regressors, M = independent targets.
+After n outcomes of a target, with forgetting g per outcome, the coefficients are exactly
+
+    argmin_w  Σᵢ g^(n-i) vᵢ (yᵢ - w·xᵢ)² + (w - w₀)ᵀ S (w - w₀)
+
+with weights vᵢ, prior mean w₀ and prior precision S. The prior is never forgotten, so
+directions that no recent outcome excites return to it instead of winding up.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class Ridges:
+    """M ridge regressions over the same D regressors. Mutable, one owner."""
+
+    def __init__(self, mean: Floats, precision: Floats, *, forgetting: float = 1.0) -> None:
+        """Start from the prior: *mean* (M, D), *precision* (D,); *forgetting* in (0, 1]."""
+        self._prior_mean = mean.astype(np.float64, copy=True)
+        self._prior_precision = np.diag(precision).astype(np.float64)
+        self._forgetting = forgetting
+        self.coefficients = self._prior_mean.copy()
+        """Posterior mean (M, D)."""
+        self.covariance = np.repeat(np.diag(1.0 / precision)[None], len(mean), axis=0)
+        """Posterior covariance (M, D, D), in units of the noise variance."""
+        self._gram = np.zeros_like(self.covariance)
+        self._moment = np.zeros_like(self._prior_mean)
+
+    def predict(self, x: Floats) -> tuple[Floats, Floats]:
+        """Return mean (M,) and leverage xᵀΣx (M,) at *x* (D,)."""
+        return self.coefficients @ x, (self.covariance @ x) @ x
+
+    def learn(self, target: int, x: Floats, y: float, weight: float = 1.0) -> None:
+        """Take in one outcome *y* of *target* at *x* (D,); O(D³)."""
+        gram, moment = self._gram[target], self._moment[target]
+        gram *= self._forgetting
+        gram += weight * np.outer(x, x)
+        moment *= self._forgetting
+        moment += weight * (y - self._prior_mean[target] @ x) * x
+        self._solve(target)
+
+    def statistics(self) -> tuple[Floats, Floats]:
+        """Return what was learned, for saving: gram (M, D, D) and moment (M, D)."""
+        return self._gram.copy(), self._moment.copy()
+
+    def restore(self, target: int, gram: Floats, moment: Floats) -> None:
+        """Put back what `statistics` returned for one target: (D, D) and (D,)."""
+        self._gram[target], self._moment[target] = gram, moment
+        self._solve(target)
+
+    def _solve(self, target: int) -> None:
+        covariance = np.linalg.inv(self._gram[target] + self._prior_precision)
+        self.covariance[target] = 0.5 * (covariance + covariance.T)
+        shift = self.covariance[target] @ self._moment[target]
+        self.coefficients[target] = self._prior_mean[target] + shift
