@@ -15,8 +15,8 @@ ZetaError                        INTERNAL
 ├── StaleEtagError               ABORTED              STALE_ETAG
 ├── QualityUnreachableError      FAILED_PRECONDITION  QUALITY_UNREACHABLE
 ├── NotBuiltError                UNIMPLEMENTED        NOT_IMPLEMENTED
-├── UnauthenticatedError         UNAUTHENTICATED
-├── ForbiddenError               PERMISSION_DENIED
+├── UnauthenticatedError         UNAUTHENTICATED      UNAUTHENTICATED
+├── ForbiddenError               PERMISSION_DENIED    FORBIDDEN
 └── ConfigError                  stops a start; never leaves by RPC
 
 Reasons are those of `zeta.inference.v1.ErrorReason`. `kit.rpc` is the only place that turns
@@ -162,14 +162,14 @@ class UnauthenticatedError(ZetaError):
     """No credential, or a bad one."""
 
     status = grpc.StatusCode.UNAUTHENTICATED
-    reason = "ERROR_REASON_UNSPECIFIED"
+    reason = "UNAUTHENTICATED"
 
 
 class ForbiddenError(ZetaError):
     """A good credential that does not allow this."""
 
     status = grpc.StatusCode.PERMISSION_DENIED
-    reason = "ERROR_REASON_UNSPECIFIED"
+    reason = "FORBIDDEN"
 
 
 class ConfigError(ZetaError):

