@@ -1,0 +1,31 @@
+# One image for every service; docker-compose.yml says which one a container runs.
+# It holds the layout of a checkout, so that paths in config/ mean the same in both.
+
+FROM python:3.11-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /zeta
+COPY requirements.lock ./
+# The lock is complete and hashed; --no-deps keeps pip from adding to it.
+RUN python -m venv .venv \
+ && .venv/bin/pip install --no-deps --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY config config
+COPY protos/gen protos/gen
+COPY services services
+COPY router_svc router_svc
+COPY telemetry_svc telemetry_svc
+COPY zeta_client zeta_client
+# Compiled here, because the root file system is read-only when it runs.
+RUN .venv/bin/pip install --no-deps --no-build-isolation --editable . \
+ && .venv/bin/python -m compileall -q services router_svc telemetry_svc zeta_client protos/gen
+
+FROM python:3.11-slim
+# An empty volume takes over this folder's owner.
+RUN useradd --uid 10001 --no-create-home zeta && install -d -o zeta -g zeta /state
+COPY --from=build /zeta /zeta
+WORKDIR /zeta
+ENV PATH=/zeta/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+VOLUME /state
+ENTRYPOINT ["python", "-m"]
+CMD ["zeta_client.cli", "--help"]
