@@ -1,0 +1,5 @@
+"""The `zeta` program; cli.main wires the commands together."""
+
+from zeta_client.cli.app import app, main
+
+__all__ = ["app", "main"]

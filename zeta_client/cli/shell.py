@@ -1,0 +1,126 @@
+"""What every command shares: options, output, errors as one sentence, Ctrl-C."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from services.kit import config as kit_config
+from services.kit.config import FleetConfig
+from services.kit.errors import (
+    DeadlinePassedError,
+    OverloadedError,
+    PredictedDeadlineMissError,
+    UnavailableError,
+    UnknownDecisionError,
+    UnknownModelError,
+    ZetaError,
+)
+
+T = TypeVar("T")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Fleet configuration; default: the pocket fleet"),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Router of a running fleet; default: as configured"),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there")]
+
+INTERRUPTED = 130
+_NEXT: Mapping[type[ZetaError], str] = {
+    UnavailableError: "start a fleet with `zeta up`, or name a running one with --target HOST:PORT",
+    OverloadedError: "try again a little later",
+    PredictedDeadlineMissError: "allow more time with --deadline",
+    DeadlinePassedError: "allow more time with --deadline",
+    UnknownModelError: "`zeta top --once` lists the models there are",
+    UnknownDecisionError: "give the decision_id that `zeta ask --json` printed",
+}
+
+
+def out(*, colour: bool | None = None) -> Console:
+    """Return the console of results: stdout as it is now."""
+    return Console(file=sys.stdout, force_terminal=colour, highlight=False)
+
+
+def notes() -> Console:
+    """Return the console of progress and remarks: stderr as it is now."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def say(line: str) -> None:
+    """Write one plain line of stdout, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """Write one JSON object on a line of stdout, at once."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with *message* on stderr."""
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(code)
+
+
+def default_config() -> Path:
+    """Return the pocket fleet's file: the checkout's own, else the packaged copy."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "config" / "pocket.toml"
+    return checkout if checkout.exists() else package / "config" / "pocket.toml"
+
+
+def load(file: Path | None) -> FleetConfig:
+    """Read a configuration, or end the command with all that is wrong with it."""
+    try:
+        return kit_config.load(file or default_config())
+    except ZetaError as error:
+        fail(f"{error}\nmend the file and try again; `zeta config check FILE` checks it alone")
+
+
+def run(command: Coroutine[None, None, T]) -> T:
+    """Run *command* to its end; errors become a sentence and exit code 1, Ctrl-C code 130."""
+    try:
+        return asyncio.run(_interruptible(command))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise typer.Exit(INTERRUPTED) from None
+    except ZetaError as error:
+        fail(_sentence(error))
+    except BrokenPipeError:
+        # Whoever read us has seen enough; flushing at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except OSError as error:
+        fail(f"{error.strerror or error}: {error.filename or 'see above'}")
+
+
+async def _interruptible(command: Coroutine[None, None, T]) -> T:
+    """Turn the first SIGINT or SIGTERM into a cancellation; the second one ends us outright."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def interrupt(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt, number)
+    return await command
+
+
+def _sentence(error: ZetaError) -> str:
+    hint = next((text for kind, text in _NEXT.items() if isinstance(error, kind)), "")
+    if error.retry_after_s is not None:
+        hint = f"try again in {error.retry_after_s:.1f} s"
+    return f"{error}; {hint}" if hint else str(error)

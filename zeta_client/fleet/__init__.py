@@ -1,0 +1,1 @@
+"""Run a whole fleet on this machine: which processes, kept alive, stopped in order."""
