@@ -1,0 +1,84 @@
+"""`python -m telemetry_svc.agent --config FILE --model NAME --replica N`: watch one replica."""
+
+import argparse
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+import structlog
+
+from services.kit import aio, metrics
+from services.kit.channel import open_channel
+from services.kit.config import FleetConfig, Replica, load, model_named, replica_name
+from services.kit.errors import ConfigError
+from services.kit.server import run
+from telemetry_svc import prometheus, wire
+from telemetry_svc.agent.collect import Sampler, ThisMachine
+from telemetry_svc.agent.report import Reporter, heartbeat_s
+
+log = structlog.get_logger()
+
+
+async def watch(config: FleetConfig, name: str, replica: Replica) -> None:
+    """Report *replica*, called *name* in the fleet, until the process is told to stop."""
+    stopped, telemetry = aio.stop_event(), config.telemetry
+    async with (
+        open_channel(replica.listen, config.server) as to_model,
+        open_channel(telemetry.listen, config.server) as to_telemetry,
+    ):
+        sampler = Sampler(
+            replica=name, address=replica.listen, channel=to_model, machine=ThisMachine()
+        )
+        reporter = Reporter(to_telemetry, heartbeat_s=heartbeat_s(telemetry.silent_after_s))
+        prometheus.expose(lambda: _shown(reporter))
+        metrics.serve(replica.agent_metrics)
+        log.info("watching", replica=name, address=replica.listen)
+        async with asyncio.TaskGroup() as group:
+            reporting = group.create_task(reporter.run())
+            await sample_until(stopped, sampler, reporter, telemetry.report_interval_s)
+            reporting.cancel()
+
+
+async def sample_until(
+    stopped: asyncio.Event, sampler: Sampler, reporter: Reporter, interval_s: float
+) -> None:
+    """Offer a sample every *interval_s*; a late one does not make the next ones hurry."""
+    next_s = time.monotonic()
+    while not stopped.is_set():
+        reporter.offer(await sampler.sample())
+        next_s = max(next_s + interval_s, time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), next_s - time.monotonic())
+
+
+def _shown(reporter: Reporter) -> list[prometheus.Shown]:
+    """Return the replica for the agent's own metrics page; quantiles are telemetry's to tell."""
+    report = reporter.newest
+    if report is None:
+        return []
+    age_s = max(0.0, time.time() - report.time.seconds - report.time.nanos / 1e9)
+    shown = prometheus.Shown(report=report, age_s=age_s, health=wire.health(report), tasks={})
+    return [shown]
+
+
+def main() -> None:
+    """Parse the command line and watch."""
+    parser = argparse.ArgumentParser(prog="python -m telemetry_svc.agent", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the fleet's TOML file")
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--replica", type=int, default=0, help="number of the replica, from 0")
+    arguments = parser.parse_args()
+    try:
+        config = load(arguments.config)
+        replicas = model_named(config, arguments.model).replicas
+    except ConfigError as error:
+        parser.error(str(error))
+    if not 0 <= arguments.replica < len(replicas):
+        parser.error(f"--replica {arguments.replica}: {arguments.model} has {len(replicas)}")
+    name, replica = replica_name(arguments.model, arguments.replica), replicas[arguments.replica]
+    run(f"agent {name}", watch(config, name, replica), config.fleet.log_level)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fleet state, history and latency arithmetic: pure, with time as an argument."""

@@ -1,0 +1,185 @@
+"""TelemetryService: reports in, the fleet's state and history out.
+
+All of it runs on one event loop, so the state needs no lock.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from math import inf
+
+import structlog
+from zeta.telemetry.v1 import telemetry_service_pb2_grpc
+from zeta.telemetry.v1.telemetry_service_pb2 import (
+    QueryHistoryRequest,
+    QueryHistoryResponse,
+    ReplicaHistory,
+    ReplicaReport,
+    ReportRequest,
+    ReportResponse,
+    WatchRequest,
+    WatchResponse,
+)
+
+from services.kit.config import Telemetry
+from services.kit.errors import OverloadedError, invalid
+from services.kit.rpc import Context
+from telemetry_svc import wire
+from telemetry_svc.core.fleet import Fleet, Limits
+from telemetry_svc.core.window import History
+from telemetry_svc.prometheus import Shown
+
+log = structlog.get_logger()
+
+ACK_REPORTS = 16
+"""An acknowledgement follows at the latest after so many reports,"""
+ACK_S = 5.0
+"""or with the first one after so many seconds; the first of a stream is acknowledged at once."""
+SHOWN_WINDOW_S = 60.0
+"""Latency quantiles on the metrics page are those of the last minute."""
+MAX_POINTS = 100_000
+"""One answer from the history; about 10 MB."""
+
+
+class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
+    """Holds the fleet. *clock* is monotonic, *wall* is Unix time; both in seconds."""
+
+    def __init__(
+        self,
+        settings: Telemetry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings, self._clock, self._wall = settings, clock, wall
+        self._fleet: Fleet[ReplicaReport] = Fleet(
+            Limits(silent_after_s=settings.silent_after_s, gone_after_s=settings.gone_after_s)
+        )
+        self._histories: dict[str, History] = {}
+        self._streams = itertools.count(1)
+        self._news = asyncio.Event()
+
+    async def Report(  # noqa: N802 - gRPC's name
+        self, request_iterator: AsyncIterator[ReportRequest], context: Context
+    ) -> AsyncIterator[ReportResponse]:
+        """Take one agent's reports; HTTP/2 flow control holds a hasty agent back."""
+        del context
+        stream, unacked, acked_at_s, seq = next(self._streams), 0, -inf, 0
+        async for request in request_iterator:
+            self._take(request.report, stream)
+            unacked, seq, now_s = unacked + 1, max(seq, request.report.seq), self._clock()
+            if unacked >= ACK_REPORTS or now_s - acked_at_s >= ACK_S:
+                yield ReportResponse(acked_seq=seq)
+                unacked, acked_at_s = 0, now_s
+        if unacked:
+            yield ReportResponse(acked_seq=seq)
+
+    async def Watch(  # noqa: N802 - gRPC's name
+        self, request: WatchRequest, context: Context
+    ) -> AsyncIterator[WatchResponse]:
+        """Tell the whole fleet, then what changed.
+
+        While a slow watcher's message is under way, nothing is gathered for it: the next
+        one is made from the fleet as it is by then.
+        """
+        del context
+        least_s = wire.seconds("min_interval", request.min_interval)
+        seen: int | None = None
+        while True:
+            news = self._fleet.news(seen)
+            yield wire.watch_response(news, self._clock())
+            seen = news.change
+            await asyncio.sleep(least_s)
+            while self._fleet.change == seen:
+                await self._news.wait()
+
+    async def QueryHistory(  # noqa: N802 - gRPC's name
+        self, request: QueryHistoryRequest, context: Context
+    ) -> QueryHistoryResponse:
+        """Return the past of one replica, or of all."""
+        del context
+        window_s = wire.seconds("window", request.window)
+        if not request.HasField("window"):
+            window_s = self._settings.history_s
+        step_s = wire.seconds("step", request.step)
+        response, points = QueryHistoryResponse(), 0
+        for name in self._names(request.replica):
+            past = self._past(name, window_s, step_s)
+            points += len(past.points)
+            if points > MAX_POINTS:
+                raise invalid("step", f"the answer has over {MAX_POINTS} points: ask for fewer")
+            response.replicas.append(past)
+            await asyncio.sleep(0)  # the fleet's other calls go on in between
+        return response
+
+    async def sweep_until(self, stopped: asyncio.Event) -> None:
+        """Notice silence and departure, until *stopped* is set."""
+        while not stopped.is_set():
+            if self._fleet.sweep(self._clock()):
+                self._forget()
+                self._tell()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), self._settings.silent_after_s / 10)
+
+    def shown(self) -> list[Shown]:
+        """Return every replica as the metrics page shows it."""
+        now_s = self._clock()
+        return [
+            Shown(
+                report=entry.report,
+                age_s=now_s - entry.received_s,
+                health=entry.health,
+                tasks=self._histories[entry.name].tasks(now_s=now_s, window_s=SHOWN_WINDOW_S),
+            )
+            for entry in self._fleet.entries
+        ]
+
+    def _take(self, report: ReplicaReport, stream: int) -> None:
+        wire.check(report)
+        name, now_s = report.replica, self._clock()
+        if self._fleet.full and name not in self._fleet:
+            raise OverloadedError(f"no room for {name!r}: {len(self._fleet)} replicas report")
+        history = self._histories.get(name) or self._new_history()
+        tasks = wire.tasks(report.state.tasks) if report.alive and history.due(now_s) else None
+        health = wire.health(report)
+        if not self._fleet.take(
+            name, report, stream=stream, seq=report.seq, health=health, now_s=now_s
+        ):
+            return
+        self._histories[name] = history
+        if tasks is not None:
+            point, process = wire.point(report, self._wall()), wire.started_s(report.state)
+            history.record(point, tasks, process=process, at_s=now_s)
+        self._tell()
+
+    def _new_history(self) -> History:
+        return History(history_s=self._settings.history_s, step_s=self._settings.history_step_s)
+
+    def _past(self, name: str, window_s: float, step_s: float) -> ReplicaHistory:
+        history, now_s = self._histories[name], self._clock()
+        return wire.replica_history(
+            name,
+            history.points(now_s=now_s, window_s=window_s, step_s=step_s),
+            history.tasks(now_s=now_s, window_s=window_s),
+        )
+
+    def _names(self, replica: str) -> list[str]:
+        if not replica:
+            return sorted(self._histories)
+        if replica not in self._histories:
+            known = ", ".join(sorted(self._histories)[:20]) or "none"
+            raise invalid("replica", f"none is named {replica[:200]!r}; there are: {known}")
+        return [replica]
+
+    def _forget(self) -> None:
+        """Drop the history of who is gone."""
+        for name in [name for name in self._histories if name not in self._fleet]:
+            del self._histories[name]
+            log.info("replica gone", replica=name)
+
+    def _tell(self) -> None:
+        """Wake every watcher that waits."""
+        self._news.set()
+        self._news = asyncio.Event()
