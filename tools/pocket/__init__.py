@@ -1,0 +1,1 @@
+"""How the three pocket models are made: recipes, text, network, training, report."""
