@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from services.kit import errors
@@ -135,18 +135,20 @@ class Scoped(grpc.aio.ServerInterceptor):
             return handler
         method = handler_call_details.method
         inner, make = _inner(handler)
+        # gRPC answers UNKNOWN to bytes that are no message: single requests are parsed in here.
+        late, early = _parsers(handler)
 
         async def unary(request: Any, context: Context) -> Any:
             async with self._scope(method, context):
-                return await inner(request, context)
+                return await inner(late(request), context)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._scope(method, context):
-                async for response in inner(request, context):
+                async for response in inner(late(request), context):
                     yield response
 
         outer: Any = stream if handler.response_streaming else unary
-        wrapped: Handler = make(outer, handler.request_deserializer, handler.response_serializer)
+        wrapped: Handler = make(outer, early, handler.response_serializer)
         return wrapped
 
     @asynccontextmanager
@@ -223,6 +225,19 @@ def _metadata(context: Context, key: str) -> str:
         if name == key:
             return str(value)
     return ""
+
+
+def _parsers(handler: Handler) -> tuple[Callable[[Any], Any], Callable[[bytes], Any] | None]:
+    """Return what a request goes through inside the scope, and what before it."""
+    parse: Any = handler.request_deserializer
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data) if parse else data
+        except DecodeError as error:
+            raise errors.invalid("request", f"cannot be read: {error}") from error
+
+    return (lambda requests: requests, parsed) if handler.request_streaming else (parsed, None)
 
 
 def _inner(handler: Handler) -> tuple[Any, Any]:
