@@ -1,0 +1,72 @@
+"""How the tests ask, and what they hold of an answer."""
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+
+import grpc
+import pytest
+from zeta.inference.v1.inference_service_pb2 import (
+    Conversation,
+    Finished,
+    GenerateRequest,
+    GenerateResponse,
+    Message,
+    Role,
+    SamplingParams,
+    Started,
+)
+
+from services.kit.errors import ZetaError
+from services.kit.rpc import zeta_error
+
+PROMPT = "What is 17 + 25?"
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A stream that ended well."""
+
+    started: Started
+    text: str
+    finished: Finished
+
+
+def question(prompt: str = PROMPT, *, model: str = "", max_tokens: int = 24) -> GenerateRequest:
+    """Ask for a short greedy answer."""
+    return GenerateRequest(
+        model=model,
+        messages=Conversation(messages=[Message(role=Role.ROLE_USER, content=prompt)]),
+        sampling=SamplingParams(temperature=0.0),
+        max_tokens=max_tokens,
+    )
+
+
+def endless(model: str = "", max_tokens: int = 200) -> GenerateRequest:
+    """Ask for an answer that goes on to *max_tokens*: hot sampling seldom ends by itself."""
+    return GenerateRequest(
+        model=model,
+        prompt="count and count and count",
+        sampling=SamplingParams(temperature=2.0, seed=7),
+        max_tokens=max_tokens,
+    )
+
+
+async def answer(stream: AsyncIterable[GenerateResponse]) -> Answer:
+    """Read a stream to its end; the contract's order of events must hold."""
+    events = [event async for event in stream]
+    assert events, "an empty stream"
+    assert events[0].WhichOneof("event") == "started"
+    assert events[-1].WhichOneof("event") == "finished"
+    deltas = [e.delta for e in events if e.WhichOneof("event") == "delta"]
+    assert [d.seq for d in deltas] == list(range(1, len(deltas) + 1))
+    return Answer(
+        started=events[0].started,
+        text="".join(d.text for d in deltas),
+        finished=events[-1].finished,
+    )
+
+
+def refusal(failed: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> ZetaError:
+    """Decode the google.rpc details of a refused call."""
+    return zeta_error(failed.value)

@@ -1,0 +1,192 @@
+"""What dies is missed by as few callers as possible, and comes back."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+
+import grpc
+import psutil
+import pytest
+from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse, TaskKind
+from zeta.inference.v1.inference_service_pb2_grpc import (
+    InferenceServiceAsyncStub,
+    InferenceServiceStub,
+)
+from zeta.router.v1.router_service_pb2 import (
+    Belief,
+    GetPolicyRequest,
+    SubmitFeedbackRequest,
+)
+from zeta.router.v1.router_service_pb2_grpc import RouterServiceAsyncStub, RouterServiceStub
+from zeta.telemetry.v1.telemetry_service_pb2 import ReplicaHealth, WatchRequest
+from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+
+from services.kit.config import replica_name
+from services.kit.probe import SERVING, health
+from services.kit.rpc import zeta_error
+from tests.system.calls import TIMEOUT_S, answer, endless, question, refusal
+from tests.system.fleet import Fleet, eventually, running
+
+VICTIM = "coder-7b"
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet to break; each test leaves it whole again."""
+    with running(tmp_path_factory.mktemp("fragile")) as up:
+        yield up
+
+
+@pytest.fixture
+async def channel(fragile: Fleet) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to the router of the fleet to break."""
+    async with fragile.channel(fragile.router) as opened:
+        yield opened
+
+
+def kill(process: psutil.Process | None) -> int:
+    assert process, "not running"
+    process.kill()
+    return int(process.pid)
+
+
+async def serves(fleet: Fleet, address: str) -> bool:
+    return await health(address, "", fleet.config.server, 1.0) == SERVING
+
+
+async def watched(fleet: Fleet, replica: str, state: ReplicaHealth.ValueType) -> bool:
+    """Whether telemetry believes *state* of *replica*."""
+    async with fleet.channel(fleet.telemetry) as channel:
+        call = TelemetryServiceStub(channel).Watch(WatchRequest(), timeout=5.0)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for message in call:
+                known = {r.report.replica: r.health for r in message.snapshot.replicas}
+                return known.get(replica) == state
+    return False
+
+
+async def test_a_model_killed_while_streams_run(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """Streams under way end with a clear error or complete; all others are served elsewhere."""
+    stub = InferenceServiceStub(channel)
+    running_calls = [stub.Generate(endless(VICTIM), timeout=TIMEOUT_S) for _ in range(4)]
+    for call in running_calls:
+        async for event in call:
+            if event.WhichOneof("event") == "delta":
+                break
+
+    pid = kill(fragile.process("services.model", VICTIM))
+    free = [
+        answer(stub.Generate(question(f"What is {i} + 4?"), timeout=TIMEOUT_S)) for i in range(24)
+    ]
+    answers = await asyncio.gather(*free)
+    ends = await asyncio.gather(*(end_of(call) for call in running_calls))
+
+    assert all(a.finished.reason for a in answers)
+    assert all(end in {"STREAM_BROKEN", "finished"} for end in ends), ends
+    assert "STREAM_BROKEN" in ends, "the model was not killed in the middle of a stream"
+    address = fragile.model(VICTIM)
+    await eventually(lambda: serves(fragile, address), 30.0, "the killed model serving again")
+    again = fragile.process("services.model", VICTIM)
+    assert again
+    assert again.pid != pid
+    await eventually(lambda: served_by(stub, VICTIM), 15.0, "the router using it again")
+
+
+async def end_of(call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]) -> str:
+    """Read *call* to its end: "finished", or the reason of the refusal."""
+    last = ""
+    try:
+        async for event in call:
+            last = str(event.WhichOneof("event"))
+    except grpc.aio.AioRpcError as failed:
+        return zeta_error(failed).reason
+    return last
+
+
+async def served_by(stub: InferenceServiceAsyncStub, model: str) -> bool:
+    try:
+        got = await answer(stub.Generate(question(model=model), timeout=10.0))
+    except grpc.aio.AioRpcError:
+        return False
+    return got.finished.model == model
+
+
+async def test_no_replica_is_said_at_once(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """A request for a model that is down is refused clearly, and told when to retry."""
+    stub = InferenceServiceStub(channel)
+    victim = fragile.process("services.model", VICTIM)
+    assert victim
+    victim.suspend()  # silent, so that nothing restarts it
+    try:
+        name = replica_name(VICTIM, 0)
+        await eventually(
+            lambda: watched(fragile, name, ReplicaHealth.REPLICA_HEALTH_DEAD),
+            15.0,
+            "telemetry noticing the silence",
+            every_s=0.2,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await answer(stub.Generate(question(model=VICTIM), timeout=10.0))
+    finally:
+        victim.resume()
+
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refusal(failed).reason == "NO_REPLICA"
+    assert refusal(failed).retry_after_s
+    await eventually(lambda: served_by(stub, VICTIM), 15.0, "the model back in use")
+
+
+async def test_telemetry_killed_and_back(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """Without telemetry requests are still served; when it is back, so are the reports."""
+    stub = InferenceServiceStub(channel)
+    kill(fragile.process("telemetry_svc"))
+
+    answers = await asyncio.gather(
+        *(answer(stub.Generate(question(f"What is {i} + 3?"), timeout=TIMEOUT_S)) for i in range(8))
+    )
+
+    assert all(a.text for a in answers)
+    await eventually(lambda: serves(fragile, fragile.telemetry), 30.0, "telemetry serving again")
+    for model in fragile.config.models:
+        name = replica_name(model.name, 0)
+        reports = partial(watched, fragile, name, ReplicaHealth.REPLICA_HEALTH_SERVING)
+        await eventually(reports, 15.0, f"{name} reporting again")
+
+
+async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """What the router learned before it was killed, it believes after it is back."""
+    stub, router = InferenceServiceStub(channel), RouterServiceStub(channel)
+    before, last = await beliefs(router), ""
+    for i in range(12):
+        got = await answer(stub.Generate(question(f"What is {i} + 5?"), timeout=TIMEOUT_S))
+        last = got.started.decision_id
+        await router.SubmitFeedback(SubmitFeedbackRequest(decision_id=last, score=float(i % 2)))
+    learned = await beliefs(router)
+
+    kill(fragile.process("router_svc"))
+    await eventually(lambda: serves(fragile, fragile.router), 30.0, "the router serving again")
+    async with fragile.channel(fragile.router) as fresh:
+        again = RouterServiceStub(fresh)
+        restored = await beliefs(again)
+        repeated = await again.SubmitFeedback(
+            SubmitFeedbackRequest(decision_id=last, score=1.0), timeout=5.0
+        )
+        late = await answer(InferenceServiceStub(fresh).Generate(question(), timeout=TIMEOUT_S))
+
+    assert learned != before
+    assert restored.keys() == learned.keys()
+    for key, belief in learned.items():
+        assert restored[key] == pytest.approx(belief, abs=0.02), key
+    assert not repeated.counted
+    assert late.text
+
+
+async def beliefs(router: RouterServiceAsyncStub) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return expected quality and number of outcomes, per model and kind of task."""
+    policy = await router.GetPolicy(GetPolicyRequest(), timeout=5.0)
+
+    def key(belief: Belief) -> tuple[str, str]:
+        return belief.model, TaskKind.Name(belief.task_kind)
+
+    return {key(b): (b.quality, b.outcomes) for b in policy.beliefs}

@@ -1,0 +1,112 @@
+"""Many callers, slow callers, callers that leave."""
+
+import asyncio
+import time
+from functools import partial
+
+import grpc
+import pytest
+from zeta.inference.v1.inference_service_pb2_grpc import (
+    InferenceServiceAsyncStub,
+    InferenceServiceStub,
+)
+from zeta.model.v1.model_control_service_pb2 import GetStateRequest, ModelState
+from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
+
+from tests.system.calls import TIMEOUT_S, answer, endless, question
+from tests.system.fleet import Fleet, eventually
+
+STREAMS = 200
+MODEL = "reasoner-14b"
+
+
+async def state(channel: grpc.aio.Channel) -> ModelState:
+    return (await ModelControlServiceStub(channel).GetState(GetStateRequest(), timeout=5.0)).state
+
+
+async def idle(fleet: Fleet, model: str) -> bool:
+    """Whether *model* has nothing to do, and holds no cache for anybody."""
+    async with fleet.channel(fleet.model(model)) as channel:
+        now = await state(channel)
+    return now.running == 0 and now.waiting == 0 and now.kv_used_tokens == 0
+
+
+async def test_two_hundred_streams_at_once(router: InferenceServiceAsyncStub, fleet: Fleet) -> None:
+    """200 concurrent streams all end well, and leave every model idle."""
+    answers = await asyncio.gather(
+        *(
+            answer(router.Generate(question(f"What is {i} + {i}?"), timeout=TIMEOUT_S))
+            for i in range(STREAMS)
+        )
+    )
+
+    assert len({a.started.decision_id for a in answers}) == STREAMS
+    assert all(a.text for a in answers)
+    for model in fleet.config.models:
+        await eventually(partial(idle, fleet, model.name), 5.0, f"{model.name} idle")
+
+
+@pytest.mark.parametrize("through", ["router", "model"])
+async def test_a_slow_reader_holds_nobody_up(
+    router: InferenceServiceAsyncStub, fleet: Fleet, through: str
+) -> None:
+    """While one caller does not read, others are served; later it still gets all of its answer."""
+    address = fleet.router if through == "router" else fleet.model(MODEL)
+    async with fleet.channel(address) as own:
+        slow = InferenceServiceStub(own).Generate(endless(MODEL), timeout=TIMEOUT_S)
+        first = await anext(aiter(slow))
+        assert first.WhichOneof("event") == "started"
+
+        served = await answer(router.Generate(question(model=MODEL), timeout=TIMEOUT_S))
+        await eventually(lambda: idle(fleet, MODEL), 30.0, "the unread answer done")
+        rest = [event async for event in slow]
+
+    assert served.text
+    assert rest[-1].WhichOneof("event") == "finished"
+    tokens = sum(len(e.delta.token_ids) for e in rest)
+    assert rest[-1].finished.usage.completion_tokens == tokens
+
+
+@pytest.mark.parametrize("through", ["router", "model"])
+async def test_a_caller_that_leaves_stops_the_work(fleet: Fleet, through: str) -> None:
+    """A cancelled call frees its slot and its cache, whether it came directly or was routed."""
+    address = fleet.router if through == "router" else fleet.model(MODEL)
+    async with fleet.channel(address) as channel, fleet.channel(fleet.model(MODEL)) as direct:
+        before = await state(direct)
+        call = InferenceServiceStub(channel).Generate(endless(MODEL), timeout=TIMEOUT_S)
+        async for event in call:
+            if event.WhichOneof("event") == "delta":
+                break
+        call.cancel()
+        await eventually(lambda: idle(fleet, MODEL), 2.0, "the abandoned answer dropped")
+        after = await state(direct)
+
+    assert after.cancelled_total == before.cancelled_total + 1
+
+
+async def test_a_deadline_stops_the_work(fleet: Fleet) -> None:
+    """When a caller's deadline passes it hears so, and the model's work ends too."""
+    async with fleet.channel(fleet.model(MODEL)) as channel:
+        before = await state(channel)
+        stub, start = InferenceServiceStub(channel), time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await asyncio.gather(
+                *(answer(stub.Generate(endless(MODEL), timeout=0.1)) for _ in range(24))
+            )
+        waited_s = time.monotonic() - start
+        await eventually(lambda: idle(fleet, MODEL), 2.0, "late answers dropped")
+        after = await state(channel)
+
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert waited_s < 5.0
+    assert after.cancelled_total > before.cancelled_total
+
+
+async def test_a_model_that_is_named_is_the_one_that_answers(
+    router: InferenceServiceAsyncStub, fleet: Fleet
+) -> None:
+    """A request for one model is answered by it and by nobody else."""
+    for model in fleet.config.models:
+        got = await answer(router.Generate(question(model=model.name), timeout=TIMEOUT_S))
+
+        assert got.started.model == got.finished.model == model.name
