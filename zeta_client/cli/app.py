@@ -1,8 +1,15 @@
 """The commands of `zeta`, each in a module of its own."""
 
+import os
+import sys
+
 import typer
 
+from zeta_client.cli.ask import ask
 from zeta_client.cli.check import check
+from zeta_client.cli.embed import embed
+from zeta_client.cli.feedback import feedback
+from zeta_client.cli.route import route
 from zeta_client.cli.up import up
 
 app = typer.Typer(
@@ -12,7 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command()(up)
+for command in (up, ask, route, embed, feedback):
+    app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)
 config.command()(check)
@@ -20,5 +28,15 @@ app.add_typer(config, name="config")
 
 
 def main() -> None:
-    """Run the program."""
-    app()
+    """Run the program; a mistake of ours is a sentence too, unless ZETA_TRACEBACK is set."""
+    try:
+        app()
+    except Exception as broken:
+        if os.environ.get("ZETA_TRACEBACK"):
+            raise
+        typer.echo(
+            f"error: a mistake in zeta itself: {type(broken).__name__}: {broken}; "
+            "set ZETA_TRACEBACK=1 to see where, and report it",
+            err=True,
+        )
+        sys.exit(1)

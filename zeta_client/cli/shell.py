@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -23,6 +24,7 @@ from services.kit.errors import (
     UnknownModelError,
     ZetaError,
 )
+from zeta_client.async_client import AsyncClient
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ Target = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else there")]
 
+Reach = Callable[[], AsyncClient]
+"""Makes a client; called inside the event loop, to which its channel belongs."""
 INTERRUPTED = 130
 _NEXT: Mapping[type[ZetaError], str] = {
     UnavailableError: "start a fleet with `zeta up`, or name a running one with --target HOST:PORT",
@@ -87,6 +91,12 @@ def load(file: Path | None) -> FleetConfig:
         return kit_config.load(file or default_config())
     except ZetaError as error:
         fail(f"{error}\nmend the file and try again; `zeta config check FILE` checks it alone")
+
+
+def reach(file: Path | None, target: str | None) -> Reach:
+    """Return what makes a client of *target*, else of the router that the configuration names."""
+    config = load(file)
+    return partial(AsyncClient, target or config.router.listen, settings=config.server)
 
 
 def run(command: Coroutine[None, None, T]) -> T:

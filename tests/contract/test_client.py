@@ -1,0 +1,429 @@
+"""The client against scripted servers in this process."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from zeta.embedding.v1 import embedding_service_pb2 as embedding
+from zeta.embedding.v1.embedding_service_pb2_grpc import (
+    EmbeddingServiceServicer,
+    add_EmbeddingServiceServicer_to_server,
+)
+from zeta.inference.v1 import decision_pb2 as decisions
+from zeta.inference.v1 import inference_service_pb2 as inference
+from zeta.inference.v1.inference_service_pb2_grpc import (
+    InferenceServiceServicer,
+    add_InferenceServiceServicer_to_server,
+)
+from zeta.router.v1 import router_service_pb2 as router
+from zeta.router.v1.router_service_pb2_grpc import (
+    RouterServiceServicer,
+    add_RouterServiceServicer_to_server,
+)
+
+from services.kit.errors import (
+    DeadlinePassedError,
+    InvalidRequestError,
+    OverloadedError,
+    StaleEtagError,
+    StreamBrokenError,
+    UnavailableError,
+    UnknownDecisionError,
+    invalid,
+)
+from services.kit.rpc import Context, Scoped
+from zeta_client import AsyncClient, Client, g_zeta_embed_text
+from zeta_client.wire import question
+
+STARTED = inference.Started(
+    decision_id="d1", plan="single(small)", model="small", replica="small-0", prompt_tokens=3
+)
+FINISHED = inference.Finished(
+    reason=inference.FINISH_REASON_STOP,
+    usage=inference.Usage(prompt_tokens=3, completion_tokens=2),
+    model="small",
+)
+
+
+@dataclass
+class Scripted(InferenceServiceServicer):
+    """Echoes the question word by word; some questions are cues."""
+
+    seen: list[inference.GenerateRequest] = field(default_factory=list)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a caller went away in the middle of an answer."""
+
+    async def Generate(  # noqa: N802 - the name is the wire's
+        self, request: inference.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference.GenerateResponse]:
+        """Answer."""
+        del context
+        self.seen.append(request)
+        prompt = request.messages.messages[0].content
+        if prompt == "too much":
+            raise OverloadedError("the queue is full", retry_after_s=1.5)
+        if not prompt:
+            raise invalid("messages.messages[0].content", "must not be empty")
+        yield inference.GenerateResponse(started=STARTED)
+        for i, word in enumerate(prompt.split()):
+            delta = inference.Delta(seq=i + 1, text=f"{word} ")
+            yield inference.GenerateResponse(delta=delta)
+        if prompt == "never ends":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.set()
+        if prompt != "cut short":
+            yield inference.GenerateResponse(finished=FINISHED)
+
+    async def CountTokens(  # noqa: N802 - the name is the wire's
+        self, request: inference.CountTokensRequest, context: Context
+    ) -> inference.CountTokensResponse:
+        """Count words."""
+        del context
+        words = request.messages.messages[0].content.split()
+        return inference.CountTokensResponse(tokens=len(words), model=request.model)
+
+    async def ListModels(  # noqa: N802 - the name is the wire's
+        self, request: inference.ListModelsRequest, context: Context
+    ) -> inference.ListModelsResponse:
+        """Name one model."""
+        del request, context
+        return inference.ListModelsResponse(models=[inference.ModelInfo(name="small")])
+
+    async def Score(  # noqa: N802 - the name is the wire's
+        self, request: inference.ScoreRequest, context: Context
+    ) -> inference.ScoreResponse:
+        """Prefer short continuations."""
+        del context
+        scores = [
+            inference.ContinuationScore(logprob=-len(text), tokens=1)
+            for text in request.continuations
+        ]
+        return inference.ScoreResponse(scores=scores)
+
+
+class Letters(EmbeddingServiceServicer):
+    """Embeds a text as its length; a target model doubles it."""
+
+    async def Embed(  # noqa: N802 - the name is the wire's
+        self, request: embedding.EmbedRequest, context: Context
+    ) -> embedding.EmbedResponse:
+        """Embed."""
+        del context
+        factor = 2.0 if request.target_model else 1.0
+        found = [embedding.Embedding(values=[len(t) * factor, 0.0]) for t in request.texts]
+        return embedding.EmbedResponse(embeddings=found)
+
+    async def Profile(  # noqa: N802 - the name is the wire's
+        self, request: embedding.ProfileRequest, context: Context
+    ) -> embedding.ProfileResponse:
+        """Profile."""
+        del context
+        found = [embedding.Profile(difficulty=0.5) for _ in request.texts]
+        return embedding.ProfileResponse(profiles=found)
+
+
+class Judge(RouterServiceServicer):
+    """Knows the decision "d1", which counts once, and the etag "1"."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, router.SubmitFeedbackRequest] = {}
+
+    async def Route(  # noqa: N802 - the name is the wire's
+        self, request: router.RouteRequest, context: Context
+    ) -> router.RouteResponse:
+        """Choose the model asked for."""
+        del context
+        plan = decisions.PlanSpec(single=decisions.SinglePlan(model=request.generate.model))
+        return router.RouteResponse(decision=decisions.Decision(id="d2", plan=plan))
+
+    async def SubmitFeedback(  # noqa: N802 - the name is the wire's
+        self, request: router.SubmitFeedbackRequest, context: Context
+    ) -> router.SubmitFeedbackResponse:
+        """Take a verdict."""
+        del context
+        if request.decision_id != "d1":
+            raise UnknownDecisionError(f"no decision {request.decision_id!r}")
+        new = request.decision_id not in self.verdicts
+        self.verdicts.setdefault(request.decision_id, request)
+        return router.SubmitFeedbackResponse(counted=new)
+
+    async def WatchDecisions(  # noqa: N802 - the name is the wire's
+        self, request: router.WatchDecisionsRequest, context: Context
+    ) -> AsyncIterator[router.WatchDecisionsResponse]:
+        """Stream one decision."""
+        del context
+        one = decisions.Decision(id=request.model)
+        yield router.WatchDecisionsResponse(decision=one)
+
+    async def GetPolicy(  # noqa: N802 - the name is the wire's
+        self, request: router.GetPolicyRequest, context: Context
+    ) -> router.GetPolicyResponse:
+        """Name one policy."""
+        del request, context
+        return router.GetPolicyResponse(policies=[router.Policy(name="fast")], etag="1")
+
+    async def UpdatePolicy(  # noqa: N802 - the name is the wire's
+        self, request: router.UpdatePolicyRequest, context: Context
+    ) -> router.UpdatePolicyResponse:
+        """Store it."""
+        del context
+        if request.etag not in ("", "1"):
+            raise StaleEtagError("read again")
+        return router.UpdatePolicyResponse(policy=request.policy, etag="2")
+
+
+@dataclass(frozen=True)
+class Served:
+    """The scripted servers, and where they are."""
+
+    target: str
+    model: Scripted
+    judge: Judge
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """Serve the script on a free port."""
+    server = grpc.aio.server(interceptors=[Scoped()])
+    model, judge = Scripted(), Judge()
+    add_InferenceServiceServicer_to_server(model, server)
+    add_EmbeddingServiceServicer_to_server(Letters(), server)
+    add_RouterServiceServicer_to_server(judge, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield Served(f"127.0.0.1:{port}", model, judge)
+    await server.stop(grace=None)
+
+
+async def test_asks(served: Served) -> None:
+    """The text arrives piece by piece, and what was left out is left to the server."""
+    async with AsyncClient(served.target) as zeta:
+        assert [text async for text in zeta.ask("a b", temperature=0.0)] == ["a ", "b "]
+
+    (request,) = served.model.seen
+    assert request.sampling.temperature == 0.0
+    assert request.sampling.HasField("temperature")
+    assert not request.HasField("max_tokens")
+
+
+async def test_streams_events(served: Served) -> None:
+    """All events are there, in order."""
+    async with AsyncClient(served.target) as zeta:
+        events = [e.WhichOneof("event") async for e in zeta.generate(question("a"))]
+
+    assert events == ["started", "delta", "finished"]
+
+
+async def test_names_wrong_fields(served: Served) -> None:
+    """A refusal arrives as the error that the server raised, with its violations."""
+    async with AsyncClient(served.target) as zeta:
+        with pytest.raises(InvalidRequestError) as refused:
+            await anext(zeta.ask(""))
+
+    assert [v.field for v in refused.value.violations] == ["messages.messages[0].content"]
+
+
+async def test_says_when_to_retry(served: Served) -> None:
+    """An overloaded server's advice reaches the caller."""
+    async with AsyncClient(served.target) as zeta:
+        with pytest.raises(OverloadedError) as refused:
+            await anext(zeta.ask("too much"))
+
+    assert refused.value.retry_after_s == 1.5
+
+
+async def test_notices_what_is_cut_short(served: Served) -> None:
+    """An answer without its last event is an error, after all that came of it."""
+    texts = []
+
+    async def listen() -> None:
+        async with AsyncClient(served.target) as zeta:
+            async for text in zeta.ask("cut short"):
+                texts.append(text)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(StreamBrokenError):
+        await listen()
+    assert texts == ["cut ", "short "]
+
+
+async def test_deadline_ends_an_answer(served: Served) -> None:
+    """A deadline that passes is an error of its own, and the server stops working."""
+
+    async def listen() -> None:
+        async with AsyncClient(served.target) as zeta:
+            async for _ in zeta.ask("never ends", deadline_s=0.2):
+                pass
+
+    with pytest.raises(DeadlinePassedError):
+        await listen()
+    await asyncio.wait_for(served.model.left.wait(), 10)
+
+
+async def test_leaving_stops_the_work(served: Served) -> None:
+    """A caller that leaves a stream cancels it."""
+    async with AsyncClient(served.target) as zeta:
+        stream = zeta.generate(question("never ends"))
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined] # it is a generator
+
+        await asyncio.wait_for(served.model.left.wait(), 10)
+
+
+async def test_unreachable(tmp_path: Path) -> None:
+    """Where nobody listens, the error names the address."""
+    async with AsyncClient(f"unix:{tmp_path}/nobody") as zeta:
+        with pytest.raises(UnavailableError, match="nobody"):
+            await zeta.list_models()
+
+
+async def test_unary_calls(served: Served) -> None:
+    """Every unary call returns what the server said."""
+    async with AsyncClient(served.target) as zeta:
+        assert await zeta.count_tokens("a b c") == 3
+        assert [m.name for m in await zeta.list_models()] == ["small"]
+        assert [s.logprob for s in await zeta.score("q", ["yes", "no"])] == [-3, -2]
+        assert (await zeta.profile(["a"]))[0].difficulty == 0.5
+        assert (await zeta.route(question("q", model="big"))).plan.single.model == "big"
+        assert [d.decision.id async for d in zeta.watch_decisions("small")] == ["small"]
+        assert (await zeta.embed(["ab"], "big")).tolist() == [[4.0, 0.0]]
+
+
+async def test_feedback_counts_once(served: Served) -> None:
+    """A repeated verdict is not counted, an unknown decision refused."""
+    async with AsyncClient(served.target) as zeta:
+        assert await zeta.feedback("d1", 0.0)
+        assert not await zeta.feedback("d1", 1.0)
+        with pytest.raises(UnknownDecisionError):
+            await zeta.feedback("d9", 1.0)
+
+    assert served.judge.verdicts["d1"].WhichOneof("verdict") == "score"
+
+
+async def test_feedback_compares(served: Served) -> None:
+    """A preference names the other answer."""
+    async with AsyncClient(served.target) as zeta:
+        await zeta.feedback("d1", better_than="d0", preference=0.75)
+
+    comparison = served.judge.verdicts["d1"].comparison
+    assert (comparison.other_decision_id, comparison.preference) == ("d0", 0.75)
+
+
+async def test_policy_updates_need_the_current_etag(served: Served) -> None:
+    """A stale etag is refused, the current one taken."""
+    async with AsyncClient(served.target) as zeta:
+        etag = (await zeta.policies()).etag
+        assert (await zeta.update_policy(router.Policy(name="fast"), etag=etag)).etag == "2"
+        with pytest.raises(StaleEtagError):
+            await zeta.update_policy(router.Policy(name="fast"), etag="0")
+
+
+async def test_the_blocking_client_is_the_same(served: Served) -> None:
+    """Client answers like AsyncClient, errors included."""
+
+    def work() -> None:
+        with Client(served.target) as zeta:
+            assert list(zeta.ask("a b")) == ["a ", "b "]
+            assert zeta.count_tokens("a b") == 2
+            assert zeta.feedback("d1", 1.0)
+            assert [d.decision.id for d in zeta.watch_decisions("x")] == ["x"]
+            with pytest.raises(OverloadedError):
+                next(zeta.ask("too much"))
+            with pytest.raises(StreamBrokenError):
+                list(zeta.ask("cut short"))
+
+    await asyncio.to_thread(work)
+
+
+async def test_embeds_for_a_model(served: Served) -> None:
+    """One text is a vector, a list of texts is a matrix, and the model matters."""
+
+    def work() -> None:
+        with Client(served.target) as zeta:
+            assert g_zeta_embed_text("abc", client=zeta).shape == (2,)
+            rows = g_zeta_embed_text(["a", "bc"], "big", client=zeta)
+        assert rows.dtype == np.float32
+        assert rows.tolist() == [[2.0, 0.0], [4.0, 0.0]]
+
+    await asyncio.to_thread(work)
+
+
+async def zeta(*arguments: str) -> tuple[int, str, str]:
+    """Run the program; return exit code, stdout and stderr."""
+    program = "from zeta_client.cli import main; main()"
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, *arguments, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await running.communicate()
+    assert running.returncode is not None
+    return running.returncode, out.decode(), err.decode()
+
+
+async def test_ask_prints_the_answer_alone(served: Served) -> None:
+    """The answer is all there is on stdout; what it took is told on stderr."""
+    code, out, err = await zeta("ask", "a b", "--target", served.target)
+
+    assert (code, out) == (0, "a b \n")
+    assert "single(small)" in err
+
+
+async def test_ask_as_json_ends_with_the_whole(served: Served) -> None:
+    """Every line is an object, and the last one has the promised keys."""
+    code, out, _ = await zeta("ask", "a b", "--json", "--target", served.target)
+
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["delta"]["text"] for line in lines[:-1]] == ["a ", "b "]
+    assert lines[-1].keys() == {
+        *("text", "model", "plan", "decision_id", "finish_reason", "usage"),
+        *("ttft_s", "total_s", "handovers"),
+    }
+    assert lines[-1]["text"] == "a b "
+    assert lines[-1]["finish_reason"] == "stop"
+
+
+async def test_errors_are_one_sentence(served: Served) -> None:
+    """A refused question ends with exit code 1, a sentence and no traceback."""
+    code, out, err = await zeta("ask", "too much", "--target", served.target)
+
+    assert (code, out) == (1, "")
+    assert err == "error: the queue is full; try again in 1.5 s\n"
+
+
+async def test_ctrl_c_ends_an_answer(served: Served) -> None:
+    """An interrupted question is cancelled at the server too."""
+    program = "from zeta_client.cli import main; main()"
+    asking = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, "ask", "never ends", "--target", served.target),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    assert asking.stdout is not None
+    assert await asking.stdout.read(6) == b"never "
+
+    asking.send_signal(signal.SIGINT)
+
+    _, err = await asking.communicate()
+    assert (asking.returncode, err) == (130, b"")
+    await asyncio.wait_for(served.model.left.wait(), 10)
+
+
+async def test_small_commands(served: Served) -> None:
+    """Route, embed and feedback print what the servers said, as one object."""
+    for command, key, value in (
+        (["route", "q", "--model", "big"], "id", "d2"),
+        (["embed", "abc"], "embeddings", [[3.0, 0.0]]),
+        (["feedback", "d1", "--score", "1"], "counted", True),
+    ):
+        code, out, _ = await zeta(*command, "--json", "--target", served.target)
+        assert code == 0
+        assert json.loads(out)[key] == value

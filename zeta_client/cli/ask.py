@@ -1,0 +1,107 @@
+"""`zeta ask`: one question, answered as a stream."""
+
+import sys
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse
+
+from zeta_client import wire
+from zeta_client.answer import Answer
+from zeta_client.cli import decision, shell
+
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="The question")]
+Policy = Annotated[
+    str, typer.Option(help="fast, balanced, quality, or the operator's own; default: the router's")
+]
+Deadline = Annotated[float | None, typer.Option(metavar="S", min=0.001, help="Seconds, in all")]
+Model = Annotated[str, typer.Option(metavar="NAME", help="Ask this model; default: routed")]
+MaxTokens = Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer")]
+
+
+def ask(
+    prompt: Prompt,
+    *,
+    policy: Policy = "",
+    deadline: Deadline = None,
+    model: Model = "",
+    max_tokens: MaxTokens = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="0: greedy; default: the model's")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the decision as well")] = False,
+    target: shell.Target = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.Json = False,
+) -> None:
+    """Ask, and stream the answer."""
+    request = wire.question(
+        prompt,
+        model=model,
+        policy=policy,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        explain=explain,
+    )
+    reach = shell.reach(config, target)
+    shell.run(_ask(reach, request, deadline_s=deadline, as_json=as_json))
+
+
+async def _ask(
+    reach: shell.Reach, request: GenerateRequest, *, deadline_s: float | None, as_json: bool
+) -> None:
+    answer, start_s = Answer(), perf_counter()
+    async with reach() as client:
+        async for event in client.generate(request, deadline_s=deadline_s):
+            answer.add(event, perf_counter() - start_s)
+            _show(event, as_json=as_json)
+    if as_json:
+        shell.emit(summary(answer))
+        return
+    shell.say("")
+    shell.notes().print(f"[dim]{_in_short(answer)}[/dim]")
+    if answer.complete.HasField("decision"):
+        decision.show(answer.complete.decision)
+
+
+def _show(event: GenerateResponse, *, as_json: bool) -> None:
+    kind = event.WhichOneof("event")
+    if as_json and kind in ("delta", "handover"):
+        shell.emit({kind: MessageToDict(getattr(event, kind), preserving_proto_field_name=True)})
+    elif not as_json and event.delta.text:
+        sys.stdout.write(event.delta.text)
+        sys.stdout.flush()
+
+
+def summary(answer: Answer) -> Mapping[str, Any]:
+    """Return the object that `zeta ask --json` ends with."""
+    finished = answer.complete
+    found: dict[str, Any] = {
+        "text": answer.text,
+        "model": answer.model,
+        "plan": answer.plan,
+        "decision_id": answer.decision_id,
+        "finish_reason": answer.finish_reason,
+        "usage": {
+            "prompt_tokens": finished.usage.prompt_tokens,
+            "completion_tokens": finished.usage.completion_tokens,
+            "cached_prompt_tokens": finished.usage.cached_prompt_tokens,
+        },
+        "ttft_s": round(answer.ttft_s, 6),
+        "total_s": round(answer.total_s, 6),
+        "handovers": answer.handovers,
+    }
+    if finished.HasField("decision"):
+        found["decision"] = decision.as_json(finished.decision)
+    return found
+
+
+def _in_short(answer: Answer) -> str:
+    tokens = answer.complete.usage.completion_tokens
+    return (
+        f"{answer.model} · {answer.plan} · first token {answer.ttft_s * 1e3:.0f} ms · "
+        f"{tokens} tokens, {answer.tokens_per_s:.0f}/s · decision {answer.decision_id}"
+    )

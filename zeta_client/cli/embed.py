@@ -1,0 +1,43 @@
+"""`zeta embed`: texts to vectors."""
+
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from zeta_client.cli import shell
+
+
+def embed(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT…", help="The texts")],
+    *,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Through what was learned about this model")
+    ] = "",
+    target: shell.Target = None,
+    config: shell.ConfigFile = None,
+    as_json: shell.Json = False,
+) -> None:
+    """Embed texts; with several, show how alike they are."""
+    rows = shell.run(_embed(shell.reach(config, target), texts, model))
+    if as_json:
+        shell.emit({"model": model, "dimensions": rows.shape[1], "embeddings": rows.tolist()})
+    else:
+        shell.out().print(_table(texts, rows))
+
+
+async def _embed(reach: shell.Reach, texts: list[str], model: str) -> NDArray[np.float32]:
+    async with reach() as client:
+        return await client.embed(texts, model)
+
+
+def _table(texts: list[str], rows: NDArray[np.float32]) -> Table:
+    """Tabulate embeddings (N, D): their first values, and their cosine to the first text's."""
+    norms = np.linalg.norm(rows, axis=1)
+    cosines = rows @ rows[0] / np.maximum(norms * norms[0], 1e-12)
+    table = Table("text", f"first 4 of {rows.shape[1]} values", "norm", "cosine to the first")
+    for text, row, norm, cosine in zip(texts, rows, norms, cosines, strict=True):
+        table.add_row(text, " ".join(f"{v:+.3f}" for v in row[:4]), f"{norm:.3f}", f"{cosine:.3f}")
+    return table

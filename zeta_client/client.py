@@ -1,0 +1,243 @@
+"""Talk to a router, or to any Zeta server: to a client the router is a model.
+
+with Client("127.0.0.1:7070") as zeta:
+    for text in zeta.ask("What is 17 * 24?"):
+        print(text, end="")
+
+Errors are those of `services.kit.errors`; messages are the protos' own, embeddings are NumPy
+arrays. `async_client` is the same on asyncio.
+"""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest, Profile, ProfileRequest
+from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from zeta.inference.v1.decision_pb2 import Decision
+from zeta.inference.v1.inference_service_pb2 import (
+    ContinuationScore,
+    GenerateRequest,
+    GenerateResponse,
+    ListModelsRequest,
+    ModelInfo,
+)
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from zeta.router.v1.router_service_pb2 import (
+    GetPolicyRequest,
+    GetPolicyResponse,
+    Policy,
+    RouteRequest,
+    UpdatePolicyRequest,
+    UpdatePolicyResponse,
+    WatchDecisionsRequest,
+    WatchDecisionsResponse,
+)
+from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
+from zeta.telemetry.v1.telemetry_service_pb2 import (
+    QueryHistoryRequest,
+    ReplicaHistory,
+    WatchRequest,
+    WatchResponse,
+)
+from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
+
+from services.kit.channel import options
+from services.kit.config import Server
+from services.kit.security import channel_credentials
+from zeta_client import wire
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+M_co = TypeVar("M_co", covariant=True)
+UNARY_TIMEOUT_S = 30.0
+
+
+class _Messages(Protocol[M_co]):
+    """A running call whose messages are read one by one; gRPC does not name its type."""
+
+    def __iter__(self) -> Iterator[M_co]: ...
+
+    def cancel(self) -> bool: ...
+
+
+class Client:
+    """Calls that block.
+
+    *target* is HOST:PORT or unix:PATH; *settings* hold TLS and message limits. Every call but
+    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:7070",
+        *,
+        settings: Server | None = None,
+        timeout_s: float = UNARY_TIMEOUT_S,
+    ) -> None:
+        self._target, self._timeout_s = target, timeout_s
+        self._channel = _open(target, settings or Server())
+        self._inference = InferenceServiceStub(self._channel)
+        self._embedding = EmbeddingServiceStub(self._channel)
+        self._router = RouterServiceStub(self._channel)
+        self._telemetry = TelemetryServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        """Connect when first used."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the channel."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; running calls are cancelled."""
+        self._channel.close()
+
+    def generate(
+        self, request: GenerateRequest, *, deadline_s: float | None = None
+    ) -> Iterator[GenerateResponse]:
+        """Stream the events of an answer; leaving the stream early stops the model's work.
+
+        Raises StreamBrokenError after the last event where the answer was cut short.
+        """
+        return self._whole(self._inference.Generate(request, timeout=deadline_s))
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        model: str = "",
+        policy: str = "",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Iterator[str]:
+        """Stream the text of the answer to one question."""
+        request = wire.question(
+            prompt, model=model, policy=policy, temperature=temperature, max_tokens=max_tokens
+        )
+        for event in self.generate(request, deadline_s=deadline_s):
+            if event.delta.text:
+                yield event.delta.text
+
+    def count_tokens(self, prompt: str, model: str = "") -> int:
+        """Count the tokens of a question as the model sees it, chat template included."""
+        request = wire.count_request(prompt, model)
+        return (self._call(self._inference.CountTokens, request)).tokens
+
+    def list_models(self) -> Sequence[ModelInfo]:
+        """List the models that the target answers for."""
+        return (self._call(self._inference.ListModels, ListModelsRequest())).models
+
+    def score(
+        self, prompt: str, continuations: Sequence[str], model: str = ""
+    ) -> Sequence[ContinuationScore]:
+        """Give the log-probability of each answer to a question."""
+        request = wire.score_request(prompt, continuations, model)
+        return (self._call(self._inference.Score, request)).scores
+
+    def embed(self, texts: Sequence[str], target_model: str = "") -> NDArray[np.float32]:
+        """Embed texts as (N, D), passed through what was learned about *target_model*."""
+        request = EmbedRequest(texts=texts, target_model=target_model)
+        return wire.vectors(self._call(self._embedding.Embed, request))
+
+    def profile(self, texts: Sequence[str], *, with_embedding: bool = False) -> Sequence[Profile]:
+        """Say what kind of work each text is, and how hard."""
+        request = ProfileRequest(texts=texts, with_embedding=with_embedding)
+        return (self._call(self._embedding.Profile, request)).profiles
+
+    def route(self, request: GenerateRequest, *, deadline_s: float | None = None) -> Decision:
+        """Return the decision that the router would make now, without running it."""
+        wanted = RouteRequest(generate=request)
+        return (self._call(self._router.Route, wanted, deadline_s)).decision
+
+    def feedback(
+        self,
+        decision_id: str,
+        score: float | None = None,
+        *,
+        better_than: str = "",
+        preference: float = 1.0,
+        feedback_id: str = "",
+        source: str = "user",
+    ) -> bool:
+        """Judge an answer: a *score* in [0, 1], or how much *better_than* another decision's.
+
+        False where this feedback was counted before.
+        """
+        request = wire.feedback_request(
+            decision_id,
+            score=score,
+            better_than=better_than,
+            preference=preference,
+            feedback_id=feedback_id,
+            source=source,
+        )
+        return (self._call(self._router.SubmitFeedback, request)).counted
+
+    def watch_decisions(self, model: str = "") -> Iterator[WatchDecisionsResponse]:
+        """Stream decisions as they are made; *model* keeps those that involve it."""
+        return self._stream(self._router.WatchDecisions(WatchDecisionsRequest(model=model)))
+
+    def policies(self) -> GetPolicyResponse:
+        """Return the policies in force, and what has been learned about each model."""
+        return self._call(self._router.GetPolicy, GetPolicyRequest())
+
+    def update_policy(
+        self, policy: Policy, *, etag: str = "", make_default: bool = False
+    ) -> UpdatePolicyResponse:
+        """Put a policy in force. Raises StaleEtagError where *etag* is not the current one."""
+        request = UpdatePolicyRequest(policy=policy, etag=etag, make_default=make_default)
+        return self._call(self._router.UpdatePolicy, request)
+
+    def watch_fleet(self, *, min_interval_s: float = 0.0) -> Iterator[WatchResponse]:
+        """Stream the fleet's state from a telemetry service: a snapshot, then changes."""
+        request = WatchRequest(min_interval=wire.duration(min_interval_s))
+        return self._stream(self._telemetry.Watch(request))
+
+    def history(self, *, window_s: float, step_s: float = 0.0) -> Sequence[ReplicaHistory]:
+        """Return a telemetry service's figures of the last *window_s*."""
+        request = QueryHistoryRequest(window=wire.duration(window_s), step=wire.duration(step_s))
+        return (self._call(self._telemetry.QueryHistory, request)).replicas
+
+    def _call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Q, R]",  # not generic when it runs
+        request: Q,
+        deadline_s: float | None = None,
+    ) -> R:
+        try:
+            return method(request, timeout=deadline_s or self._timeout_s)
+        except grpc.RpcError as failed:
+            raise wire.error_of(failed, self._target) from failed
+
+    def _stream(self, call: _Messages[R]) -> Iterator[R]:
+        try:
+            yield from call
+        except grpc.RpcError as failed:
+            raise wire.error_of(failed, self._target) from failed
+        finally:
+            call.cancel()
+
+    def _whole(self, call: _Messages[GenerateResponse]) -> Iterator[GenerateResponse]:
+        finished = False
+        for event in self._stream(call):
+            finished = event.HasField("finished")
+            yield event
+        if not finished:
+            raise wire.cut_short()
+
+
+def _open(target: str, settings: Server) -> grpc.Channel:
+    if settings.tls:
+        return grpc.secure_channel(target, channel_credentials(settings.tls), options(settings))
+    return grpc.insecure_channel(target, options(settings))

@@ -1,0 +1,109 @@
+"""Requests built from plain arguments, plain values read from responses, errors read back."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import grpc
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
+from zeta.embedding.v1.embedding_service_pb2 import EmbedResponse
+from zeta.inference.v1.inference_service_pb2 import (
+    ROLE_USER,
+    Conversation,
+    CountTokensRequest,
+    GenerateRequest,
+    Message,
+    Preference,
+    SamplingParams,
+    ScoreRequest,
+)
+from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
+
+from services.kit.errors import DeadlinePassedError, StreamBrokenError, UnavailableError, ZetaError
+from services.kit.rpc import DETAILS_KEY, zeta_error
+
+
+def question(
+    prompt: str,
+    *,
+    model: str = "",
+    policy: str = "",
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    explain: bool = False,
+) -> GenerateRequest:
+    """Build the request of one question by a user; what is left out is the server's default."""
+    return GenerateRequest(
+        model=model,
+        messages=_conversation(prompt),
+        sampling=SamplingParams(temperature=temperature, seed=seed),
+        max_tokens=max_tokens,
+        preference=Preference(policy=policy, explain=explain),
+    )
+
+
+def count_request(prompt: str, model: str) -> CountTokensRequest:
+    """Build the request to count the tokens of one question."""
+    return CountTokensRequest(model=model, messages=_conversation(prompt))
+
+
+def score_request(prompt: str, continuations: Iterable[str], model: str) -> ScoreRequest:
+    """Build the request to score answers to one question."""
+    return ScoreRequest(
+        model=model, messages=_conversation(prompt), continuations=list(continuations)
+    )
+
+
+def feedback_request(
+    decision_id: str,
+    *,
+    score: float | None,
+    better_than: str,
+    preference: float,
+    feedback_id: str,
+    source: str,
+) -> SubmitFeedbackRequest:
+    """Build a verdict: a score, or else a comparison with the answer of *better_than*."""
+    request = SubmitFeedbackRequest(decision_id=decision_id, feedback_id=feedback_id, source=source)
+    if score is not None:
+        request.score = score
+    if better_than:
+        request.comparison.CopyFrom(
+            Comparison(other_decision_id=better_than, preference=preference)
+        )
+    return request
+
+
+def vectors(response: EmbedResponse) -> NDArray[np.float32]:
+    """Return the embeddings (N, D)."""
+    return np.array([e.values for e in response.embeddings], dtype=np.float32)
+
+
+def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
+    """Turn a failed call into the error that the other side raised, or that it is not there."""
+    # A synchronous call's error has the same methods, under a class that gRPC does not name.
+    call = cast("grpc.aio.AioRpcError", failed)
+    if not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ()):
+        if call.code() is grpc.StatusCode.UNAVAILABLE:
+            return UnavailableError(f"nothing answers at {target}")
+        if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlinePassedError("the deadline passed before the answer was complete")
+    return zeta_error(call)
+
+
+def cut_short() -> StreamBrokenError:
+    """Build the error of a stream that ended without `Finished`."""
+    return StreamBrokenError("the answer ended before it was complete")
+
+
+def duration(seconds: float) -> Duration | None:
+    """Return a duration, None (empty on the wire) for 0."""
+    span = Duration()
+    span.FromNanoseconds(round(seconds * 1e9))
+    return span if seconds else None
+
+
+def _conversation(prompt: str) -> Conversation:
+    return Conversation(messages=[Message(role=ROLE_USER, content=prompt)])
