@@ -1,0 +1,1 @@
+"""The model service: one process serves one model through continuous batching."""

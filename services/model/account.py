@@ -1,0 +1,74 @@
+"""What became of each request: counters, sketches and Prometheus metrics."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.kit.errors import DeadlinePassedError
+from services.kit.metrics import SECONDS
+from services.model.loop import Stream
+from services.model.state import State
+
+_LABELS = ("gen_ai_request_model", "zeta_task_kind")
+_TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1)
+
+DURATION = Histogram(
+    "gen_ai_server_request_duration_seconds", "From arrival to the last token.", _LABELS,
+    buckets=SECONDS,
+)  # fmt: skip
+TTFT = Histogram(
+    "gen_ai_server_time_to_first_token_seconds", "From arrival to the first token.", _LABELS,
+    buckets=SECONDS,
+)  # fmt: skip
+TPOT = Histogram(
+    "gen_ai_server_time_per_output_token_seconds", "Per token after the first.", _LABELS,
+    buckets=_TOKEN_SECONDS,
+)  # fmt: skip
+TOKENS = Counter(
+    "gen_ai_server_token_usage", "Tokens of requests answered.", (*_LABELS, "gen_ai_token_type")
+)
+REQUESTS = Counter("zeta_model_requests", "Requests by outcome.", (*_LABELS, "outcome"))
+RUNNING = Gauge("zeta_model_running_requests", "Requests in the batch.", _LABELS[:1])
+WAITING = Gauge("zeta_model_waiting_requests", "Requests admitted, not running.", _LABELS[:1])
+KV_TOKENS = Gauge("zeta_model_kv_used_tokens", "Cache tokens held.", _LABELS[:1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Books the requests of one model."""
+
+    model: str
+    state: State
+
+    @contextmanager
+    def request(self, task_kind: str) -> Iterator[None]:
+        """Count the request in this block by how the block ends, unless it was answered."""
+        outcome = "answered"
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit, DeadlinePassedError):
+            outcome = "cancelled"
+            self.state.totals.requests += 1
+            self.state.totals.cancelled += 1
+            raise
+        except Exception:
+            outcome = "failed"
+            self.state.totals.requests += 1
+            self.state.totals.errors += 1
+            raise
+        finally:
+            REQUESTS.labels(self.model, task_kind, outcome).inc()
+
+    def answered(self, kind: int, task_kind: str, stream: Stream, tokens: int) -> None:
+        """Count a whole answer of *tokens* tokens."""
+        times, labels = stream.times(), (self.model, task_kind)
+        self.state.answered(kind, tokens=tokens, times=times)
+        DURATION.labels(*labels).observe(times.last_s)
+        TTFT.labels(*labels).observe(times.first_s)
+        if tokens > 1:
+            TPOT.labels(*labels).observe((times.last_s - times.first_s) / (tokens - 1))
+        TOKENS.labels(*labels, "input").inc(len(stream.request.tokens))
+        TOKENS.labels(*labels, "output").inc(tokens)

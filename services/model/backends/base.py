@@ -1,0 +1,43 @@
+"""What the engine asks of a device.
+
+Laws, checked on every backend by tests/laws/test_backends.py: a sequence's logits depend on
+nothing but its own tokens, whatever slot it is in, whatever the pieces it was fed in, and
+whatever else is in the batch; `copy` moves a sequence whole.
+
+Letters: B sequences, T tokens, V vocabulary, W wanted positions.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """Runs forward steps on slots of a cache; knows nothing of requests, text or scheduling."""
+
+    slots: int
+    """Sequences that the cache holds."""
+    context_tokens: int
+    """Tokens that one slot holds."""
+
+    def prefill(self, slot: int, start: int, tokens: Ids, wanted: int) -> Logits:
+        """Feed *tokens* (T,) of one sequence whose first *start* tokens are in *slot* already.
+
+        Return the logits (W, V) that follow each of the last *wanted* of these tokens.
+        """
+        ...
+
+    def decode(self, tokens: Ids, lengths: Ids) -> Logits:
+        """Feed one token (B,) to each of slots 0 … B-1, which hold *lengths* (B,) tokens.
+
+        Return the logits (B, V) that follow; the next call may overwrite them.
+        """
+        ...
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first *length* tokens of slot *source* over slot *target*."""
+        ...

@@ -1,0 +1,121 @@
+"""ONNX Runtime on CPU.
+
+One cache buffer per layer is bound as input and output, so that attention appends in place; a batch
+is a prefix of it, a prompt's piece one row (several new tokens with a past need batch size 1).
+Decode bindings, their inputs and logits included, are made once per batch size.
+
+Letters: B sequences, T tokens, V vocabulary, W wanted positions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from services.model.backends.base import Ids, Logits
+from services.model.graph.checkpoint import Shape
+
+
+class OrtBackend:
+    """Runs a graph of `graph.decoder` on this machine's processors."""
+
+    def __init__(
+        self, model: onnx.ModelProto, shape: Shape, *, slots: int, context_tokens: int, threads: int
+    ) -> None:
+        import onnxruntime  # noqa: PLC0415 - importing this package must not need the runtime
+
+        self.slots, self.context_tokens = slots, context_tokens
+        self._runtime, self._shape = onnxruntime, shape
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), _options(onnxruntime, threads), ["CPUExecutionProvider"]
+        )
+        size = (slots, shape.kv_heads, context_tokens, shape.head_dim)
+        self._caches = {
+            f"{what}.{i}": np.zeros(size, np.float32)
+            for i in range(shape.layers)
+            for what in ("key", "value")
+        }
+        self._batches: dict[int, _Batch] = {}
+
+    def prefill(self, slot: int, start: int, tokens: Ids, wanted: int) -> Logits:
+        """As `Backend.prefill`."""
+        logits = np.empty((wanted, self._shape.vocabulary), np.float32)
+        binding = self._binding(
+            slice(slot, slot + 1),
+            logits,
+            {
+                "tokens": np.ascontiguousarray(tokens[None, :]),
+                "lengths": np.array([start + len(tokens) - 1], np.int32),
+                "longest": np.array(start + len(tokens), np.int32),
+                "wanted": np.arange(len(tokens) - wanted, len(tokens)),
+            },
+        )
+        self._session.run_with_iobinding(binding)
+        return logits
+
+    def decode(self, tokens: Ids, lengths: Ids) -> Logits:
+        """As `Backend.decode`."""
+        batch = self._batches.get(len(tokens))
+        if batch is None:
+            batch = self._batches[len(tokens)] = self._batch(len(tokens))
+        batch.tokens[:, 0] = tokens
+        batch.lengths[:] = lengths
+        batch.longest[...] = lengths.max() + 1
+        self._session.run_with_iobinding(batch.binding)
+        return batch.logits
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """As `Backend.copy`."""
+        for cache in self._caches.values():
+            cache[target, :, :length] = cache[source, :, :length]
+
+    def _batch(self, count: int) -> "_Batch":
+        tokens, lengths = np.zeros((count, 1), np.int64), np.zeros(count, np.int32)
+        longest = np.zeros((), np.int32)
+        logits = np.empty((count, self._shape.vocabulary), np.float32)
+        binding = self._binding(
+            slice(count),
+            logits,
+            {"tokens": tokens, "lengths": lengths, "longest": longest, "wanted": np.arange(count)},
+        )
+        return _Batch(tokens, lengths, longest, logits, binding)
+
+    def _binding(
+        self, rows: slice, logits: Logits, inputs: Mapping[str, NDArray[np.integer[Any]]]
+    ) -> Any:
+        """Bind *inputs*, the cache of slots *rows* and *logits*; all of them are used in place."""
+        binding = self._session.io_binding()
+        value = self._runtime.OrtValue.ortvalue_from_numpy
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, value(array))
+        for name, cache in self._caches.items():
+            part = value(cache[rows])
+            binding.bind_ortvalue_input(f"past_{name}", part)
+            binding.bind_ortvalue_output(f"present_{name}", part)
+        binding.bind_ortvalue_output("logits", value(logits))
+        return binding
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a decode step of one batch size reads and writes."""
+
+    tokens: Ids
+    lengths: NDArray[np.int32]
+    longest: NDArray[np.int32]
+    logits: Logits
+    binding: Any
+
+
+def _options(runtime: Any, threads: int) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Models share cores: a thread that spins while it waits takes them from the others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options

@@ -1,0 +1,146 @@
+"""One step after another: plan, run, choose, commit.
+
+Owned by one thread. The clock is the caller's: `expire` is told the time.
+"""
+
+import heapq
+
+import numpy as np
+
+from services.model.backends.base import Backend, Logits
+from services.model.engine import sampler
+from services.model.engine.commit import commit
+from services.model.engine.schedule import Waiting, plan_chunks
+from services.model.engine.slots import Slots
+from services.model.engine.types import (
+    Chunk,
+    Generated,
+    Limits,
+    Occupancy,
+    Request,
+    Scored,
+    Sequence,
+    StepResult,
+)
+
+
+class Engine:
+    """Continuous batching over one backend."""
+
+    def __init__(self, backend: Backend, limits: Limits) -> None:
+        self.limits = limits
+        self._backend = backend
+        self._waiting, self._slots = Waiting(), Slots()
+        self._sequences: dict[int, Sequence] = {}
+        self._deadlines: list[tuple[float, int]] = []
+
+    @property
+    def idle(self) -> bool:
+        """True where a step would do nothing."""
+        return not self._sequences
+
+    def add(self, request: Request) -> None:
+        """Queue *request*; it fits in a slot and in `limits.kv_tokens`."""
+        assert request.reserved_tokens <= self._backend.context_tokens, "checked at the edge"
+        sequence = Sequence(request=request)
+        self._sequences[request.id] = sequence
+        self._waiting.add(sequence)
+        if request.deadline_s != float("inf"):
+            heapq.heappush(self._deadlines, (request.deadline_s, request.id))
+
+    def cancel(self, request_id: int) -> bool:
+        """Forget a request and free its slot; False where it had ended already."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is None:
+            return False
+        if sequence.slot < 0:
+            self._waiting.remove(sequence)
+        else:
+            self._free(sequence)
+        return True
+
+    def expire(self, now_s: float) -> list[int]:
+        """Cancel every request whose deadline has passed; return their ids."""
+        expired: list[int] = []
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            _, request_id = heapq.heappop(self._deadlines)
+            if self.cancel(request_id):
+                expired.append(request_id)
+        return expired
+
+    def step(self) -> StepResult:
+        """Feed prompts and decode every running row once; return what came of it."""
+        rows = list(self._slots.decoding)
+        chunks = plan_chunks(self._waiting, self._slots, self.limits)
+        fed = [(chunk, self._prefill(chunk)) for chunk in chunks]
+        ready = [(c.sequence, found) for c, found in fed if c.completes and _generates(c.sequence)]
+        logits = [self._decode(rows)] if rows else []
+        logits += [found for _, found in ready]
+        generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
+        return StepResult(
+            began=tuple(c.sequence.request.id for c, _ in fed if not c.start),
+            outputs=[*self._scores(fed), *generated],
+            prompt_tokens=sum(c.stop - c.start for c, _ in fed),
+            generated=len(generated),
+            decoded_rows=len(rows),
+        )
+
+    def occupancy(self) -> Occupancy:
+        """Return what is held now."""
+        held, part = self._slots.held, self._slots.prefilling
+        unfed = part.request.feed_tokens - part.cached if part else 0
+        return Occupancy(
+            running=len(held),
+            waiting=len(self._waiting),
+            waiting_prompt_tokens=self._waiting.prompt_tokens + unfed,
+            kv_used_tokens=sum(s.cached for s in held),
+        )
+
+    def _prefill(self, chunk: Chunk) -> Logits:
+        sequence = chunk.sequence
+        tokens = sequence.request.tokens[chunk.start : chunk.stop]
+        return self._backend.prefill(sequence.slot, chunk.start, tokens, chunk.wanted)
+
+    def _decode(self, rows: list[Sequence]) -> Logits:
+        tokens = np.array([s.last for s in rows], np.int64)
+        lengths = np.array([s.cached for s in rows], np.int64)
+        logits = self._backend.decode(tokens, lengths)
+        for sequence in rows:
+            sequence.cached += 1
+        return logits
+
+    def _choose(self, logits: list[Logits], sequences: list[Sequence]) -> list[Generated]:
+        if not sequences:
+            return []
+        rows = logits[0] if len(logits) == 1 else np.concatenate(logits)
+        choices = sampler.choose(rows, sequences)
+        tokens, logprobs = choices.tokens.tolist(), choices.logprobs.tolist()
+        out: list[Generated] = []
+        for s, token, logprob, top in zip(sequences, tokens, logprobs, choices.top, strict=True):
+            finish = commit(s, token)
+            out.append(Generated(s.request.id, token, logprob, top, finish))
+            if finish:
+                self.cancel(s.request.id)
+        return out
+
+    def _scores(self, fed: list[tuple[Chunk, Logits]]) -> list[Scored]:
+        out: list[Scored] = []
+        for chunk, logits in fed:
+            sequence = chunk.sequence
+            if _generates(sequence):
+                continue
+            first = chunk.stop - len(logits) + 1
+            tokens = sequence.request.tokens[first : chunk.stop + 1]
+            sequence.logprob += sampler.score(logits, tokens)
+            if chunk.completes:
+                del self._sequences[sequence.request.id]
+                out.append(Scored(sequence.request.id, sequence.logprob))
+        return out
+
+    def _free(self, sequence: Sequence) -> None:
+        for copy in self._slots.remove(sequence):
+            self._backend.copy(copy.source, copy.target, copy.length)
+
+
+def _generates(sequence: Sequence) -> bool:
+    return not sequence.request.scored_tokens

@@ -1,0 +1,170 @@
+"""Choose tokens from logits, vectorised over the batch.
+
+Every operation works on one row at a time, so that a row's choice depends on nothing but its own
+logits, settings and random numbers. In order: repetition penalty (Keskar et al. 2019), presence and
+frequency penalties, temperature, top-k, top-p of what is left (Holtzman et al. 2020), min-p.
+
+Letters: B sequences, V vocabulary.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.model.engine.types import Sequence
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A token (B,) for each row, and its log-probability (B,) by the raw logits."""
+
+    tokens: Ids
+    logprobs: Floats
+    top: list[tuple[tuple[int, float], ...]]
+
+
+def choose(logits: Floats, sequences: Seq[Sequence]) -> Choices:
+    """Choose the next token of each of *sequences* from *logits* (B, V), and count it nowhere."""
+    adjusted = _with_penalties(logits, sequences)
+    tokens = adjusted.argmax(axis=1)
+    drawn = [i for i, s in enumerate(sequences) if s.rng is not None]
+    if drawn:
+        tokens[drawn] = _drawn(adjusted[drawn], [sequences[i] for i in drawn])
+    normaliser = log_sum_exp(logits)
+    logprobs = logits[np.arange(len(tokens)), tokens] - normaliser
+    top = [
+        _likeliest(logits[i] - normaliser[i], s.request.top_logprobs)
+        if s.request.top_logprobs
+        else ()
+        for i, s in enumerate(sequences)
+    ]
+    return Choices(tokens, logprobs, top)
+
+
+def log_sum_exp(logits: Floats) -> Floats:
+    """Return log Σ exp over the vocabulary (B,)."""
+    highest = logits.max(axis=1)
+    out: Floats = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
+    return out
+
+
+def score(logits: Floats, tokens: Ids) -> float:
+    """Return the log-probability of *tokens* (T,), each by its own row of *logits* (T, V)."""
+    if not len(tokens):
+        return 0.0
+    chosen = logits[np.arange(len(tokens)), tokens]
+    return float((chosen - log_sum_exp(logits)).sum(dtype=np.float64))
+
+
+def penalised(
+    logits: Floats,
+    in_prompt: Mask,
+    counts: Floats,
+    *,
+    repetition: Floats,
+    presence: Floats,
+    frequency: Floats,
+) -> Floats:
+    """Return *logits* (B, V) with penalties (B,) on tokens seen in prompt or answer."""
+    seen = in_prompt | (counts > 0)
+    factor = np.where(seen, repetition[:, None], np.float32(1))
+    scaled = np.where(logits > 0, logits / factor, logits * factor)
+    out: Floats = scaled - presence[:, None] * (counts > 0) - frequency[:, None] * counts
+    return out
+
+
+def probabilities(
+    logits: Floats, temperature: Doubles, top_k: Ids, top_p: Doubles, min_p: Doubles
+) -> Doubles:
+    """Return what is drawn from (B, V), not normalised; 0 where a token is ruled out.
+
+    Settings are (B,); *temperature* is positive and *top_k* 0 means no limit. Of equally likely
+    tokens the lower ids are kept.
+    """
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature[:, None]
+    weights: Doubles = np.exp(scaled)
+    limited = np.flatnonzero((top_k > 0) | (top_p < 1))
+    if limited.size:
+        kept = _nucleus(weights[limited], top_k[limited], top_p[limited])
+        weights[limited] = np.where(kept, weights[limited], 0)
+    # The likeliest token weighs 1.
+    weights[weights < min_p[:, None]] = 0
+    return weights
+
+
+def draw(weights: Doubles, uniform: Doubles) -> Ids:
+    """Draw a token per row by inverting the distribution at *uniform* (B,), in [0, 1)."""
+    reached = weights.cumsum(axis=1)
+    tokens: Ids = (reached <= uniform[:, None] * reached[:, -1:]).sum(axis=1)
+    return tokens
+
+
+def _with_penalties(logits: Floats, sequences: Seq[Sequence]) -> Floats:
+    rows = [i for i, s in enumerate(sequences) if s.request.sampling.penalises]
+    if not rows:
+        return logits
+    marked = [_marked(sequences[i], logits.shape[1]) for i in rows]
+    settings = [sequences[i].request.sampling for i in rows]
+    adjusted = logits.copy()
+    adjusted[rows] = penalised(
+        logits[rows],
+        np.stack([in_prompt for in_prompt, _ in marked]),
+        np.stack([counts for _, counts in marked]),
+        repetition=np.array([s.repetition_penalty for s in settings], np.float32),
+        presence=np.array([s.presence_penalty for s in settings], np.float32),
+        frequency=np.array([s.frequency_penalty for s in settings], np.float32),
+    )
+    return adjusted
+
+
+def _marked(sequence: Sequence, vocabulary: int) -> tuple[Mask, Floats]:
+    """Return the sequence's marks, made when first needed."""
+    if sequence.in_prompt is None or sequence.counts is None:
+        sequence.in_prompt = np.zeros(vocabulary, np.bool_)
+        sequence.in_prompt[sequence.request.tokens] = True
+        sequence.counts = np.zeros(vocabulary, np.float32)
+    return sequence.in_prompt, sequence.counts
+
+
+def _drawn(logits: Floats, sequences: Seq[Sequence]) -> Ids:
+    settings = [s.request.sampling for s in sequences]
+    weights = probabilities(
+        logits,
+        np.array([s.temperature for s in settings]),
+        np.array([s.top_k for s in settings]),
+        np.array([s.top_p for s in settings]),
+        np.array([s.min_p for s in settings]),
+    )
+    return draw(weights, np.array([s.rng.random() for s in sequences if s.rng is not None]))
+
+
+def _nucleus(weights: Doubles, top_k: Ids, top_p: Doubles) -> Mask:
+    """Return which tokens (B, V) both limits keep, at least one per row."""
+    vocabulary = weights.shape[1]
+    descending = -np.sort(-weights, axis=1)
+    size = np.where(top_k > 0, np.minimum(top_k, vocabulary), vocabulary)
+    reached = np.where(np.arange(vocabulary) < size[:, None], descending, 0).cumsum(axis=1)
+    needed = (reached < top_p[:, None] * reached[:, -1:]).sum(axis=1) + 1
+    return _largest(weights, descending, np.minimum(size, needed))
+
+
+def _largest(weights: Doubles, descending: Doubles, size: Ids) -> Mask:
+    threshold = descending[np.arange(len(size)), size - 1][:, None]
+    above, level = weights > threshold, weights == threshold
+    room = size - above.sum(axis=1)
+    kept: Mask = above | (level & (level.cumsum(axis=1) <= room[:, None]))
+    return kept
+
+
+def _likeliest(logprobs: Floats, count: int) -> tuple[tuple[int, float], ...]:
+    count = min(count, len(logprobs))
+    ids = np.argpartition(-logprobs, count - 1)[:count]
+    ordered = ids[np.lexsort((ids, -logprobs[ids]))]
+    return tuple((int(i), float(logprobs[i])) for i in ordered)

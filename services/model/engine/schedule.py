@@ -1,0 +1,75 @@
+"""Which requests run in the next step, and on how many tokens.
+
+Every decoding sequence gets its one token in every step, so that a long prompt never stalls a
+stream; prompts share the rest, `chunk_tokens` per step, one after the other. Waiting requests
+start by rank, then arrival; the first one that does not fit holds back those behind it, so
+that a large request is never starved by small ones.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from services.model.engine.slots import Slots
+from services.model.engine.types import Chunk, Limits, Sequence
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Requests without a slot, in the order in which they will start."""
+
+    queue: list[Sequence] = field(default_factory=list)
+    prompt_tokens: int = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue *sequence* behind its rank."""
+        insort(self.queue, sequence, key=_order)
+        self.prompt_tokens += sequence.request.feed_tokens
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take *sequence* out, wherever it stands."""
+        self.queue.remove(sequence)
+        self.prompt_tokens -= sequence.request.feed_tokens
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+
+def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chunk]:
+    """Yield the prompt pieces of one step, and give slots to the requests that start.
+
+    A chunk that completes a prompt leaves its sequence among `slots.decoding`, to decode from the
+    next step on; a score needs no decoding and leaves its slot at once.
+    """
+    budget = limits.chunk_tokens
+    while budget and (sequence := slots.prefilling or _started(waiting, slots, limits)):
+        stop = min(sequence.cached + budget, sequence.request.feed_tokens)
+        chunk = Chunk(sequence, sequence.cached, stop)
+        budget -= stop - chunk.start
+        yield chunk
+        sequence.cached = stop
+        if chunk.completes:
+            _complete(sequence, slots)
+
+
+def _complete(sequence: Sequence, slots: Slots) -> None:
+    if sequence.request.scored_tokens:
+        slots.remove(sequence)
+    else:
+        slots.prompt_done()
+
+
+def _started(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:
+    if not waiting.queue or len(slots.decoding) >= limits.max_running:
+        return None
+    reserved = sum(s.request.reserved_tokens for s in slots.decoding)
+    if reserved + waiting.queue[0].request.reserved_tokens > limits.kv_tokens:
+        return None
+    sequence = waiting.queue[0]
+    waiting.remove(sequence)
+    slots.start(sequence)
+    return sequence
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.request.rank, sequence.request.id

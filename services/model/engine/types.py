@@ -1,0 +1,195 @@
+"""The engine's values. Letters: T tokens."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids: TypeAlias = NDArray[np.int64]
+
+
+class FinishReason(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen; the defaults choose the likeliest."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    """0: no limit."""
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+
+    @property
+    def penalises(self) -> bool:
+        """True where earlier tokens change the logits."""
+        neutral = (1.0, 0.0, 0.0)
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != neutral
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What one caller wants of the engine."""
+
+    id: int
+    tokens: Ids
+    """The prompt (T,); with `scored_tokens`, the prompt and its continuation."""
+    max_tokens: int = 0
+    """Most tokens to generate; prompt and answer together fit in a slot."""
+    sampling: Sampling = GREEDY
+    stop_ids: frozenset[int] = frozenset()
+    top_logprobs: int = 0
+    """Alternatives to return with each token."""
+    rank: int = 0
+    """Lower ranks go first; equal ranks in order of arrival."""
+    deadline_s: float = float("inf")
+    scored_tokens: int = 0
+    """If not 0: generate nothing, and give the log-probability of the last so many tokens."""
+
+    @property
+    def feed_tokens(self) -> int:
+        """Tokens to feed before the first choice, or for the whole score."""
+        return len(self.tokens) - bool(self.scored_tokens)
+
+    @property
+    def first_wanted(self) -> int:
+        """Position of the first token whose logits matter."""
+        return self.feed_tokens - max(self.scored_tokens, 1)
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Cache tokens that the request may come to hold."""
+        return self.feed_tokens + self.max_tokens
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sequence:
+    """One request inside the engine."""
+
+    request: Request
+    slot: int = -1
+    cached: int = 0
+    """Tokens whose keys and values are in the slot."""
+    generated: int = 0
+    last: int = -1
+    """The token to feed next while decoding."""
+    logprob: float = 0.0
+    """Sum so far, while scoring."""
+    rng: np.random.Generator | None = None
+    in_prompt: NDArray[np.bool_] | None = None
+    """(V,), where earlier tokens are penalised."""
+    counts: NDArray[np.float32] | None = None
+    """Occurrences in the answer (V,), where earlier tokens are penalised."""
+
+    def __post_init__(self) -> None:
+        if self.request.sampling.temperature > 0:
+            self.rng = np.random.default_rng(self.request.sampling.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a prompt to feed in this step."""
+
+    sequence: Sequence
+    start: int
+    stop: int
+
+    @property
+    def wanted(self) -> int:
+        """Positions at the end of the chunk whose logits matter."""
+        return max(0, self.stop - max(self.start, self.sequence.request.first_wanted))
+
+    @property
+    def completes(self) -> bool:
+        """True where nothing of the prompt is left after this chunk."""
+        return self.stop == self.sequence.request.feed_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Tokens to move between slots."""
+
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the engine may hold and do at once."""
+
+    max_running: int
+    kv_tokens: int
+    """Cache tokens over all running requests, what they may come to need included."""
+    chunk_tokens: int
+    """Prompt tokens per step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One more token of an answer."""
+
+    id: int
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    finish: FinishReason | None
+
+    @property
+    def ends(self) -> bool:
+        """True where nothing follows."""
+        return self.finish is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The log-probability of a continuation."""
+
+    id: int
+    logprob: float
+
+    @property
+    def ends(self) -> bool:
+        """True: there is one score."""
+        return True
+
+
+Output: TypeAlias = Generated | Scored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one step did."""
+
+    began: tuple[int, ...] = ()
+    """Requests whose first tokens were fed."""
+    outputs: list[Output] = field(default_factory=list)
+    prompt_tokens: int = 0
+    generated: int = 0
+    """Tokens among the outputs."""
+    decoded_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
+    """What the engine holds."""
+
+    running: int = 0
+    waiting: int = 0
+    waiting_prompt_tokens: int = 0
+    """Prompt tokens not fed yet, of waiting and of running requests."""
+    kv_used_tokens: int = 0

@@ -1,0 +1,249 @@
+"""The device thread, which owns the engine, and its asyncio side, which owns the streams.
+
+Commands reach the thread through an inbox and take effect between two steps; each step's outcome
+comes back in one call on the event loop, which feeds a stream per request. A reader that is slower
+than the device finds several tokens at once.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+import structlog
+
+from services.kit.errors import (
+    DeadlinePassedError,
+    DrainingError,
+    OverloadedError,
+    StreamBrokenError,
+    UnavailableError,
+    ZetaError,
+)
+from services.model.engine.engine import Engine
+from services.model.engine.types import Limits, Occupancy, Output, Request, StepResult
+from services.model.state import State, Times
+
+log = structlog.get_logger()
+
+Command = Callable[[Engine], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one turn of the device thread did."""
+
+    result: StepResult | None
+    expired: list[int]
+    occupancy: Occupancy
+    began_s: float
+    ended_s: float
+
+
+class Stream:
+    """The outputs of one request, and when they came."""
+
+    def __init__(self, request: Request, arrived_s: float) -> None:
+        self.request = request
+        self.arrived_s = arrived_s
+        self.began_s: float | None = None
+        self.first_s: float | None = None
+        self.last_s: float | None = None
+        self._outputs: list[Output] = []
+        self._error: ZetaError | None = None
+        self._news = asyncio.Event()
+
+    async def take(self) -> list[Output]:
+        """Wait for outputs and return all there are. Raises the error that ended the request."""
+        await self._news.wait()
+        if not self._outputs and self._error:
+            raise self._error
+        outputs, self._outputs = self._outputs, []
+        if not self._error:
+            self._news.clear()
+        return outputs
+
+    def times(self) -> Times:
+        """Return the times of a request that was answered."""
+        assert self.began_s is not None, "an answer without a step"
+        assert self.first_s is not None
+        assert self.last_s is not None
+        since = self.arrived_s
+        return Times(
+            began_s=self.began_s - since, first_s=self.first_s - since, last_s=self.last_s - since
+        )
+
+    def push(self, output: Output, at_s: float) -> None:
+        """Add an output."""
+        self.first_s = self.first_s or at_s
+        self.last_s = at_s
+        self._outputs.append(output)
+        self._news.set()
+
+    def fail(self, error: ZetaError) -> None:
+        """End the stream with *error*, after what it holds is taken."""
+        self._error = error
+        self._news.set()
+
+
+class DeviceLoop:
+    """Runs an engine in a thread of its own."""
+
+    def __init__(self, engine: Engine, state: State, *, max_waiting: int, drain_s: float) -> None:
+        self.state = state
+        self.limits = engine.limits
+        self.occupancy = Occupancy()
+        self.draining = False
+        self.crashed = asyncio.Event()
+        self._engine, self._max_waiting, self._drain_s = engine, max_waiting, drain_s
+        self._inbox: SimpleQueue[Command | None] = SimpleQueue()
+        self._streams: dict[int, Stream] = {}
+        self._ended = asyncio.Event()
+        self._events = asyncio.get_running_loop()
+        self._last_id = 0
+        # A daemon, since a hung device must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._thread.start()
+
+    def next_id(self) -> int:
+        """Return a number for a request; earlier ones go first within a rank."""
+        self._last_id += 1
+        return self._last_id
+
+    def submit(self, request: Request, arrived_s: float) -> Stream:
+        """Queue *request*. Raises DrainingError, OverloadedError or UnavailableError."""
+        self._admit()
+        stream = self._streams[request.id] = Stream(request, arrived_s)
+        self._inbox.put(lambda engine: engine.add(request))
+        return stream
+
+    def cancel(self, request_id: int) -> None:
+        """Stop working on a request before the next step; nothing happens where it has ended."""
+        if self._streams.pop(request_id, None):
+            self._ended.set()
+            self._inbox.put(lambda engine: engine.cancel(request_id))
+
+    def allocate(self, limits: Limits) -> None:
+        """Set how much may run, from the next step on; what runs goes on."""
+        self.limits = limits
+        self._inbox.put(lambda engine: setattr(engine, "limits", limits))
+
+    async def drain(self, grace_s: float | None) -> tuple[int, int]:
+        """Take nothing new and wait for the rest; return how many finished and were cut off."""
+        self.draining = True
+        pending = len(self._streams)
+        try:
+            async with asyncio.timeout(grace_s):
+                while self._streams:
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            log.warning("drain cut requests off", requests=len(self._streams))
+        cut = len(self._streams)
+        self._fail_all(self._draining_error())
+        return max(pending - cut, 0), cut
+
+    def close(self) -> None:
+        """Stop the thread after its present step; requests still there end with DrainingError."""
+        self.draining = True
+        self._fail_all(self._draining_error())
+        self._inbox.put(None)
+        self._thread.join(timeout=10)
+
+    def _admit(self) -> None:
+        if self.crashed.is_set():
+            raise UnavailableError("the model's device failed; this process ends", retry_after_s=1)
+        if self.draining:
+            raise self._draining_error()
+        in_flight, running = len(self._streams), self.limits.max_running
+        if in_flight >= running + self._max_waiting:
+            raise OverloadedError(
+                f"{in_flight} requests run or wait, the most that this server takes",
+                retry_after_s=self.state.free_slot_in_s(running),
+            )
+
+    def _draining_error(self) -> DrainingError:
+        return DrainingError("this server is draining", retry_after_s=self._drain_s)
+
+    def _fail_all(self, error: ZetaError) -> None:
+        for request_id, stream in list(self._streams.items()):
+            self.cancel(request_id)
+            stream.fail(error)
+
+    # The device thread from here on.
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+            self._post(self._on_crash, error)
+
+    def _turn(self) -> bool:
+        """Obey the inbox, run one step, report; False when told to stop."""
+        commands = self._commands()
+        for command in commands:
+            if command is None:
+                return False
+            command(self._engine)
+        began_s = monotonic()
+        expired = self._engine.expire(began_s)
+        result = None if self._engine.idle else self._engine.step()
+        report = Report(
+            result=result, expired=expired, occupancy=self._engine.occupancy(),
+            began_s=began_s, ended_s=monotonic(),
+        )  # fmt: skip
+        self._post(self._on_report, report)
+        return True
+
+    def _commands(self) -> list[Command | None]:
+        """Everything in the inbox; where there is no other work, wait for something."""
+        commands = [self._inbox.get()] if self._engine.idle else []
+        while True:
+            try:
+                commands.append(self._inbox.get_nowait())
+            except Empty:
+                return commands
+
+    def _post(self, callback: Callable[..., None], value: object) -> None:
+        try:
+            self._events.call_soon_threadsafe(callback, value)
+        except RuntimeError:
+            # The event loop has ended: nobody is left to be told.
+            log.debug("device thread outlived the event loop")
+
+    # The event loop again.
+
+    def _on_report(self, report: Report) -> None:
+        self.occupancy = report.occupancy
+        if report.result:
+            self._on_step(report.result, report)
+        for request_id in report.expired:
+            if stream := self._streams.pop(request_id, None):
+                stream.fail(DeadlinePassedError("the deadline passed while the model worked"))
+        if not self._streams or report.expired:
+            self._ended.set()
+
+    def _on_step(self, result: StepResult, report: Report) -> None:
+        for request_id in result.began:
+            if stream := self._streams.get(request_id):
+                stream.began_s = report.began_s
+        for output in result.outputs:
+            if stream := self._streams.get(output.id):
+                stream.push(output, report.ended_s)
+                if output.ends:
+                    del self._streams[output.id]
+        self.state.stepped(
+            prompt_tokens=result.prompt_tokens,
+            generated=result.generated,
+            decoded=bool(result.decoded_rows),
+            took_s=report.ended_s - report.began_s,
+            now_s=report.ended_s,
+        )
+
+    def _on_crash(self, error: BaseException) -> None:
+        log.critical("device thread failed", exc_info=error)
+        self.crashed.set()
+        self._fail_all(StreamBrokenError("the model's device failed", retry_after_s=1))

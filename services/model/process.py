@@ -1,0 +1,160 @@
+"""Wire one model process together and run it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+from zeta.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from zeta.model.v1 import model_control_service_pb2, model_control_service_pb2_grpc
+
+from services.kit import metrics
+from services.kit.config import FleetConfig, model_named, replica_name
+from services.kit.config import Model as ModelConfig
+from services.kit.errors import ConfigError
+from services.kit.server import Serving, serving
+from services.model import account, text
+from services.model.backends.base import Backend
+from services.model.backends.ort import OrtBackend
+from services.model.control import ControlServicer
+from services.model.engine.engine import Engine
+from services.model.engine.types import Limits, Request
+from services.model.graph import checkpoint, decoder
+from services.model.loop import DeviceLoop
+from services.model.servicer import InferenceServicer, Model
+from services.model.state import State
+
+log = structlog.get_logger()
+
+INFERENCE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+CONTROL = model_control_service_pb2.DESCRIPTOR.services_by_name["ModelControlService"].full_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A model process that serves."""
+
+    server: Serving
+    device: DeviceLoop
+
+
+async def serve(config: FleetConfig, name: str, index: int) -> None:
+    """Serve replica *index* of model *name* until the process is told to stop.
+
+    Raises ConfigError for a wrong configuration or checkpoint, RuntimeError when the device fails.
+    """
+    settings = model_named(config, name)
+    if not 0 <= index < len(settings.replicas):
+        raise ConfigError(
+            f"model {name!r} has {len(settings.replicas)} replicas, no number {index}"
+        )
+    replica = settings.replicas[index]
+    metrics.serve(replica.metrics)
+    model, backend = load(settings, replica_name(name, index))
+    async with running(config, settings, model, backend, replica.listen) as process:
+        await _first_of(process.server.stopped, process.device.crashed)
+    if process.device.crashed.is_set():
+        raise RuntimeError("the device thread failed; a supervisor should start this process again")
+
+
+def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
+    """Read a checkpoint and build its backend. Raises ConfigError."""
+    folder = Path(settings.dir)
+    stored = checkpoint.load(folder)
+    context_tokens = settings.context_tokens or stored.shape.context_tokens
+    if context_tokens > stored.shape.context_tokens:
+        raise ConfigError(
+            f"model {settings.name!r}: context_tokens = {context_tokens} is more than the "
+            f"checkpoint's {stored.shape.context_tokens}; lower it"
+        )
+    backend = OrtBackend(
+        decoder.build(stored), stored.shape, slots=settings.max_running,
+        context_tokens=context_tokens, threads=settings.threads,
+    )  # fmt: skip
+    model = Model(
+        name=settings.name,
+        replica=replica,
+        text=text.load(folder),
+        vocabulary=stored.shape.vocabulary,
+        context_tokens=context_tokens,
+        default_max_tokens=settings.default_max_tokens,
+        stop_ids=stored.stop_ids,
+        temperature=stored.temperature,
+        parameters=stored.parameters,
+        precision="fp32",
+        runtime="onnxruntime-cpu",
+    )
+    return model, backend
+
+
+@asynccontextmanager
+async def running(
+    config: FleetConfig, settings: ModelConfig, model: Model, backend: Backend, listen: str
+) -> AsyncIterator[Running]:
+    """Serve *model* on *backend*; health says SERVING once it has made its first tokens."""
+    engine = Engine(backend, limits(settings, backend))
+    _warm(engine)
+    device = DeviceLoop(
+        engine, State(), max_waiting=settings.max_waiting, drain_s=config.server.drain_grace_s
+    )
+    _observe(model.name, device)
+    try:
+        async with _serving(config, model, device, listen) as server:
+            await server.set_serving()
+            log.info("serving", model=model.name, replica=model.replica)
+            yield Running(server=server, device=device)
+    finally:
+        device.close()
+
+
+def limits(settings: ModelConfig, backend: Backend) -> Limits:
+    """Return the most that *backend* holds, and how prompts are cut."""
+    return Limits(
+        max_running=backend.slots,
+        kv_tokens=backend.slots * backend.context_tokens,
+        chunk_tokens=settings.prefill_chunk_tokens,
+    )
+
+
+@asynccontextmanager
+async def _serving(
+    config: FleetConfig, model: Model, device: DeviceLoop, listen: str
+) -> AsyncIterator[Serving]:
+    async def stop_serving() -> None:
+        await server.set_serving(serving=False, names=("", INFERENCE))
+
+    inference = InferenceServicer(model, device)
+    control = ControlServicer(model, device, stop_serving=stop_serving)
+    services = {
+        INFERENCE: lambda s: inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(
+            inference, s
+        ),
+        CONTROL: lambda s: model_control_service_pb2_grpc.add_ModelControlServiceServicer_to_server(
+            control, s
+        ),
+    }
+    async with serving(listen, config.server, services) as server:
+        yield server
+
+
+def _warm(engine: Engine) -> None:
+    """Run the first, slow steps before anybody waits for them."""
+    engine.add(Request(id=0, tokens=np.zeros(2, np.int64), max_tokens=3))
+    while not engine.idle:
+        engine.step()
+
+
+def _observe(model: str, device: DeviceLoop) -> None:
+    account.RUNNING.labels(model).set_function(lambda: device.occupancy.running)
+    account.WAITING.labels(model).set_function(lambda: device.occupancy.waiting)
+    account.KV_TOKENS.labels(model).set_function(lambda: device.occupancy.kv_used_tokens)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in pending:
+        wait.cancel()

@@ -1,0 +1,231 @@
+"""`zeta.inference.v1.InferenceService` of one model: requests in, streams of answers out."""
+
+import asyncio
+import math
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+from zeta.inference.v1 import inference_service_pb2 as inference
+from zeta.inference.v1 import inference_service_pb2_grpc
+
+from services.kit import rpc
+from services.kit.errors import ContextTooLongError, UnknownModelError, Violation, invalid
+from services.model import wire
+from services.model.account import Account
+from services.model.answer import Answer
+from services.model.engine.types import Request, Scored
+from services.model.loop import DeviceLoop, Stream
+from services.model.text import Text
+
+Ids = NDArray[np.int64]
+
+_LONG_TEXT = 20_000
+"""Characters from which tokenising would hold up the event loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What is served."""
+
+    name: str
+    replica: str
+    text: Text
+    vocabulary: int
+    context_tokens: int
+    default_max_tokens: int
+    stop_ids: frozenset[int]
+    temperature: float
+    parameters: int
+    precision: str
+    runtime: str
+
+
+class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
+    """Answers with one model."""
+
+    def __init__(self, model: Model, device: DeviceLoop) -> None:
+        self._model, self._device = model, device
+        self._account = Account(model=model.name, state=device.state)
+
+    async def Generate(  # noqa: N802 - the contract's name
+        self, request: inference.GenerateRequest, context: rpc.Context
+    ) -> AsyncIterator[inference.GenerateResponse]:
+        """Stream an answer; the engine stops when the caller is gone or out of time."""
+        arrived_s = monotonic()
+        rpc.check_deadline(context)
+        self._check_model(request.model)
+        call = self._call(request)
+        with self._account.request(wire.task_kind(call.kind)):
+            tokens = await self._tokens(request)
+            stream = self._device.submit(self._request(tokens, call, context), arrived_s)
+            # gRPC may drop this generator long after the caller has gone: do not wait for that.
+            context.add_done_callback(
+                lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
+            )
+            yield self._started(len(tokens))
+            answer = Answer(self._model.text, call.stops)
+            seq = 0
+            while answer.finish is None:
+                piece = answer.feed(t for t in await stream.take() if not isinstance(t, Scored))
+                seq += 1
+                yield wire.delta(seq, piece, logprobs=call.logprobs)
+            self._device.cancel(stream.request.id)
+            kind = wire.task_kind(call.kind)
+            self._account.answered(call.kind, kind, stream, answer.completion_tokens)
+            yield wire.finished(self._model.name, answer, stream)
+
+    async def CountTokens(  # noqa: N802 - the contract's name
+        self, request: inference.CountTokensRequest, context: rpc.Context
+    ) -> inference.CountTokensResponse:
+        """Count the tokens of an input."""
+        rpc.check_deadline(context)
+        self._check_model(request.model)
+        wire.check_count(request)
+        tokens = await self._encode(*self._prompt(request))
+        return inference.CountTokensResponse(tokens=len(tokens), model=self._model.name)
+
+    async def ListModels(  # noqa: N802 - the contract's name
+        self, request: inference.ListModelsRequest, context: rpc.Context
+    ) -> inference.ListModelsResponse:
+        """List the one model."""
+        del request, context
+        info = inference.ModelInfo(
+            name=self._model.name,
+            context_tokens=self._model.context_tokens,
+            default_max_tokens=self._model.default_max_tokens,
+            parameters=self._model.parameters,
+            precision=self._model.precision,
+            runtime=self._model.runtime,
+            capabilities=[inference.CAPABILITY_GENERATE, inference.CAPABILITY_SCORE],
+        )
+        return inference.ListModelsResponse(models=[info])
+
+    async def Score(  # noqa: N802 - the contract's name
+        self, request: inference.ScoreRequest, context: rpc.Context
+    ) -> inference.ScoreResponse:
+        """Score continuations; each is tokenised apart from the input."""
+        arrived_s = monotonic()
+        rpc.check_deadline(context)
+        self._check_model(request.model)
+        wire.check_score(request)
+        prompt = await self._tokens(request)
+        pairs = [
+            await self._continuation(request, i, prompt) for i in range(len(request.continuations))
+        ]
+        scores = await self._scores(prompt, pairs, _deadline_s(context), arrived_s)
+        return inference.ScoreResponse(
+            scores=[
+                inference.ContinuationScore(logprob=score, tokens=len(tokens))
+                for score, tokens in zip(scores, pairs, strict=True)
+            ],
+            model=self._model.name,
+        )
+
+    def _check_model(self, name: str) -> None:
+        if name not in ("", self._model.name):
+            raise UnknownModelError(
+                f"no model {name!r} here; this server answers for {self._model.name!r}",
+                violations=[Violation("model", f"must be empty or {self._model.name!r}")],
+            )
+
+    def _call(self, request: inference.GenerateRequest) -> wire.Call:
+        return wire.call(
+            request,
+            vocabulary=self._model.vocabulary,
+            max_tokens=self._model.default_max_tokens,
+            temperature=self._model.temperature,
+            seed=secrets.randbits(64),
+        )
+
+    def _request(self, tokens: Ids, call: wire.Call, context: rpc.Context) -> Request:
+        return Request(
+            id=self._device.next_id(),
+            tokens=tokens,
+            max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
+            sampling=call.sampling,
+            stop_ids=self._model.stop_ids,
+            top_logprobs=call.top_logprobs,
+            rank=call.rank,
+            deadline_s=_deadline_s(context),
+        )
+
+    def _started(self, prompt_tokens: int) -> inference.GenerateResponse:
+        return inference.GenerateResponse(
+            started=inference.Started(
+                decision_id=rpc.request_id(),
+                plan=f"single({self._model.name})",
+                model=self._model.name,
+                replica=self._model.replica,
+                prompt_tokens=prompt_tokens,
+            )
+        )
+
+    def _prompt(self, request: wire.Asked) -> tuple[str, bool]:
+        """Return the prompt's text, and whether the tokenizer may put its own tokens before it."""
+        if request.WhichOneof("input") == "prompt":
+            return request.prompt, True
+        return self._model.text.render(wire.messages(request.messages)), False
+
+    async def _tokens(self, request: inference.GenerateRequest | inference.ScoreRequest) -> Ids:
+        """Return the input's token ids. Raises ContextTooLongError without room for one more."""
+        field = request.WhichOneof("input") or ""
+        if isinstance(request, inference.GenerateRequest) and field == "token_ids":
+            tokens = np.array(request.token_ids.ids, np.int64)
+        else:
+            text, special = self._prompt(request)
+            self._check_fits(self._model.text.fewest_tokens(text), field)
+            tokens = await self._encode(text, special)
+        if not len(tokens):
+            raise invalid(field, "holds no token that the model knows")
+        self._check_fits(len(tokens), field)
+        return tokens
+
+    async def _encode(self, text: str, special: bool) -> Ids:  # noqa: FBT001 - private
+        if len(text) < _LONG_TEXT:
+            return self._model.text.encode(text, special=special)
+        return await asyncio.to_thread(self._model.text.encode, text, special=special)
+
+    def _check_fits(self, tokens: int, field: str) -> None:
+        room = self._model.context_tokens
+        if tokens >= room:
+            text = f"{tokens} tokens or more, and an answer, do not fit in {room} tokens of context"
+            raise ContextTooLongError(f"{field}: {text}", violations=[Violation(field, text)])
+
+    async def _continuation(self, request: inference.ScoreRequest, index: int, prompt: Ids) -> Ids:
+        field, text = f"continuations[{index}]", request.continuations[index]
+        self._check_fits(len(prompt) + self._model.text.fewest_tokens(text) - 1, field)
+        tokens = await self._encode(text, special=False)
+        if not len(tokens):
+            raise invalid(field, "holds no token that the model knows")
+        self._check_fits(len(prompt) + len(tokens) - 1, field)
+        return tokens
+
+    async def _scores(
+        self, prompt: Ids, continuations: list[Ids], deadline_s: float, arrived_s: float
+    ) -> list[float]:
+        """Score all continuations at once, as the batch has room."""
+        streams: list[Stream] = []
+        try:
+            for tokens in continuations:
+                work = Request(
+                    id=self._device.next_id(),
+                    tokens=np.concatenate([prompt, tokens]),
+                    scored_tokens=len(tokens),
+                    rank=wire.STANDARD_RANK,
+                    deadline_s=deadline_s,
+                )
+                streams.append(self._device.submit(work, arrived_s))
+            return [(await stream.take())[0].logprob for stream in streams]
+        finally:
+            for stream in streams:
+                self._device.cancel(stream.request.id)
+
+
+def _deadline_s(context: rpc.Context) -> float:
+    """The caller's deadline by our monotonic clock."""
+    left_s = rpc.deadline_s(context)
+    return math.inf if left_s is None else monotonic() + left_s

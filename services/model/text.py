@@ -1,0 +1,188 @@
+"""Text to tokens and back: tokenizer, chat template, incremental decoding, stop strings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jinja2 import Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from services.kit.errors import ConfigError, invalid
+from services.model.graph.checkpoint import read_json
+
+Ids = NDArray[np.int64]
+
+_REPLACEMENT = "\ufffd"
+"""What a decoder gives for bytes that are no code point, or not one yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+class Text:
+    """A checkpoint's tokenizer and chat template."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, template: Template | None, names: Mapping[str, str]
+    ) -> None:
+        self._tokenizer, self._template, self._names = tokenizer, template, names
+        self._longest_bytes = max(len(piece.encode()) for piece in tokenizer.get_vocab())
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Turn a conversation into a prompt. Raises InvalidRequestError where it cannot be."""
+        if self._template is None:
+            raise invalid("messages", "this model has no chat template; send `prompt` instead")
+        try:
+            return self._template.render(
+                messages=[{"role": m.role, "content": m.content} for m in messages],
+                add_generation_prompt=True,
+                **self._names,
+            )
+        except TemplateError as error:
+            raise invalid("messages", f"the model's chat template refuses: {error}") from error
+
+    def encode(self, text: str, *, special: bool) -> Ids:
+        """Return the token ids (T,) of *text*; *special* adds what the tokenizer begins with."""
+        return np.array(self._tokenizer.encode(text, add_special_tokens=special).ids, np.int64)
+
+    def fewest_tokens(self, text: str) -> int:
+        """Return a lower bound of the tokens of *text*, at no cost."""
+        return len(text) // self._longest_bytes
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of *ids* without special tokens."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+
+def load(folder: Path) -> Text:
+    """Read tokenizer and chat template of *folder*. Raises ConfigError."""
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; fetch the file again") from error
+    settings_path = folder / "tokenizer_config.json"
+    settings = read_json(settings_path) if settings_path.exists() else {}
+    names = {k: _content(settings.get(k)) for k in ("bos_token", "eos_token", "pad_token")}
+    source = _template_source(folder, settings)
+    return Text(tokenizer, _compiled(source, folder) if source else None, names)
+
+
+class Detokeniser:
+    """Decodes an answer token by token; the pieces together are the text of the whole.
+
+    Decodes a window of a few tokens anew each time, since a token's text depends on its neighbours
+    (a code point in several tokens, a space that only the first word lacks), and holds back
+    what the next token may still change.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._window: list[int] = []
+        self._settled = 0
+        """Tokens of the window whose text is out; they are kept as context."""
+        self._emitted = 0
+        """Characters of the window's text that are out."""
+
+    def feed(self, token: int) -> str:
+        """Take the next token; return the text that no later token can change."""
+        self._window.append(token)
+        text = self._text.decode(self._window)
+        # Only the last character can be half a code point: earlier ones are decided.
+        stable = text.removesuffix(_REPLACEMENT)
+        new = stable[self._emitted :]
+        self._emitted = max(self._emitted, len(stable))
+        if new and stable == text:
+            self._slide()
+        return new
+
+    def flush(self) -> str:
+        """Return what was held back, once no token follows."""
+        return self._text.decode(self._window)[self._emitted :]
+
+    def _slide(self) -> None:
+        self._window = self._window[self._settled :]
+        self._settled = len(self._window)
+        self._emitted = len(self._text.decode(self._window))
+
+
+class StopStrings:
+    """Ends a text before the first stop string, and holds back what may become one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, text: str) -> str:
+        """Take more text; return what certainly comes before any stop string."""
+        text = self._held + text
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)]
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """Return what was held back, once no text follows."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of *text* that *stop* begins with."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def _template_source(folder: Path, settings: Mapping[str, Any]) -> str:
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    source = settings.get("chat_template") or ""
+    if isinstance(source, list):
+        named = {entry["name"]: entry["template"] for entry in source}
+        return str(named.get("default", ""))
+    return str(source)
+
+
+def _compiled(source: str, folder: Path) -> Template:
+    """Compile a template in a sandbox: it comes with weights from elsewhere."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols"],
+        autoescape=False,
+    )
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _strftime_now
+    try:
+        return environment.from_string(source)
+    except TemplateError as error:
+        raise ConfigError(f"{folder}: the chat template is broken: {error}") from error
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().astimezone().strftime(form)
+
+
+def _content(token: Any) -> str:
+    """A special token's text, written plainly or as an object."""
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")

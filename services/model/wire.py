@@ -1,0 +1,254 @@
+"""Protobuf ⇄ values of the model service; every wrong field of a request is named at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from google.protobuf.duration_pb2 import Duration
+from zeta.inference.v1 import inference_service_pb2 as inference
+from zeta.model.v1 import model_control_service_pb2 as control
+
+from services.kit.errors import InvalidRequestError, NotBuiltError, Violation
+from services.model.answer import Answer, Piece
+from services.model.engine.types import FinishReason, Generated, Sampling
+from services.model.loop import Stream
+from services.model.state import LatencySketch, TaskStats
+from services.model.text import Message
+
+MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS = 16, 20, 64
+
+Asked: TypeAlias = inference.GenerateRequest | inference.CountTokensRequest | inference.ScoreRequest
+
+_ROLES = {
+    inference.ROLE_SYSTEM: "system",
+    inference.ROLE_USER: "user",
+    inference.ROLE_ASSISTANT: "assistant",
+}
+_RANKS = {
+    inference.PRIORITY_CRITICAL: 0,
+    inference.PRIORITY_STANDARD: 1,
+    inference.PRIORITY_UNSPECIFIED: 1,
+    inference.PRIORITY_BATCH: 2,
+}
+STANDARD_RANK = _RANKS[inference.PRIORITY_STANDARD]
+_FINISH = {
+    FinishReason.STOP: inference.FINISH_REASON_STOP,
+    FinishReason.LENGTH: inference.FINISH_REASON_LENGTH,
+}
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("temperature", lambda x: 0 <= x <= 2, "in [0, 2]"),  # noqa: PLR2004 - the contract's bounds
+    ("top_k", lambda x: x >= 1, "at least 1"),
+    ("top_p", lambda x: 0 < x <= 1, "in (0, 1]"),
+    ("min_p", lambda x: 0 <= x <= 1, "in [0, 1]"),
+    ("repetition_penalty", lambda x: 0 < x <= 2, "in (0, 2]"),  # noqa: PLR2004 - as above
+    ("presence_penalty", lambda x: -2 <= x <= 2, "in [-2, 2]"),  # noqa: PLR2004 - as above
+    ("frequency_penalty", lambda x: -2 <= x <= 2, "in [-2, 2]"),  # noqa: PLR2004 - as above
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How a request wants to be answered; what it asks is read apart."""
+
+    sampling: Sampling
+    max_tokens: int
+    stops: tuple[str, ...]
+    logprobs: bool
+    top_logprobs: int
+    rank: int
+    kind: int
+    """As zeta.inference.v1.TaskKind."""
+
+
+def call(
+    request: inference.GenerateRequest, *, vocabulary: int, max_tokens: int, temperature: float,
+    seed: int,
+) -> Call:  # fmt: skip
+    """Read *request*; the other arguments stand in where it says nothing.
+
+    Raises InvalidRequestError that names every wrong field, or NotBuiltError.
+    """
+    _refuse([*_input(request, vocabulary), *_settings(request)])
+    for field in ("constraint", "resume"):
+        if request.HasField(field):
+            raise NotBuiltError(f"{field}: this server cannot do that yet; leave it empty")
+    return Call(
+        sampling=_sampling(request.sampling, temperature=temperature, seed=seed),
+        max_tokens=request.max_tokens if request.HasField("max_tokens") else max_tokens,
+        stops=tuple(request.stop),
+        logprobs=request.HasField("logprobs"),
+        top_logprobs=request.logprobs.top,
+        rank=_RANKS[request.priority],
+        kind=request.task_kind,
+    )
+
+
+def check_count(request: inference.CountTokensRequest) -> None:
+    """Raise InvalidRequestError where *request* cannot be counted."""
+    _refuse(list(_input(request)))
+
+
+def check_score(request: inference.ScoreRequest) -> None:
+    """Raise InvalidRequestError where *request* cannot be scored."""
+    wrong = list(_input(request))
+    count = len(request.continuations)
+    if not 1 <= count <= MAX_CONTINUATIONS:
+        wrong.append(
+            Violation("continuations", f"1 to {MAX_CONTINUATIONS} are needed, got {count}")
+        )
+    wrong += _empties("continuations", request.continuations)
+    _refuse(wrong)
+
+
+def messages(conversation: inference.Conversation) -> list[Message]:
+    """Read a conversation that was checked."""
+    return [Message(role=_ROLES[m.role], content=m.content) for m in conversation.messages]
+
+
+def task_kind(kind: int) -> str:
+    """Name a kind of task as a metric's label does."""
+    return inference.TaskKind.Name(kind).removeprefix("TASK_KIND_").lower()  # type: ignore[arg-type]
+
+
+def delta(seq: int, piece: Piece, *, logprobs: bool) -> inference.GenerateResponse:
+    """Write a piece of an answer."""
+    return inference.GenerateResponse(
+        delta=inference.Delta(
+            seq=seq,
+            text=piece.text,
+            token_ids=[t.token for t in piece.tokens],
+            logprobs=[_logprob(t) for t in piece.tokens] if logprobs else (),
+        )
+    )
+
+
+def finished(model: str, answer: Answer, stream: Stream) -> inference.GenerateResponse:
+    """Write the end of an answer."""
+    assert answer.finish, "an answer that goes on"
+    times = stream.times()
+    return inference.GenerateResponse(
+        finished=inference.Finished(
+            reason=_FINISH[answer.finish],
+            usage=inference.Usage(
+                prompt_tokens=len(stream.request.tokens),
+                completion_tokens=answer.completion_tokens,
+            ),
+            timings=inference.Timings(
+                queue=duration(times.began_s),
+                time_to_first_token=duration(times.first_s),
+                total=duration(times.last_s),
+            ),
+            mean_logprob=answer.mean_logprob,
+            model=model,
+        )
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """Write a duration."""
+    out = Duration()
+    out.FromNanoseconds(round(seconds * 1e9))
+    return out
+
+
+def task_stats(kind: int, stats: TaskStats) -> control.TaskStats:
+    """Write the figures of one kind of task."""
+    return control.TaskStats(
+        kind=kind,  # type: ignore[arg-type]
+        requests_total=stats.requests,
+        completion_tokens_total=stats.completion_tokens,
+        ttft=_sketch(stats.ttft),
+        tpot=_sketch(stats.tpot),
+    )
+
+
+def _sketch(sketch: LatencySketch) -> control.LatencySketch:
+    pairs = sorted(sketch.counts.items())
+    return control.LatencySketch(
+        buckets=[i for i, _ in pairs], counts=[n for _, n in pairs], sum=duration(sketch.sum_s)
+    )
+
+
+def _logprob(token: Generated) -> inference.TokenLogprob:
+    return inference.TokenLogprob(
+        token_id=token.token,
+        logprob=token.logprob,
+        top=[inference.TopLogprob(token_id=i, logprob=x) for i, x in token.top],
+    )
+
+
+def _sampling(params: inference.SamplingParams, *, temperature: float, seed: int) -> Sampling:
+    given = {field.name: value for field, value in params.ListFields()}
+    return Sampling(**({"temperature": temperature, "seed": seed} | given))
+
+
+def _refuse(wrong: Sequence[Violation]) -> None:
+    if wrong:
+        text = "; ".join(f"{v.field}: {v.description}" for v in wrong)
+        raise InvalidRequestError(text, violations=wrong)
+
+
+def _input(request: Asked, vocabulary: int = 0) -> Iterator[Violation]:
+    match request.WhichOneof("input"):
+        case "messages":
+            yield from _conversation(request.messages)
+        case "prompt":
+            if not request.prompt:
+                yield Violation("prompt", "must not be empty")
+        case "token_ids":
+            assert isinstance(request, inference.GenerateRequest)
+            yield from _token_ids(request.token_ids.ids, vocabulary)
+        case _:
+            yield Violation("input", "one of messages, prompt or token_ids is needed, got none")
+
+
+def _conversation(conversation: inference.Conversation) -> Iterator[Violation]:
+    if not conversation.messages:
+        yield Violation("messages.messages", "at least one message is needed, got none")
+    elif not conversation.messages[-1].content:
+        last = len(conversation.messages) - 1
+        yield Violation(
+            f"messages.messages[{last}].content", "must not be empty in the last message"
+        )
+    for i, message in enumerate(conversation.messages):
+        if message.role not in _ROLES:
+            yield Violation(
+                f"messages.messages[{i}].role",
+                f"must be ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT, got {message.role}",
+            )
+
+
+def _token_ids(ids: Sequence[int], vocabulary: int) -> Iterator[Violation]:
+    if not ids:
+        yield Violation("token_ids.ids", "at least one id is needed, got none")
+    unknown = [(i, token) for i, token in enumerate(ids) if token >= vocabulary]
+    if unknown:
+        i, token = unknown[0]
+        yield Violation(
+            f"token_ids.ids[{i}]", f"must be below the vocabulary's size {vocabulary}, got {token}"
+        )
+
+
+def _settings(request: inference.GenerateRequest) -> Iterator[Violation]:
+    for name, holds, range_ in _RANGES:
+        value = getattr(request.sampling, name)
+        if request.sampling.HasField(name) and not holds(value):  # type: ignore[arg-type]
+            yield Violation(f"sampling.{name}", f"must be {range_}, got {value:g}")
+    if request.HasField("max_tokens") and request.max_tokens < 1:
+        yield Violation("max_tokens", f"must be at least 1, got {request.max_tokens}")
+    if len(request.stop) > MAX_STOPS:
+        yield Violation("stop", f"at most {MAX_STOPS} are allowed, got {len(request.stop)}")
+    yield from _empties("stop", request.stop)
+    if request.logprobs.top > MAX_TOP_LOGPROBS:
+        top = request.logprobs.top
+        yield Violation("logprobs.top", f"must be at most {MAX_TOP_LOGPROBS}, got {top}")
+    if request.priority not in _RANKS:
+        yield Violation("priority", f"must be a Priority, got {request.priority}")
+    if request.task_kind not in inference.TaskKind.values():
+        yield Violation("task_kind", f"must be a TaskKind, got {request.task_kind}")
+
+
+def _empties(field: str, texts: Sequence[str]) -> Iterator[Violation]:
+    for i, text in enumerate(texts):
+        if not text:
+            yield Violation(f"{field}[{i}]", "must not be empty")
