@@ -1,0 +1,1 @@
+"""The embedding and profiler service: text to vectors, requests to profiles."""

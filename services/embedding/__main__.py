@@ -1,0 +1,65 @@
+"""Start one embedding process: `python -m services.embedding --config FILE --replica N`."""
+
+import argparse
+from pathlib import Path
+
+from zeta.embedding.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
+
+from services.embedding import encoder as onnx_encoder
+from services.embedding.batcher import Batcher
+from services.embedding.encoder import OnnxEncoder
+from services.embedding.heads import head_for
+from services.embedding.profiler import Profiler
+from services.embedding.servicer import NAME, EmbeddingServicer
+from services.kit import config as kit_config
+from services.kit import metrics
+from services.kit.config import EmbeddingReplica, FleetConfig
+from services.kit.errors import ConfigError
+from services.kit.server import run, serving
+
+_WARM_UP = ("warm", "up " * 200)
+"""One short text and one that fills the window."""
+
+
+async def serve(config: FleetConfig, replica: EmbeddingReplica) -> None:
+    """Load, warm up, then listen: a health check that answers can be believed."""
+    settings = config.embedding
+    metrics.serve(replica.metrics)
+    encoder = onnx_encoder.load(settings, kit_config.state_dir(config) / "cache")
+    with Batcher(encoder, max_batch=settings.max_batch) as batcher:
+        servicer = await _warm_servicer(encoder, batcher, settings.cache_entries)
+        services = {NAME: lambda server: add_EmbeddingServiceServicer_to_server(servicer, server)}
+        async with serving(replica.listen, config.server, services) as server:
+            await server.set_serving()
+            await server.stopped.wait()
+
+
+async def _warm_servicer(
+    encoder: OnnxEncoder, batcher: Batcher, cache_entries: int
+) -> EmbeddingServicer:
+    warm = await batcher.encode(_WARM_UP, urgent=True)
+    classifier, head = head_for(encoder.sha256, len(warm[0].vector))
+    profiler = Profiler(batcher, head, cache_entries=cache_entries)
+    await profiler.profile(_WARM_UP)
+    return EmbeddingServicer(profiler, encoder=encoder.name, classifier=classifier, adapters={})
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m services.embedding", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the fleet's TOML file")
+    parser.add_argument("--replica", type=int, default=0, help="number of the replica, from 0")
+    args = parser.parse_args()
+    run(f"embedding-{args.replica}", _start(args.config, args.replica))
+
+
+async def _start(path: Path, index: int) -> None:
+    config = kit_config.load(path)
+    replicas = config.embedding.replicas
+    if not 0 <= index < len(replicas):
+        raise ConfigError(f"--replica {index}: embedding.replicas has {len(replicas)}")
+    await serve(config, replicas[index])
+
+
+if __name__ == "__main__":
+    main()

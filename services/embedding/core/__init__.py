@@ -1,0 +1,1 @@
+"""Pure parts: pooling, profiles, language, adapters. Standard library and NumPy only."""
