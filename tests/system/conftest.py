@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from zeta.inference.v1.inference_service_pb2_grpc import (
-    InferenceServiceAsyncStub,
-    InferenceServiceStub,
-)
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
 from tests.system.fleet import Fleet, running
+
+if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
+    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
 HERE = Path(__file__).parent
 
@@ -37,6 +38,6 @@ async def channel(fleet: Fleet) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture
-def router(channel: grpc.aio.Channel) -> InferenceServiceAsyncStub:
+def router(channel: grpc.aio.Channel) -> "InferenceServiceAsyncStub":
     """The router, as any client sees it."""
     return InferenceServiceStub(channel)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -25,7 +25,6 @@ from zeta.inference.v1.inference_service_pb2 import (
     ScoreRequest,
     TokenIds,
 )
-from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 from zeta.model.v1.model_control_service_pb2 import (
     Allocation,
     DrainRequest,
@@ -49,6 +48,9 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
 from services.kit.errors import ZetaError
 from tests.system.calls import TIMEOUT_S, answer, question, refusal
 from tests.system.fleet import Fleet
+
+if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
+    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
 INFERENCE = "zeta.inference.v1.InferenceService"
 EMBEDDING = "zeta.embedding.v1.EmbeddingService"
@@ -357,7 +359,7 @@ async def test_a_call_that_does_not_exist(fleet: Fleet) -> None:
         assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_the_fleet_goes_on(fleet: Fleet, router: InferenceServiceAsyncStub) -> None:
+async def test_the_fleet_goes_on(fleet: Fleet, router: "InferenceServiceAsyncStub") -> None:
     """While nonsense pours in from all sides, good requests are answered."""
     nonsense = [
         code_of(refused(fleet, server, case)) for case in CASES for server in SERVERS[case.service]

@@ -4,21 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 import psutil
 import pytest
 from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse, TaskKind
-from zeta.inference.v1.inference_service_pb2_grpc import (
-    InferenceServiceAsyncStub,
-    InferenceServiceStub,
-)
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
     Belief,
     GetPolicyRequest,
     SubmitFeedbackRequest,
 )
-from zeta.router.v1.router_service_pb2_grpc import RouterServiceAsyncStub, RouterServiceStub
+from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 from zeta.telemetry.v1.telemetry_service_pb2 import ReplicaHealth, WatchRequest
 from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
@@ -27,6 +25,10 @@ from services.kit.probe import SERVING, health
 from services.kit.rpc import zeta_error
 from tests.system.calls import TIMEOUT_S, answer, endless, question, refusal
 from tests.system.fleet import Fleet, eventually, running
+
+if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
+    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
+    from zeta.router.v1.router_service_pb2_grpc import RouterServiceAsyncStub
 
 VICTIM = "coder-7b"
 
@@ -104,7 +106,7 @@ async def end_of(call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateRespons
     return last
 
 
-async def served_by(stub: InferenceServiceAsyncStub, model: str) -> bool:
+async def served_by(stub: "InferenceServiceAsyncStub", model: str) -> bool:
     try:
         got = await answer(stub.Generate(question(model=model), timeout=10.0))
     except grpc.aio.AioRpcError:
@@ -182,7 +184,7 @@ async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -
     assert late.text
 
 
-async def beliefs(router: RouterServiceAsyncStub) -> dict[tuple[str, str], tuple[float, float]]:
+async def beliefs(router: "RouterServiceAsyncStub") -> dict[tuple[str, str], tuple[float, float]]:
     """Return expected quality and number of outcomes, per model and kind of task."""
     policy = await router.GetPolicy(GetPolicyRequest(), timeout=5.0)
 

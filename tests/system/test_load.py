@@ -3,18 +3,19 @@
 import asyncio
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from zeta.inference.v1.inference_service_pb2_grpc import (
-    InferenceServiceAsyncStub,
-    InferenceServiceStub,
-)
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.model.v1.model_control_service_pb2 import GetStateRequest, ModelState
 from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
 
 from tests.system.calls import TIMEOUT_S, answer, endless, question
 from tests.system.fleet import Fleet, eventually
+
+if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
+    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
 STREAMS = 200
 MODEL = "reasoner-14b"
@@ -31,7 +32,9 @@ async def idle(fleet: Fleet, model: str) -> bool:
     return now.running == 0 and now.waiting == 0 and now.kv_used_tokens == 0
 
 
-async def test_two_hundred_streams_at_once(router: InferenceServiceAsyncStub, fleet: Fleet) -> None:
+async def test_two_hundred_streams_at_once(
+    router: "InferenceServiceAsyncStub", fleet: Fleet
+) -> None:
     """200 concurrent streams all end well, and leave every model idle."""
     answers = await asyncio.gather(
         *(
@@ -48,7 +51,7 @@ async def test_two_hundred_streams_at_once(router: InferenceServiceAsyncStub, fl
 
 @pytest.mark.parametrize("through", ["router", "model"])
 async def test_a_slow_reader_holds_nobody_up(
-    router: InferenceServiceAsyncStub, fleet: Fleet, through: str
+    router: "InferenceServiceAsyncStub", fleet: Fleet, through: str
 ) -> None:
     """While one caller does not read, others are served; later it still gets all of its answer."""
     address = fleet.router if through == "router" else fleet.model(MODEL)
@@ -103,7 +106,7 @@ async def test_a_deadline_stops_the_work(fleet: Fleet) -> None:
 
 
 async def test_a_model_that_is_named_is_the_one_that_answers(
-    router: InferenceServiceAsyncStub, fleet: Fleet
+    router: "InferenceServiceAsyncStub", fleet: Fleet
 ) -> None:
     """A request for one model is answered by it and by nobody else."""
     for model in fleet.config.models:
