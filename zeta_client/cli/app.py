@@ -7,6 +7,7 @@ import typer
 
 from zeta_client.cli.ask import ask
 from zeta_client.cli.check import check
+from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.route import route
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (up, ask, route, embed, feedback):
+for command in (demo, up, ask, route, embed, feedback):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)
