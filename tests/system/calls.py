@@ -42,12 +42,15 @@ def question(prompt: str = PROMPT, *, model: str = "", max_tokens: int = 24) -> 
     )
 
 
-def endless(model: str = "", max_tokens: int = 200) -> GenerateRequest:
-    """Ask for an answer that goes on to *max_tokens*: hot sampling seldom ends by itself."""
+def endless(model: str = "", max_tokens: int = 900) -> GenerateRequest:
+    """Ask for an answer of exactly *max_tokens*.
+
+    So small a repetition penalty favours tokens that were seen, and the end was not.
+    """
     return GenerateRequest(
         model=model,
-        prompt="count and count and count",
-        sampling=SamplingParams(temperature=2.0, seed=7),
+        prompt="0 1 2 3 4 5 6 7 8 9 and so on",
+        sampling=SamplingParams(temperature=0.0, repetition_penalty=0.05),
         max_tokens=max_tokens,
     )
 

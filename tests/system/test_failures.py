@@ -77,7 +77,7 @@ async def test_a_model_killed_while_streams_run(fragile: Fleet, channel: grpc.ai
             if event.WhichOneof("event") == "delta":
                 break
 
-    pid = kill(fragile.process("services.model", VICTIM))
+    pid = kill(fragile.process("services.model", VICTIM))  # each has most of 900 tokens to go
     free = [
         answer(stub.Generate(question(f"What is {i} + 4?"), timeout=TIMEOUT_S)) for i in range(24)
     ]

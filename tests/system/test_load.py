@@ -56,7 +56,9 @@ async def test_a_slow_reader_holds_nobody_up(
     """While one caller does not read, others are served; later it still gets all of its answer."""
     address = fleet.router if through == "router" else fleet.model(MODEL)
     async with fleet.channel(address) as own:
-        slow = InferenceServiceStub(own).Generate(endless(MODEL), timeout=TIMEOUT_S)
+        much = endless(MODEL)  # more than the transport buffers
+        much.logprobs.top = 20
+        slow = InferenceServiceStub(own).Generate(much, timeout=TIMEOUT_S)
         first = await anext(aiter(slow))
         assert first.WhichOneof("event") == "started"
 
