@@ -54,7 +54,6 @@ class Answer:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens after the first over the time they took; 0 for an answer of one token."""
-        more = self.complete.usage.completion_tokens - 1
-        decoding_s = self.total_s - self.ttft_s
-        return more / decoding_s if more > 0 and decoding_s > 0 else 0.0
+        """Tokens of the answer over the whole time that the caller waited for it."""
+        tokens = self.complete.usage.completion_tokens
+        return tokens / self.total_s if self.total_s > 0 else 0.0

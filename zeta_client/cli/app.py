@@ -11,6 +11,7 @@ from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.route import route
+from zeta_client.cli.top import top
 from zeta_client.cli.up import up
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback):
+for command in (demo, up, ask, route, embed, feedback, top):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)

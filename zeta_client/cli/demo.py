@@ -113,7 +113,7 @@ def _judged(task: Task, answer: Answer) -> Result:
         model=answer.model,
         ttft_s=answer.ttft_s,
         total_s=answer.total_s,
-        tokens_per_s=answer.tokens_per_s,
+        tokens=answer.complete.usage.completion_tokens,
     )
 
 

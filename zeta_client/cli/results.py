@@ -18,7 +18,7 @@ def line(console: Console, number: int, task: Task, result: Result) -> None:
         (f"{number + 1:4} ", "dim"),
         verdict,
         f"  {task.kind:<9}  {result.plan:<34}  {result.model:<12} ",
-        f"{result.ttft_s * 1e3:5.0f} ms {result.tokens_per_s:5.0f}/s  ",
+        f"{result.ttft_s * 1e3:5.0f} ms {result.tokens / result.total_s:5.0f}/s  ",
         (" ".join(task.prompt.split()), "dim"),
     )
     console.print(text, no_wrap=True, overflow="ellipsis")

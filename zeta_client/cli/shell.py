@@ -41,6 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing 
 Reach = Callable[[], AsyncClient]
 """Makes a client; called inside the event loop, to which its channel belongs."""
 INTERRUPTED = 130
+_PIPE_WIDTH = 160
 _NEXT: Mapping[type[ZetaError], str] = {
     UnavailableError: "start a fleet with `zeta up`, or name a running one with --target HOST:PORT",
     OverloadedError: "try again a little later",
@@ -51,9 +52,10 @@ _NEXT: Mapping[type[ZetaError], str] = {
 }
 
 
-def out(*, colour: bool | None = None) -> Console:
-    """Return the console of results: stdout as it is now."""
-    return Console(file=sys.stdout, force_terminal=colour, highlight=False)
+def out() -> Console:
+    """Return the console of results: stdout as it is now, wide where it is no terminal."""
+    console = Console(file=sys.stdout, highlight=False)
+    return console if console.is_terminal else Console(file=sys.stdout, width=_PIPE_WIDTH)
 
 
 def notes() -> Console:

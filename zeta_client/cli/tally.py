@@ -16,7 +16,7 @@ class Result:
     model: str
     ttft_s: float
     total_s: float
-    tokens_per_s: float
+    tokens: int
 
 
 def accuracy(results: Sequence[Result]) -> float:
@@ -95,5 +95,5 @@ def figures(results: Sequence[Result]) -> dict[str, float]:
         "accuracy": accuracy(results),
         "ttft_p50_s": quantile_s(results, 0.5),
         "ttft_p99_s": quantile_s(results, 0.99),
-        "tokens_per_s": float(np.mean([r.tokens_per_s for r in results])),
+        "tokens_per_s": sum(r.tokens for r in results) / sum(r.total_s for r in results),
     }
