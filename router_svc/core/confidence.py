@@ -1,6 +1,6 @@
 """How likely an answer is right, given how sure its model sounded: what a cascade accepts by.
 
-Per model, P(correct) = sigmoid(w · [1, logit(q̂), z]) with q̂ the predicted quality and z the answer's
+Per model, P(correct) = sigmoid(w · [1, logit(q), z]), q the predicted quality and z the answer's
 standardised mean token log-probability. The weights follow outcomes by recursive Laplace updates
 (one Newton step per outcome, as in Chapelle and Li, 2011), from a prior that trusts q̂ and gives
 log-probability a moderate say. T = thresholds.

@@ -6,6 +6,8 @@ text alone. Nothing here sees a data set's labels. L = lexical features, D = `ve
 
 import re
 from dataclasses import dataclass
+from hashlib import shake_256
+from math import log1p
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -17,45 +19,50 @@ TASKS: Final = ("code", "reasoning", "general", "embedding")
 """Order of `Features.tasks`."""
 EMBEDDING_SIZE: Final = 384
 
-_HEAD, _TAIL = 3000, 1000
+_HEAD, _TAIL = 1500, 500
 """Characters read of a long text: instructions stand at its ends."""
-_COUNTS: Final = {
+_PATTERNS: Final = {
+    # Every repetition is bounded or starts at a fixed place, so that no text is slow.
     "numbers": r"\d+",
-    "operators": r"\d\s*\)?\s*[-+*/\u00d7\u00f7^%=]\s*\(?\s*-?[\d(?]",
-    "parentheses": r"\(",
-    "brackets": r"[\[{]",
+    "operators": r"\d ?\)? ?[-+*/\u00d7\u00f7^%=] ?\(? ?-?[\d(?]",
     "calls": r"\w\(",
-    "methods": r"\w\.[a-z_]+\(|\]\[|\)\[|'\[",
-    "assignments": r"\w\s*=\s*[^=\s]|[=!<>]=",
+    "methods": r"\w\.[a-z_]{1,30}\(|\]\[|\)\[|'\[",
+    "assignments": r"\w ?= ?[^=\s]|[=!<>]=",
     "quotes": r"[\"'`\u2018\u201c][^\"'`\u2019\u201d\n]{1,80}[\"'`\u2019\u201d]",
-    "code_words": r"(?i)\b(?:python|def|return|lambda|print|import|function|class|code|program"
-    r"|script|sql|javascript|java|html|list|dict|string|array|algorithm)\b",
-    "maths_words": r"(?i)\b(?:calculate|compute|sum|total|plus|minus|times|each|more|left|solve"
-    r"|equation|probability|percent|twice|half|average|per|integer|prove|how many|how much)\b",
-    "time_and_units": r"(?i)\b(?:minutes?|hours?|days?|weeks?|months?|years?|seconds?|date|metres?"
-    r"|meters?|centimet\w+|kilo\w+|grams?|litres?|km|kg|cm|monday|tuesday|wednesday|thursday"
-    r"|friday|saturday|sunday)\b",
-    "question_words": r"(?i)\b(?:what|which|who|whom|whose|when|where|why|how)\b",
-    "comparisons": r"(?i)\b(?:\w+est|larger|bigger|smaller|greater|less|than|or)\b",
-    "edits": r"(?i)\b(?:replace|reverse|swap|repeat|remove|join|connect|upper|lower|capital\w*"
-    r"|letters?|words?|spell|characters?|insert|delete)\b",
-    "choices": r"(?m)^\s*\(?[A-Ea-e1-5][).:]\s",
-    "formulae": r"\\[a-z]+|\$",
-    "newlines": r"\n",
-    "question_marks": r"\?",
+    "choices": r"(?m)^ {0,4}\(?[A-Ea-e1-5][).:] ",
+    "capitals": r"[A-Z]",
 }
-_PATTERNS: Final = tuple(re.compile(pattern) for pattern in _COUNTS.values())
-LEXICAL: Final = (
-    *_COUNTS,
-    "length",
-    "word_length",
-    "digits",
-    "capitals",
-    "longest_number",
-    "foreign",
-)
+_CHARACTERS: Final = {
+    "parentheses": "(",
+    "brackets": "[{",
+    "formulae": "\\$",
+    "newlines": "\n",
+    "question_marks": "?",
+}
+_WORDS: Final = {
+    "code_words": "python def return lambda print import function class code program script sql"
+    " javascript java html list dict string array algorithm",
+    "maths_words": "calculate compute sum total plus minus times each more left solve equation"
+    " probability percent twice half average per integer prove many much",
+    "measures": "minute minutes hour hours day days week weeks month months year years second"
+    " seconds date metre metres meter meters centimetre centimetres centimeters kilometre"
+    " kilometres kilometers kilogram kilograms gram grams litre litres km kg cm mm mile miles"
+    " monday tuesday wednesday thursday friday saturday sunday",
+    "question_words": "what which who whom whose when where why how",
+    "comparisons": "larger bigger smaller greater less than or largest biggest smallest greatest"
+    " least most highest lowest",
+    "edits": "replace reverse swap repeat remove join connect upper lower capital capitals"
+    " capitalise capitalize letter letters word words spell character characters insert delete",
+    "writing": "write explain describe essay story poem summarise summarize translate discuss"
+    " implement draft step steps detail outline compare",
+}
+_FINDERS: Final = tuple(re.compile(pattern).findall for pattern in _PATTERNS.values())
+_CLASS_OF: Final = {w: i for i, words in enumerate(_WORDS.values()) for w in words.split()}
+_WORD: Final = re.compile(r"[a-z]+")
+_SHAPE: Final = ("length", "word_length", "digits", "longest_number", "foreign")
+LEXICAL: Final = (*_PATTERNS, *_CHARACTERS, *_WORDS, *_SHAPE)
 """Names of the lexical features, in order."""
-_NUMBER: Final = re.compile(r"\d+")
+_PROJECTED: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,31 +86,33 @@ class Features:
 def lexical(text: str) -> Floats:
     """Return cheap features of *text* (L,), each about 0 to 1; of a long text, its ends count."""
     read = text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}\n{text[-_TAIL:]}"
-    found = [len(pattern.findall(read)) for pattern in _PATTERNS]
-    numbers = _NUMBER.findall(read)
-    size = max(len(read), 1)
-    digits = sum(map(len, numbers))
-    words = read.count(" ") + found[16] + 1
+    found = [find(read) for find in _FINDERS]
+    counts = [
+        *map(len, found),
+        *(sum(map(read.count, characters)) for characters in _CHARACTERS.values()),
+        *_word_counts(read),
+    ]
+    size, numbers = max(len(read), 1), [len(number) for number in found[0]]
     shape = (
-        np.log1p(len(text)) / 8.0,
-        min(size / words / 10.0, 2.0),
-        digits / size * 3.0,
-        sum(map(str.isupper, read)) / size * 5.0,
-        min(max(map(len, numbers), default=0) / 4.0, 2.0),
+        log1p(len(text)) / 8.0,
+        min(size / (len(read.split()) + 1) / 8.0, 2.0),
+        sum(numbers) / size * 3.0,
+        min(max(numbers, default=0) / 4.0, 2.0),
         0.0 if read.isascii() else sum(c > "\x7f" for c in read) / size,
     )
-    return np.concatenate([np.log1p(found) / 2.0, shape])
+    return np.array([*(log1p(count) / 2.0 for count in counts), *shape])
 
 
 def lexical_profile(text: str) -> Features:
     """Profile *text* by rules alone, without embedding."""
     x = lexical(text)
-    tasks = _task_mix(dict(zip(LEXICAL, x.tolist(), strict=True)))
+    named = dict(zip(LEXICAL, x.tolist(), strict=True))
+    tasks = _task_mix(named)
     return Features(
         embedding=np.zeros(EMBEDDING_SIZE),
         tasks=tasks,
-        difficulty=float(np.clip(0.2 + 0.4 * x[0] + 0.2 * x[1] + 0.2 * x[18], 0.0, 1.0)),
-        expected_output_tokens=32.0,
+        difficulty=_difficulty(named),
+        expected_output_tokens=_output_tokens(named, tasks),
         prompt_tokens=len(text) // 4 + 1,
         lexical=x,
         source="lexical",
@@ -111,26 +120,58 @@ def lexical_profile(text: str) -> Features:
 
 
 def vector(features: Features) -> Floats:
-    """Return the regression input (D,): constant, tasks, difficulty, lengths, lexical features."""
-    return np.concatenate(
-        [
-            (
-                1.0,
-                features.difficulty,
-                np.log1p(features.expected_output_tokens) / 6.0,
-                np.log1p(features.prompt_tokens) / 8.0,
-            ),
-            features.tasks,
-            features.lexical,
-        ]
-    )
+    """Return the regression input (D,): constant, profile, lexical features, embedding.
+
+    The embedding is projected to fewer dimensions by random signs, which keep distances
+    (Achlioptas, 2003), and halved: few outcomes say more about form than about topic.
+    """
+    profile = (1.0, features.difficulty, log1p(max(features.expected_output_tokens, 0.0)) / 6.0)
+    projected = features.embedding @ _PROJECTION
+    return np.concatenate([profile, features.tasks, features.lexical, projected])
+
+
+def _word_counts(text: str) -> list[int]:
+    """Count the words of each class of _WORDS."""
+    counts = [0] * len(_WORDS)
+    for word in _WORD.findall(text.lower()):
+        if (i := _CLASS_OF.get(word)) is not None:
+            counts[i] += 1
+    return counts
+
+
+def _projection() -> Floats:
+    """Draw signs (384, 64) that are the same on every machine and with every NumPy."""
+    digest = shake_256(b"zeta: projection of embeddings").digest(EMBEDDING_SIZE * _PROJECTED // 8)
+    bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8))
+    signs = 2.0 * bits.reshape(EMBEDDING_SIZE, _PROJECTED) - 1.0
+    scaled: Floats = 0.5 * signs / np.sqrt(_PROJECTED)
+    return scaled
+
+
+_PROJECTION: Final = _projection()
 
 
 def _task_mix(x: dict[str, float]) -> Floats:
     """Guess the task mix from named lexical features: softmax of evidence."""
-    code = x["code_words"] + x["brackets"] + x["methods"] + x["assignments"] + 0.5 * x["quotes"]
-    reasoning = 0.7 * x["numbers"] + x["operators"] + x["maths_words"] + 0.5 * x["formulae"]
-    evidence = np.array([2.5 * code - 0.5, 2.5 * reasoning - 0.5, 1.0, -4.0])
+    code = (
+        1.5 * x["code_words"] + x["brackets"] + x["methods"] + 0.7 * x["calls"] + x["assignments"]
+    )
+    code += x["edits"] + 0.4 * x["quotes"] - x["operators"] - 0.5 * x["choices"]
+    reasoning = 0.8 * x["numbers"] + x["operators"] + x["maths_words"] + x["measures"]
+    reasoning += x["formulae"] - x["brackets"] - x["quotes"] - 0.5 * x["comparisons"]
+    evidence = np.array([4.0 * code - 0.7, 4.0 * reasoning - 2.0, 1.0, -4.0])
     share: Floats = np.exp(evidence - evidence.max())
     share /= share.sum()
     return share
+
+
+def _difficulty(x: dict[str, float]) -> float:
+    """Guess difficulty in [0, 1]: more to read, more numbers and more steps are harder."""
+    steps = 0.25 * x["numbers"] + 0.15 * x["operators"] + 0.1 * x["parentheses"]
+    return min(max(0.6 * x["length"] - 0.15 + steps + 0.1 * x["formulae"], 0.0), 1.0)
+
+
+def _output_tokens(x: dict[str, float], tasks: Floats) -> float:
+    """Guess the answer's length: short for questions, long where writing is asked for."""
+    usual = float(tasks @ (48.0, 48.0, 24.0, 1.0))
+    return usual * (1.0 + 8.0 * x["writing"]) * (0.5 + x["length"])

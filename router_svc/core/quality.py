@@ -1,21 +1,35 @@
 """Which model is how good at a request: learned online from the chosen model's score alone.
 
-M = models, D = length of `features.vector`.
+One Bayesian ridge regression per model over `features.vector`, of what scores exceed the
+configured prior by (LinUCB's estimator: Li et al., 2010). Of what was compared, kernel smoothing
+and blends of it with ridge were no better online, and dearer. M = models, D = length of `vector`,
+T = kinds of task.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.features import TASKS, Features, Floats
+from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
+from router_svc.core.ridge import Ridges
 
 Array: TypeAlias = NDArray[Any]
+
 VERSION: Final = 1
+_DIMENSIONS: Final = len(vector(lexical_profile("")))
+_PRECISION: Final = 2.0
+"""Of the prior, per regressor: about as strong as a handful of outcomes."""
 _PRIOR_OUTCOMES: Final = 4.0
-"""How many outcomes the configured prior weighs."""
+"""How many outcomes the configured prior weighs in a belief."""
+_NOISE: Final = 0.2
+"""Variance of a score around its expectation, before any is seen: a coin's is 0.25."""
+_NOISE_OUTCOMES: Final = 20.0
+_LARGEST_STDDEV: Final = 0.5
+"""No quantity in [0, 1] has a larger one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,41 +54,61 @@ class Quality:
         *,
         half_life_outcomes: float = 2000.0,
     ) -> None:
-        """Start at *priors*: model to task to expected quality, 0.5 where not given."""
+        """Start at *priors*: model to task to expected quality, 0.5 where not given.
+
+        After *half_life_outcomes* more of its outcomes, a model's old one weighs half.
+        """
         self.models = tuple(models)
         """Order of every (M,) array."""
+        count = len(self.models)
         self._index = {name: i for i, name in enumerate(self.models)}
         self._prior = np.array([[priors.get(m, {}).get(t, 0.5) for t in TASKS] for m in models])
         self._forgetting = 0.5 ** (1.0 / half_life_outcomes)
-        self._count = np.zeros((len(models), len(TASKS)))
-        self._sum = np.zeros((len(models), len(TASKS)))
+        precision = np.full(_DIMENSIONS, _PRECISION)
+        mean = np.zeros((count, _DIMENSIONS))
+        self._excess = Ridges(mean, precision, forgetting=self._forgetting)
+        self._residuals = np.zeros((count, 2))
+        """Per model: outcomes, and the sum of their squared standardised errors."""
+        self._tallies = np.zeros((2, count, len(TASKS)))
+        """Per model and task: outcomes, and the sum of their scores."""
 
     def predict(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected quality (M,) in [0, 1] and its standard deviation (M,)."""
-        count = self._count + _PRIOR_OUTCOMES
-        mean = (self._sum + _PRIOR_OUTCOMES * self._prior) / count
-        expected = mean @ features.tasks
-        variance = (mean * (1.0 - mean) / (count + 1.0)) @ features.tasks**2
-        return expected, np.sqrt(variance)
+        excess, leverage = self._excess.predict(vector(features))
+        mean = np.clip(self._prior @ features.tasks + excess, 0.0, 1.0)
+        stddev = np.sqrt(self._noise() * np.maximum(leverage, 0.0))
+        return mean, np.minimum(stddev, _LARGEST_STDDEV)
 
     def learn(self, model: str, features: Features, score: float, weight: float = 1.0) -> None:
-        """Take in a *score* in [0, 1]. Raises KeyError for an unknown model, ValueError for NaN."""
-        i = self._index[model]
-        self._count[i] = self._count[i] * self._forgetting + weight * features.tasks
-        self._sum[i] = self._sum[i] * self._forgetting + weight * score * features.tasks
+        """Take in a *score* in [0, 1] of *model*, *weight* times.
+
+        Raises KeyError for an unknown model, ValueError for a score or weight out of range.
+        """
+        if not 0.0 <= score <= 1.0:
+            raise ValueError(f"score: {score} is not in [0, 1]")
+        if not (weight >= 0.0 and isfinite(weight)):
+            raise ValueError(f"weight: {weight} is not a finite number of at least 0")
+        i, x = self._index[model], vector(features)
+        target = score - float(self._prior[i] @ features.tasks)
+        mean, leverage = self._excess.predict(x)
+        error = (target - mean[i]) ** 2 / (1.0 + leverage[i])
+        self._residuals[i] = self._forgetting * self._residuals[i] + (weight, weight * error)
+        self._excess.learn(i, x, target, weight)
+        self._tallies[:, i] *= self._forgetting
+        self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
 
     def beliefs(self) -> list[Belief]:
-        """Return what is believed of each model on each kind of task."""
-        count = self._count + _PRIOR_OUTCOMES
-        mean = (self._sum + _PRIOR_OUTCOMES * self._prior) / count
-        stddev = np.sqrt(mean * (1.0 - mean) / (count + 1.0))
+        """Return what is believed of each model on each kind of task: its past there, and prior."""
+        count, total = self._tallies
+        mean = (total + _PRIOR_OUTCOMES * self._prior) / (count + _PRIOR_OUTCOMES)
+        stddev = np.sqrt(mean * (1.0 - mean) / (count + _PRIOR_OUTCOMES + 1.0))
         return [
             Belief(
                 model=name,
                 task=task,
                 mean=float(mean[i, t]),
                 stddev=float(stddev[i, t]),
-                outcomes=float(self._count[i, t]),
+                outcomes=float(count[i, t]),
             )
             for i, name in enumerate(self.models)
             for t, task in enumerate(TASKS)
@@ -82,11 +116,14 @@ class Quality:
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
+        gram, moment = self._excess.statistics()
         return {
             "version": np.array(VERSION),
-            "models": np.array(self.models),
-            "count": self._count.copy(),
-            "sum": self._sum.copy(),
+            "models": np.array(self.models, dtype=np.str_),
+            "gram": gram,
+            "moment": moment,
+            "residuals": self._residuals.copy(),
+            "tallies": self._tallies.copy(),
         }
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
@@ -94,9 +131,16 @@ class Quality:
 
         Raises ValueError if it was written by another version.
         """
-        if int(arrays["version"]) != VERSION:
+        if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
         for j, name in enumerate(arrays["models"].tolist()):
-            if name in self._index:
-                self._count[self._index[name]] = arrays["count"][j]
-                self._sum[self._index[name]] = arrays["sum"][j]
+            if (i := self._index.get(name)) is not None:
+                self._excess.restore(i, arrays["gram"][j], arrays["moment"][j])
+                self._residuals[i] = arrays["residuals"][j]
+                self._tallies[:, i] = arrays["tallies"][:, j]
+
+    def _noise(self) -> Floats:
+        """Return the variance of a score around its expectation (M,)."""
+        count, squares = self._residuals.T
+        variance: Floats = (_NOISE_OUTCOMES * _NOISE + squares) / (_NOISE_OUTCOMES + count)
+        return variance
