@@ -70,6 +70,12 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
             f"model {settings.name!r}: context_tokens = {context_tokens} is more than the "
             f"checkpoint's {stored.shape.context_tokens}; lower it"
         )
+    words = text.load(folder)
+    if words.vocabulary > stored.shape.vocabulary:
+        raise ConfigError(
+            f"{folder}: the tokenizer knows {words.vocabulary} tokens, the weights "
+            f"{stored.shape.vocabulary}; both must come from one model"
+        )
     backend = OrtBackend(
         decoder.build(stored), stored.shape, slots=settings.max_running,
         context_tokens=context_tokens, threads=settings.threads,
@@ -77,7 +83,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
     model = Model(
         name=settings.name,
         replica=replica,
-        text=text.load(folder),
+        text=words,
         vocabulary=stored.shape.vocabulary,
         context_tokens=context_tokens,
         default_max_tokens=settings.default_max_tokens,

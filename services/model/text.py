@@ -36,6 +36,7 @@ class Text:
         self, tokenizer: Tokenizer, template: Template | None, names: Mapping[str, str]
     ) -> None:
         self._tokenizer, self._template, self._names = tokenizer, template, names
+        self.vocabulary: int = tokenizer.get_vocab_size()
         self._longest_bytes = max(len(piece.encode()) for piece in tokenizer.get_vocab())
 
     def render(self, messages: Sequence[Message]) -> str:

@@ -37,6 +37,7 @@ class Shape:
     family: Family
     layers: int
     hidden: int
+    intermediate: int
     heads: int
     kv_heads: int
     head_dim: int
@@ -117,6 +118,7 @@ def _shape(config: Mapping[str, Any], path: Path) -> Shape:
             family=family,
             layers=int(config["num_hidden_layers"]),
             hidden=int(config["hidden_size"]),
+            intermediate=int(config["intermediate_size"]),
             heads=int(config["num_attention_heads"]),
             kv_heads=int(config.get("num_key_value_heads") or config["num_attention_heads"]),
             head_dim=int(
@@ -169,6 +171,9 @@ def expected(shape: Shape) -> dict[str, tuple[int, ...]]:
             f"{layer}.self_attn.k_proj.weight": (keys, hidden),
             f"{layer}.self_attn.v_proj.weight": (keys, hidden),
             f"{layer}.self_attn.o_proj.weight": (hidden, queries),
+            f"{layer}.mlp.gate_proj.weight": (shape.intermediate, hidden),
+            f"{layer}.mlp.up_proj.weight": (shape.intermediate, hidden),
+            f"{layer}.mlp.down_proj.weight": (hidden, shape.intermediate),
         }
         if shape.family.qk_norm:
             out[f"{layer}.self_attn.q_norm.weight"] = (shape.head_dim,)

@@ -151,7 +151,7 @@ def _attention(graph: _Graph, i: int, hidden: str) -> str:
 
 def _head_norm(graph: _Graph, weight: str, source: str) -> str:
     """Normalise each head by itself."""
-    width = len(graph.checkpoint.weights[weight])
+    width = graph.shape.head_dim
     per_head = graph.reshape(source, 0, 0, -1, width)
     epsilon = graph.shape.norm_epsilon
     normed = graph.node("SimplifiedLayerNormalization", per_head, weight, epsilon=epsilon)
@@ -174,7 +174,7 @@ def _feed_forward(graph: _Graph, layer: str, hidden: str) -> str:
     """SwiGLU (Shazeer 2020)."""
     name = f"{layer}.mlp"
     joined = graph.linear(hidden, f"{name}.gate_up", f"{name}.gate_proj", f"{name}.up_proj")
-    width = len(graph.checkpoint.weights[f"{name}.up_proj.weight"])
+    width = graph.shape.intermediate
     gate, up = graph.split(joined, width, width)
     silu = graph.node("Mul", gate, graph.node("Sigmoid", gate))
     return graph.linear(graph.node("Mul", silu, up), f"{name}.down", f"{name}.down_proj")

@@ -1,0 +1,162 @@
+"""The laws of `services.model.backends.base`, for every backend."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.model.backends.base import Backend
+from services.model.backends.fake import FakeBackend
+from services.model.backends.ort import OrtBackend
+from services.model.graph import checkpoint, decoder
+from services.model.graph.checkpoint import Checkpoint, Shape
+from tests.unit.services.model import tiny
+
+Make = Callable[[], Backend]
+Floats = NDArray[np.float64]
+SLOTS = 4
+
+
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A small random checkpoint."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    return checkpoint.load(tiny.write(folder, tied=request.param == "tied"))
+
+
+@pytest.fixture(params=["fake", "ort"])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """One of the backends, empty."""
+    if request.param == "fake":
+        return FakeBackend(slots=SLOTS, context_tokens=64, vocabulary=50)
+    return ort(checkpoint.load(tiny.write(tmp_path_factory.mktemp("ort"))))
+
+
+def ort(stored: Checkpoint) -> OrtBackend:
+    """Put *stored* on ONNX Runtime."""
+    return OrtBackend(
+        decoder.build(stored), stored.shape, slots=SLOTS, context_tokens=64, threads=1
+    )
+
+
+def prompt(count: int, seed: int) -> NDArray[np.int64]:
+    """Return random token ids (T,)."""
+    return np.random.default_rng(seed).integers(0, 50, count)
+
+
+def test_a_prompt_in_pieces_gives_the_logits_of_the_whole(backend: Backend) -> None:
+    """Chunked prefill changes nothing."""
+    tokens = prompt(23, 1)
+    whole = backend.prefill(0, 0, tokens, len(tokens))
+    pieces = [
+        backend.prefill(1, start, tokens[start:stop], stop - start)
+        for start, stop in ((0, 7), (7, 8), (8, 20), (20, 23))
+    ]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
+
+
+def test_decoding_gives_the_logits_of_prefilling(backend: Backend) -> None:
+    """Token by token, and all at once, are the same computation."""
+    tokens = prompt(12, 2)
+    whole = backend.prefill(0, 0, tokens, len(tokens))
+    for at, token in enumerate(tokens):
+        step = backend.decode(np.array([token]), np.array([at]))
+        np.testing.assert_allclose(step[0], whole[at], atol=1e-5)
+
+
+def test_a_row_of_a_batch_is_the_sequence_alone(backend: Backend) -> None:
+    """Sequences of different lengths share a step without touching one another."""
+    prompts = [prompt(count, 3 + count) for count in (5, 17, 1, 30)]
+    for slot, tokens in enumerate(prompts):
+        backend.prefill(slot, 0, tokens, 0)
+    lengths = np.array([len(p) for p in prompts])
+    together = backend.decode(np.array([7, 8, 9, 10]), lengths).copy()
+    for slot, tokens in enumerate(prompts):
+        alone = backend.prefill(0, 0, np.append(tokens, 7 + slot), 1)
+        np.testing.assert_allclose(together[slot], alone[0], atol=1e-5)
+
+
+def test_a_copied_sequence_goes_on_in_its_new_slot(backend: Backend) -> None:
+    """Copying a slot moves all that a sequence is, whatever was there before."""
+    tokens = prompt(9, 4)
+    backend.prefill(0, 0, prompt(40, 5), 0)
+    backend.prefill(2, 0, tokens, 0)
+    backend.copy(2, 0, len(tokens))
+    moved = backend.decode(np.array([11]), np.array([len(tokens)])).copy()
+    alone = backend.prefill(1, 0, np.append(tokens, 11), 1)
+    np.testing.assert_allclose(moved, alone, atol=1e-5)
+
+
+def test_a_slot_is_reused_without_a_trace(backend: Backend) -> None:
+    """What a slot held before does not show in the next sequence."""
+    backend.prefill(0, 0, prompt(50, 6), 0)
+    tokens = prompt(10, 7)
+    reused = backend.prefill(0, 0, tokens, 1)
+    fresh = backend.prefill(3, 0, tokens, 1)
+    np.testing.assert_allclose(reused, fresh, atol=1e-6)
+
+
+def test_the_onnx_decoder_equals_a_decoder_written_in_numpy(stored: Checkpoint) -> None:
+    """The graph computes Qwen3 as it is defined."""
+    tokens = prompt(20, 8)
+    logits = ort(stored).prefill(0, 0, tokens, len(tokens))
+    np.testing.assert_allclose(logits, reference(stored, tokens), atol=1e-4)
+
+
+def reference(stored: Checkpoint, tokens: NDArray[np.int64]) -> Floats:
+    """Return Qwen3's logits (T, V) after each of *tokens* (T,), in float64, the plain way."""
+    w = {name: weight.astype(np.float64) for name, weight in stored.weights.items()}
+    shape = stored.shape
+    x = w["model.embed_tokens.weight"][tokens]
+    for i in range(shape.layers):
+        layer = f"model.layers.{i}"
+        h = rms(x, w[f"{layer}.input_layernorm.weight"], shape.norm_epsilon)
+        x = x + attention(w, f"{layer}.self_attn", h, shape)
+        h = rms(x, w[f"{layer}.post_attention_layernorm.weight"], shape.norm_epsilon)
+        gate, up = (h @ w[f"{layer}.mlp.{n}_proj.weight"].T for n in ("gate", "up"))
+        x = x + (gate / (1 + np.exp(-gate)) * up) @ w[f"{layer}.mlp.down_proj.weight"].T
+    x = rms(x, w["model.norm.weight"], shape.norm_epsilon)
+    out = w["model.embed_tokens.weight" if shape.tied else "lm_head.weight"]
+    logits: Floats = x @ out.T
+    return logits
+
+
+def rms(x: Floats, weight: Floats, epsilon: float) -> Floats:
+    """Divide by the root of the mean square."""
+    out: Floats = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * weight
+    return out
+
+
+def attention(w: dict[str, Floats], name: str, h: Floats, shape: Shape) -> Floats:
+    """Attend causally, each group of query heads to its key head."""
+    count, width = len(h), shape.head_dim
+    q, k, v = (
+        (h @ w[f"{name}.{n}_proj.weight"].T).reshape(count, -1, width) for n in ("q", "k", "v")
+    )
+    q = rotated(rms(q, w[f"{name}.q_norm.weight"], shape.norm_epsilon), shape.rope_theta)
+    k = rotated(rms(k, w[f"{name}.k_norm.weight"], shape.norm_epsilon), shape.rope_theta)
+    mixed = np.empty_like(q)
+    for head in range(shape.heads):
+        group = head // (shape.heads // shape.kv_heads)
+        scores = q[:, head] @ k[:, group].T / np.sqrt(width)
+        scores[np.triu_indices(count, 1)] = -np.inf
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        mixed[:, head] = weights / weights.sum(axis=1, keepdims=True) @ v[:, group]
+    out: Floats = mixed.reshape(count, -1) @ w[f"{name}.o_proj.weight"].T
+    return out
+
+
+def rotated(x: Floats, theta: float) -> Floats:
+    """Turn each pair (j, j + D/2) of (T, H, D) by an angle that grows with the position."""
+    count, _, width = x.shape
+    angles = np.outer(np.arange(count), theta ** (-np.arange(0, width, 2) / width))[:, None]
+    first, second = np.split(x, 2, axis=-1)
+    return np.concatenate(
+        [
+            first * np.cos(angles) - second * np.sin(angles),
+            second * np.cos(angles) + first * np.sin(angles),
+        ],
+        axis=-1,
+    )

@@ -1,0 +1,291 @@
+"""The engine's invariants under random arrivals, on a backend that shows any slot mix-up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.model.backends.fake import FakeBackend
+from services.model.engine.engine import Engine
+from services.model.engine.types import (
+    FinishReason,
+    Generated,
+    Limits,
+    Request,
+    Sampling,
+    Scored,
+    StepResult,
+)
+
+SLOTS, CONTEXT, VOCABULARY = 4, 48, 31
+LIMITS = Limits(max_running=SLOTS, kv_tokens=SLOTS * CONTEXT, chunk_tokens=8)
+
+
+def engine(limits: Limits = LIMITS) -> Engine:
+    """Return an engine with nothing to do."""
+    backend = FakeBackend(slots=SLOTS, context_tokens=CONTEXT, vocabulary=VOCABULARY)
+    return Engine(backend, limits)
+
+
+def finish(running: Engine) -> list[StepResult]:
+    """Step until nothing is left; every step must be worth it."""
+    results = []
+    while not running.idle:
+        results.append(running.step())
+        assert results[-1].prompt_tokens + results[-1].decoded_rows > 0, "a step that did nothing"
+    return results
+
+
+def tokens_of(results: Sequence[StepResult], request_id: int) -> list[int]:
+    """Return the answer to one request."""
+    outputs = [o for r in results for o in r.outputs if o.id == request_id]
+    return [o.token for o in outputs if isinstance(o, Generated)]
+
+
+def alone(request: Request) -> list[int]:
+    """Return the answer that a request gets when nothing else runs, its prompt in one piece."""
+    single = engine(replace(LIMITS, chunk_tokens=CONTEXT))
+    single.add(request)
+    return tokens_of(finish(single), request.id)
+
+
+samplings = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.7, 1.5]),
+    top_k=st.sampled_from([0, 5]),
+    top_p=st.sampled_from([1.0, 0.8]),
+    repetition_penalty=st.sampled_from([1.0, 1.3]),
+    frequency_penalty=st.sampled_from([0.0, 0.5]),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request, how many steps to wait before it, and when it is cancelled, if it is."""
+
+    request: Request
+    after_steps: int
+    cancel_after_steps: int | None
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> list[Arrival]:
+    """Draw a few requests of all kinds."""
+    out = []
+    for i in range(draw(st.integers(1, 9))):
+        length = draw(st.integers(2, 30))
+        scored = draw(st.sampled_from([0, 0, 0, 1, length - 1]))
+        request = Request(
+            id=i,
+            tokens=np.random.default_rng(draw(st.integers(0, 9))).integers(0, VOCABULARY, length),
+            max_tokens=0 if scored else draw(st.integers(1, CONTEXT - length)),
+            sampling=draw(samplings),
+            stop_ids=frozenset({3}),
+            rank=draw(st.integers(0, 2)),
+            scored_tokens=scored,
+        )
+        cancel = draw(st.one_of(st.none(), st.none(), st.integers(0, 12)))
+        out.append(Arrival(request, draw(st.integers(0, 6)), cancel))
+    return out
+
+
+def held_slots(running: Engine) -> list[int]:
+    """Return the slots in use; looks inside, because nothing outside may depend on them."""
+    return [s.slot for s in running._slots.held]
+
+
+def check(running: Engine, result: StepResult) -> None:
+    """Assert what holds after every step."""
+    held = running._slots.held
+    assert held_slots(running) == list(range(len(held))), "a slot is held twice, or there is a gap"
+    assert len(held) <= running.limits.max_running
+    assert sum(s.request.reserved_tokens for s in held) <= running.limits.kv_tokens
+    assert result.prompt_tokens <= running.limits.chunk_tokens
+    assert all(s.cached <= CONTEXT for s in held)
+
+
+class Run:
+    """An engine that is given arrivals and checked after every step."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.engine = engine(limits)
+        self.results: list[StepResult] = []
+        self.cancelled: set[int] = set()
+        self._cancels: dict[int, list[int]] = {}
+
+    def add(self, arrival: Arrival) -> None:
+        """Wait as long as the arrival says, then add it, and plan its cancellation."""
+        for _ in range(arrival.after_steps):
+            self.step()
+        self.engine.add(arrival.request)
+        if arrival.cancel_after_steps is not None:
+            at = len(self.results) + arrival.cancel_after_steps
+            self._cancels.setdefault(at, []).append(arrival.request.id)
+
+    def step(self) -> None:
+        """Cancel what is due, and step."""
+        for request_id in self._cancels.pop(len(self.results), []):
+            if self.engine.cancel(request_id):
+                self.cancelled.add(request_id)
+                held = {s.request.id for s in self.engine._slots.held}
+                assert request_id not in held, "a cancelled request keeps its slot"
+        self.results.append(self.engine.step())
+        check(self.engine, self.results[-1])
+
+
+@settings(deadline=None, max_examples=120)
+@given(arrivals(), st.integers(1, SLOTS), st.integers(CONTEXT, SLOTS * CONTEXT), st.integers(1, 20))
+def test_random_arrivals_keep_every_invariant(
+    coming: list[Arrival], max_running: int, kv_tokens: int, chunk_tokens: int
+) -> None:
+    """Slots and budgets hold, every sequence finishes, and each says what it says alone."""
+    limits = Limits(max_running=max_running, kv_tokens=kv_tokens, chunk_tokens=chunk_tokens)
+    run = Run(limits)
+    for arrival in coming:
+        run.add(arrival)
+    while not run.engine.idle:
+        run.step()
+
+    ended = {o.id for r in run.results for o in r.outputs if o.ends}
+    assert ended | run.cancelled == {a.request.id for a in coming}
+    assert not ended & run.cancelled
+    for request in (a.request for a in coming if not a.request.scored_tokens):
+        expected, got = alone(request), tokens_of(run.results, request.id)
+        complete = request.id in ended
+        assert got == (expected if complete else expected[: len(got)])
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrivals(), st.integers(1, 20))
+def test_scores_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk: int) -> None:
+    """A score in a busy batch, in pieces, equals the score alone."""
+    running = engine(replace(LIMITS, chunk_tokens=chunk))
+    for arrival in coming:
+        running.add(arrival.request)
+    scores = {o.id: o.logprob for r in finish(running) for o in r.outputs if isinstance(o, Scored)}
+    for request in (a.request for a in coming):
+        if request.scored_tokens:
+            single = engine()
+            single.add(request)
+            (only,) = [o for r in finish(single) for o in r.outputs]
+            assert isinstance(only, Scored)
+            assert abs(scores[request.id] - only.logprob) < 1e-4
+
+
+def request(request_id: int, **changes: object) -> Request:
+    """Return a small request."""
+    small = Request(id=request_id, tokens=np.arange(1, 5), max_tokens=5)
+    return replace(small, **changes)  # type: ignore[arg-type]
+
+
+def test_a_score_is_the_sum_of_the_log_probabilities() -> None:
+    """Scoring a greedy answer gives the log-probabilities that generating it gave."""
+    running = engine()
+    running.add(request(1))
+    answer = [o for r in finish(running) for o in r.outputs if isinstance(o, Generated)]
+    tokens = np.concatenate([np.arange(1, 5), [o.token for o in answer]])
+    running.add(Request(id=2, tokens=tokens, scored_tokens=len(answer)))
+    (score,) = [o for r in finish(running) for o in r.outputs]
+    assert abs(score.logprob - sum(o.logprob for o in answer)) < 1e-4
+
+
+def test_a_higher_rank_starts_first_and_equals_keep_their_order() -> None:
+    """Rank orders the queue, then arrival."""
+    running = engine(replace(LIMITS, max_running=1))
+    for request_id, rank in ((1, 1), (2, 2), (3, 0), (4, 1)):
+        running.add(request(request_id, rank=rank))
+    began = [i for r in finish(running) for i in r.began]
+    assert began == [3, 1, 4, 2]
+
+
+def test_a_long_prompt_does_not_stall_a_running_stream() -> None:
+    """Every step decodes what runs, while a prompt is fed piece by piece."""
+    running = engine()
+    running.add(request(1, max_tokens=20))
+    running.step()
+    running.add(request(2, tokens=np.arange(30) % VOCABULARY))
+    for _ in range(3):
+        result = running.step()
+        assert (result.prompt_tokens, result.decoded_rows) == (8, 1)
+
+
+def test_cancelling_frees_the_slot_at_once() -> None:
+    """The next step runs without a cancelled request, and its slot is free."""
+    running = engine()
+    running.add(request(1, max_tokens=40))
+    running.add(request(2, max_tokens=40))
+    running.step()
+    assert running.cancel(1)
+    assert running.occupancy().running == 1
+    assert running.step().decoded_rows == 1
+    assert not running.cancel(1)
+
+
+def test_a_passed_deadline_ends_running_and_waiting_requests() -> None:
+    """Deadlines are kept whatever the state of the request."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, max_tokens=40, deadline_s=5.0))
+    running.add(request(2, max_tokens=40, deadline_s=4.0))
+    running.add(request(3, deadline_s=99.0))
+    running.step()
+    assert running.expire(3.9) == []
+    assert running.expire(5.0) == [2, 1]
+    finish(running)
+    assert running.expire(1e9) == []
+
+
+def test_fewer_slots_wait_for_running_requests() -> None:
+    """Shrinking drops nothing: it only lets nobody new start."""
+    running = engine()
+    for request_id in range(4):
+        running.add(request(request_id, max_tokens=3 + request_id))
+    running.step()
+    running.step()
+    assert running.occupancy().running == 4
+    running.limits = replace(LIMITS, max_running=1)
+    running.add(request(9))
+    beside: dict[int, int] = {}
+    while not running.idle:
+        before = running.occupancy().running
+        beside |= dict.fromkeys(running.step().began, before)
+    assert beside == {9: 0}
+
+
+def test_occupancy_adds_up() -> None:
+    """Waiting, running and fed tokens are counted once each."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, tokens=np.arange(1, 13)))
+    running.add(request(2))
+    before = running.occupancy()
+    assert (before.running, before.waiting, before.waiting_prompt_tokens) == (0, 2, 16)
+    running.step()
+    after = running.occupancy()
+    assert (after.running, after.waiting, after.waiting_prompt_tokens) == (1, 1, 8)
+    assert after.kv_used_tokens == 8
+
+
+def test_an_answer_ends_at_a_stop_id_or_at_its_length() -> None:
+    """The reason says which; the stop token counts."""
+    running = engine()
+    running.add(request(1))
+    free = tokens_of(finish(running), 1)
+    running.add(request(2, stop_ids=frozenset({free[2]})))
+    stopped = [o for r in finish(running) for o in r.outputs if isinstance(o, Generated)]
+    at = free.index(free[2])
+    assert [o.token for o in stopped] == free[: at + 1]
+    assert stopped[-1].finish is FinishReason.STOP
+    running.add(request(3, max_tokens=2))
+    (*_, last) = [o for r in finish(running) for o in r.outputs if isinstance(o, Generated)]
+    assert last.finish is FinishReason.LENGTH
+
+
+def test_a_seed_decides_the_answer() -> None:
+    """The same seed gives the same tokens, another seed others."""
+    warm = Sampling(temperature=1.0, seed=1)
+    first, again = (alone(request(1, sampling=warm, max_tokens=20)) for _ in range(2))
+    other = alone(request(1, sampling=replace(warm, seed=2), max_tokens=20))
+    assert first == again
+    assert first != other
