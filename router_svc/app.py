@@ -1,0 +1,134 @@
+"""Wire a router together and run it. Waits for nobody: other processes may come and go."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import numpy as np
+import structlog
+from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
+from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+from zeta.router.v1 import router_service_pb2_grpc as router_grpc
+
+from router_svc import client
+from router_svc.client import Embedders, Upstreams
+from router_svc.core.breaker import Breaker
+from router_svc.fleet import Fleet
+from router_svc.journal import Journal
+from router_svc.learner import Learner
+from router_svc.policies import Policies
+from router_svc.profiler import Profiler
+from router_svc.router import ZetaDynamicRouter
+from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServicer
+from services.kit import metrics
+from services.kit.aio import cancelled
+from services.kit.config import FleetConfig, state_dir
+from services.kit.server import Add, Serving, serving
+
+log = structlog.get_logger()
+
+ROUTER: Final = "zeta.router.v1.RouterService"
+_SAVE_EVERY_S: Final = 15.0
+
+
+async def serve(config: FleetConfig) -> None:
+    """Serve until told to stop."""
+    metrics.serve(config.router.metrics)
+    async with running(config) as server:
+        await server.stopped.wait()
+
+
+@asynccontextmanager
+async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGenerator[Serving, None]:
+    """Run a router; leaving the context drains it and saves what it learned."""
+    journal = Journal(state_dir(config) / config.router.journal)
+    fleet = Fleet(config.models, config.router, time.monotonic)
+    learner = Learner(config.models, config.router.half_life_outcomes)
+    upstreams, embedders = Upstreams(config, fleet), Embedders(config)
+    profiler = _profiler(config, embedders)
+    router = ZetaDynamicRouter(
+        config.router,
+        fleet=fleet,
+        learner=learner,
+        profiler=profiler,
+        policies=Policies(config.router.policies, config.router.default_policy),
+        journal=journal,
+        rng=np.random.default_rng(seed),
+    )
+    await router.restore()
+    services = _services(config, router, upstreams, embedders)
+    try:
+        async with serving(config.router.listen, config.server, services) as server:
+            works = {
+                **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
+                **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},
+                "telemetry": partial(client.watch_telemetry, config, fleet, learner),
+                "own health": partial(_tell_health, fleet, embedders, server),
+                "saving": partial(_save, router),
+            }
+            tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
+            try:
+                yield server
+            finally:
+                for task in tasks:
+                    await cancelled(task)
+    finally:
+        await profiler.close()
+        await upstreams.close()
+        await embedders.close()
+        await router.save()
+        await journal.close()
+
+
+def _profiler(config: FleetConfig, embedders: Embedders) -> Profiler:
+    settings = config.router
+    return Profiler(
+        embedders.features,
+        timeout_s=settings.profile_timeout_s,
+        cache_entries=settings.profile_cache_entries,
+        breaker=Breaker(failures=settings.breaker_failures, open_s=settings.breaker_open_s),
+        clock=time.monotonic,
+    )
+
+
+def _services(
+    config: FleetConfig, router: ZetaDynamicRouter, upstreams: Upstreams, embedders: Embedders
+) -> Mapping[str, Add]:
+    inference = InferenceServicer(router, upstreams, config)
+    return {
+        client.INFERENCE: partial(inference_grpc.add_InferenceServiceServicer_to_server, inference),
+        ROUTER: partial(router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router)),
+        client.EMBEDDING: partial(
+            embedding_grpc.add_EmbeddingServiceServicer_to_server, EmbeddingServicer(embedders)
+        ),
+    }
+
+
+async def _tell_health(fleet: Fleet, embedders: Embedders, server: Serving) -> None:
+    """Say SERVING while somebody stands behind each service."""
+    news = asyncio.Event()
+    fleet.changed = embedders.changed = news.set
+    while True:
+        news.clear()
+        await server.set_serving(serving=fleet.serves(), names=("", client.INFERENCE, ROUTER))
+        await server.set_serving(serving=embedders.serves(), names=(client.EMBEDDING,))
+        await news.wait()
+
+
+async def _save(router: ZetaDynamicRouter) -> None:
+    while True:
+        await asyncio.sleep(_SAVE_EVERY_S)
+        await router.save()
+
+
+async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run *work*, which should never end, for ever; a mistake in it costs a second and a log."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("background work broke", work=name)
+        await asyncio.sleep(1.0)

@@ -1,0 +1,185 @@
+"""One routing decision: model, replica and ensemble together. Pure: same arguments, same decision.
+
+With probability 1 - ε the plan with the best expected utility; otherwise, to learn, a single
+model drawn by how unsure its quality is. The propensity of what was chosen is exact, so that
+other policies can be evaluated on the journal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from router_svc.core.plan import Plan
+from router_svc.core.price import Menu, menu
+from router_svc.core.types import (
+    Ask,
+    Bools,
+    Candidates,
+    Floats,
+    Policy,
+    Priority,
+    Rejection,
+)
+
+
+class NoCandidateError(LookupError):
+    """Every replica was filtered out."""
+
+    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+        super().__init__("no replica can serve")
+        self.rejections = rejections
+
+
+class DeadlineError(LookupError):
+    """No plan is expected to finish in time; `best` is the highest probability of it."""
+
+    def __init__(self, best: float, expected_s: float) -> None:
+        super().__init__("no plan makes the deadline")
+        self.best = best
+        self.expected_s = expected_s
+
+
+class QualityError(LookupError):
+    """No plan is expected to be as good as asked; `best` is the best expectation."""
+
+    def __init__(self, best: float) -> None:
+        super().__init__("no plan reaches the quality")
+        self.best = best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedPlan:
+    """One plan and its price, for explanation."""
+
+    plan: Plan
+    utility: float
+    quality: float
+    latency_term: float
+    cost_term: float
+    capacity_term: float
+    deadline_probability: float
+    propensity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to run, and everything needed to explain it."""
+
+    plan: Plan
+    policy: Policy
+    propensity: float
+    explored: bool
+    quality: float
+    """Expected quality of the plan."""
+    candidates: Candidates
+    menu: Menu
+    probabilities: Floats
+    """(K,) Probability with which each plan of the menu would be chosen."""
+    rejections: tuple[Rejection, ...]
+
+    def replica_of(self, model: str) -> str:
+        """The replica that would serve *model*."""
+        return self.candidates.replicas[self.candidates.models.index(model)]
+
+    def plans(self, limit: int = 16) -> list[PricedPlan]:
+        """Return the plans, best first."""
+        order = np.argsort(-self.menu.utility, kind="stable")[:limit]
+        return [self._priced(k) for k in order.tolist()]
+
+    def _priced(self, k: int) -> PricedPlan:
+        block, i = self.menu.at(k)
+        terms = self.menu.terms
+        return PricedPlan(
+            plan=block.plan(i, self.candidates.models),
+            utility=float(self.menu.utility[k]),
+            quality=float(self.menu.figures.quality[k]),
+            latency_term=float(-terms["latency"][k]),
+            cost_term=float(-terms["cost"][k]),
+            capacity_term=float(-terms["capacity"][k]),
+            deadline_probability=float(self.menu.figures.deadline_probability[k]),
+            propensity=float(self.probabilities[k]),
+        )
+
+
+def weighed(policy: Policy, ask: Ask) -> Policy:
+    """Return *policy* with what the request overrides."""
+    if ask.latency_weight_per_s is None and ask.cost_weight_per_usd is None:
+        return policy
+    latency, cost = ask.latency_weight_per_s, ask.cost_weight_per_usd
+    return replace(
+        policy,
+        latency_weight_per_s=policy.latency_weight_per_s if latency is None else latency,
+        cost_weight_per_usd=policy.cost_weight_per_usd if cost is None else cost,
+    )
+
+
+def decide(
+    ask: Ask,
+    candidates: Candidates,
+    policy: Policy,
+    rng: np.random.Generator,
+    *,
+    gains: Mapping[str, float],
+    rejections: tuple[Rejection, ...] = (),
+) -> Decision:
+    """Choose a plan. Raises NoCandidateError, QualityError, DeadlineError."""
+    if not candidates.models:
+        raise NoCandidateError(rejections)
+    priced = menu(candidates, policy, ask.deadline_s, gains)
+    able = _able(ask, policy, priced)
+    value = np.where(able, priced.utility, -np.inf)
+    chances = _chances(ask, policy, priced, value, candidates.quality_stddev)
+    best = int(value.argmax())
+    chosen = best if chances[best] >= 1.0 else int(rng.choice(len(chances), p=chances))
+    block, i = priced.at(chosen)
+    return Decision(
+        plan=block.plan(i, candidates.models),
+        policy=policy,
+        propensity=float(chances[chosen]),
+        explored=chosen != best,
+        quality=float(priced.figures.quality[chosen]),
+        candidates=candidates,
+        menu=priced,
+        probabilities=chances,
+        rejections=rejections,
+    )
+
+
+def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
+    """Which plans meet the request's constraints; (K,).
+
+    Where no plan is sure enough of the deadline, the surest is tried, unless it is as sure to
+    miss it as a plan should be to make it: then the caller learns at once.
+    """
+    figures = priced.figures
+    good = figures.quality >= ask.min_quality
+    if not good.any():
+        raise QualityError(float(figures.quality.max()))
+    in_time = np.where(good, figures.deadline_probability, 0.0)
+    sure = in_time >= policy.deadline_confidence
+    if ask.deadline_s is None:
+        return good
+    if (sure & good).any():
+        return sure & good
+    surest = float(in_time.max())
+    if surest <= 1.0 - policy.deadline_confidence:
+        raise DeadlineError(surest, float(figures.latency_s[good].min()))
+    tried: Bools = in_time == surest
+    return tried
+
+
+def _chances(ask: Ask, policy: Policy, priced: Menu, value: Floats, stddev: Floats) -> Floats:
+    """Probability of choosing each plan; (K,), sums to 1."""
+    chances = np.zeros(len(value))
+    share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
+    unsure = np.zeros(len(value))
+    unsure[: len(stddev)] = stddev
+    unsure *= priced.single & np.isfinite(value)
+    total = unsure.sum()
+    if share > 0.0 and total > 0.0:
+        chances += share * unsure / total
+    else:
+        share = 0.0
+    chances[int(value.argmax())] += 1.0 - share
+    return chances

@@ -1,0 +1,103 @@
+"""What every replica has to do: the last report, carried on by our own requests since.
+
+Closed loop: a report replaces what was believed. Open loop: between reports, own requests that
+began or ended since are added and taken off. R = replicas. Time is an argument.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from router_svc.core.latency import ReplicaLoads
+from router_svc.core.types import Floats, Ints
+
+_STALE_S: Final = 5.0
+"""A report older than this says nothing about load any more; own requests still do."""
+_UNKNOWN_AGE_S: Final = 60.0
+
+
+class Load:
+    """Load of R replicas. Mutable, one owner."""
+
+    def __init__(self, model: Ints, max_running: Sequence[int]) -> None:
+        count = len(model)
+        self._model = model
+        self._max_running = np.array(max_running, dtype=np.float64)
+        self._reported = np.zeros(count)
+        self._reported_prompt = np.zeros(count)
+        self._since = np.zeros(count)
+        self._since_prompt = np.zeros(count)
+        self._at_s = np.full(count, -np.inf)
+        self.requests = np.zeros(count)
+        """Own requests in flight (R,)."""
+        self._prompt = np.zeros(count)
+        self._output = np.zeros(count)
+
+    def began(self, i: int, prompt_tokens: float, output_tokens: float) -> None:
+        """Note that a request went to replica *i*."""
+        self.requests[i] += 1.0
+        self._since[i] += 1.0
+        self._prompt[i] += prompt_tokens
+        self._since_prompt[i] += prompt_tokens
+        self._output[i] += output_tokens
+
+    def fed(self, i: int, prompt_tokens: float) -> None:
+        """Note that a request's prompt is through: its first token came, or it ended before."""
+        self._prompt[i] -= prompt_tokens
+        self._since_prompt[i] -= prompt_tokens
+
+    def ended(self, i: int, output_tokens: float) -> None:
+        """Note that a request has ended, in whatever way; `fed` has been called for it."""
+        self.requests[i] -= 1.0
+        self._since[i] -= 1.0
+        self._output[i] -= output_tokens
+
+    def reported(
+        self, i: int, *, requests: float, prompt_tokens: float, max_running: float, read_at_s: float
+    ) -> None:
+        """Take in what replica *i* said about itself at *read_at_s*."""
+        self._reported[i], self._since[i] = requests, 0.0
+        self._reported_prompt[i], self._since_prompt[i] = prompt_tokens, 0.0
+        self._at_s[i] = read_at_s
+        if max_running > 0:
+            self._max_running[i] = max_running
+
+    def forget(self, i: int) -> None:
+        """Drop the report of a replica that restarted or is gone."""
+        self._at_s[i] = -np.inf
+
+    def ages_s(self, now_s: float) -> Floats:
+        """Ages of the reports; infinite where there is none."""
+        ages: Floats = np.maximum(now_s - self._at_s, 0.0)
+        return ages
+
+    def loads(self, now_s: float) -> ReplicaLoads:
+        """Estimate the load now."""
+        age = self.ages_s(now_s)
+        fresh = age < _STALE_S
+        requests = np.maximum(self.requests, (self._reported + self._since) * fresh)
+        prompt = np.maximum(self._prompt, (self._reported_prompt + self._since_prompt) * fresh)
+        # Requests in flight are on average half way through.
+        remaining = 0.5 * self._output / np.maximum(self.requests, 1.0)
+        running = np.minimum(requests, self._max_running)
+        return ReplicaLoads(
+            model=self._model,
+            running=running,
+            waiting=requests - running,
+            waiting_prompt_tokens=np.maximum(prompt, 0.0),
+            remaining_tokens=np.maximum(remaining, 0.0),
+            max_running=self._max_running.copy(),
+            age_s=np.minimum(age, _UNKNOWN_AGE_S),
+        )
+
+
+def capacity_price(loads: ReplicaLoads) -> Floats:
+    """Price a call by how full its replica is: nothing up to 80 %, then rising; (R,).
+
+    A seam: forecast and dual ascent will set these prices. Until then the price rises with
+    present utilisation alone, and stays small beside any clear difference in quality.
+    """
+    used = (loads.running + loads.waiting) / np.maximum(loads.max_running, 1.0)
+    price: Floats = 0.05 * np.clip((used - 0.8) / 0.2, 0.0, 4.0)
+    return price

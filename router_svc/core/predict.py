@@ -1,0 +1,122 @@
+"""From a profiled request and the fleet's load to candidates with figures.
+
+R = replicas, M = models, N = candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from router_svc.core.balance import BALANCERS, best_per_model
+from router_svc.core.confidence import Confidence
+from router_svc.core.features import Features
+from router_svc.core.filters import admitted
+from router_svc.core.latency import Latency
+from router_svc.core.length import Length
+from router_svc.core.load import capacity_price
+from router_svc.core.quality import Quality
+from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
+
+_GAIN_PRIOR_OUTCOMES: Final = 30.0
+_PROBE_LOGPROBS: Final = (-0.35, 0.05)
+"""One standard deviation below and above the log-probability of ordinary answers."""
+
+
+@dataclass(slots=True)
+class Gains:
+    """How far ensembles do better, or worse, than their price assumes. Mutable, one owner."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def learn(self, kind: str, expected: float, score: float) -> None:
+        """Take in one outcome of a plan of *kind*; old ones fade."""
+        self.sums[kind] = 0.995 * self.sums.get(kind, 0.0) + score - expected
+        self.counts[kind] = 0.995 * self.counts.get(kind, 0.0) + 1.0
+
+    def by_kind(self) -> Mapping[str, float]:
+        """Return what to add to each kind's expected quality, next to single plans' own error."""
+        mean = {k: s / (self.counts[k] + _GAIN_PRIOR_OUTCOMES) for k, s in self.sums.items()}
+        return {k: m - mean.get("single", 0.0) for k, m in mean.items() if k != "single"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Predictors:
+    """Everything that is learned. Mutable, one owner."""
+
+    quality: Quality
+    confidence: Confidence
+    latency: Latency
+    length: Length
+    gains: Gains
+    sharpness: Floats
+    """(M,) from `sharpness`, kept because it changes with feedback only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What tokens cost, per model; arrays (M,)."""
+
+    usd_per_prompt_token: Floats
+    usd_per_completion_token: Floats
+    default_max_tokens: Floats
+
+    def cost_usd(self, model: int, prompt_tokens: float, completion_tokens: float) -> float:
+        """Price one call of model number *model*."""
+        return float(
+            self.usd_per_prompt_token[model] * prompt_tokens
+            + self.usd_per_completion_token[model] * completion_tokens
+        )
+
+
+def prompt_tokens(ask: Ask, features: Features) -> float:
+    """Estimate the tokens of the whole input from those of the text that was profiled."""
+    return features.prompt_tokens * ask.characters / max(len(ask.text), 1)
+
+
+def candidates(
+    ask: Ask,
+    features: Features,
+    replicas: Replicas,
+    *,
+    predictors: Predictors,
+    prices: Prices,
+    policy: Policy,
+    rotation: int = 0,
+) -> Candidates:
+    """Filter, predict and choose each model's best replica; *rotation* counts decisions."""
+    prompt = prompt_tokens(ask, features)
+    able = admitted(ask, prompt, replicas)
+    limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
+    output = np.minimum(predictors.length.predict(features), limit)
+    when = predictors.latency.predict(replicas.loads, int(prompt), output[replicas.model])
+    keys = BALANCERS[policy.balancer](replicas, when.total_p50_s, rotation)
+    best = best_per_model(replicas, able, keys)
+    model = replicas.model[best]
+    quality, stddev = predictors.quality.predict(features)
+    cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * output
+    return Candidates(
+        models=tuple(replicas.models[m] for m in model.tolist()),
+        replicas=tuple(replicas.names[r] for r in best.tolist()),
+        quality=np.clip(quality[model], 0.0, 1.0),
+        quality_stddev=stddev[model],
+        ttft_p50_s=when.ttft_p50_s[best],
+        ttft_p90_s=when.ttft_p90_s[best],
+        total_p50_s=when.total_p50_s[best],
+        total_p90_s=when.total_p90_s[best],
+        cost_usd=cost[model],
+        output_tokens=output[model],
+        report_age_s=replicas.report_age_s[best],
+        capacity_price=capacity_price(replicas.loads)[best],
+        sharpness=predictors.sharpness[model],
+    )
+
+
+def sharpness(confidence: Confidence, models: Sequence[str]) -> Floats:
+    """How far a standard deviation of log-probability moves each model's log-odds; (M,)."""
+    p = np.array([[confidence.predict(m, x, 0.5) for x in _PROBE_LOGPROBS] for m in models])
+    odds = np.log(p / (1.0 - p))
+    moved: Floats = 0.5 * (odds[:, 1] - odds[:, 0])
+    return moved

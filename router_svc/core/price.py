@@ -1,0 +1,292 @@
+"""What a plan is expected to achieve and to take, for every plan worth considering at once.
+
+N = candidates, P = those that may join an ensemble, K = plans of one kind, G = models of one plan.
+
+The ensembles' figures rest on three assumptions, each a named constant, and on one correction
+that is learned from their outcomes (`Gains`):
+* models fail together more often than chance has it (`_SHARED_FAILURE`);
+* wrong answers scatter over about `_ALTERNATIVES` answers, so they rarely outvote a right one;
+* a second model finds what made the first unsure hard as well (`_SHARED_DOUBT`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import combinations, permutations, product
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.scorers import SCORERS, Figures
+from router_svc.core.types import Bools, Candidates, Floats, Ints, Policy
+
+_SHARED_FAILURE: Final = 0.5
+_SHARED_DOUBT: Final = 0.3
+_ALTERNATIVES: Final = 5
+_ENSEMBLE_POOL: Final = 6
+"""Only the best few single models are combined; pairs and triples of many would cost more time
+than they could win."""
+_MAX_SIGMA: Final = 1.5
+"""A cold latency model is unsure, not infinitely slow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """K plans of one kind."""
+
+    kind: str
+    members: Ints
+    """(K, G) indices of candidates."""
+    figures: Figures
+    accept_from: Floats
+    """(K,); of cascades only."""
+
+    def plan(self, k: int, models: tuple[str, ...]) -> Plan:
+        """Build plan number *k*."""
+        names = tuple(models[i] for i in self.members[k].tolist())
+        match self.kind:
+            case "single":
+                return Single(names[0])
+            case "cascade":
+                return Cascade(names[0], names[1], float(self.accept_from[k]))
+            case _:
+                return Vote(names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Each candidate's predicted time, as a lognormal; arrays (N,)."""
+
+    mean_s: Floats
+    variance_s2: Floats
+    in_time: Floats
+    """Probability of finishing before the deadline."""
+
+
+def moments(candidates: Candidates, deadline_s: float | None) -> Moments:
+    """Fit lognormals through the predicted median and 90th percentile."""
+    median = np.maximum(candidates.total_p50_s, 1e-6)
+    spread = np.log(np.maximum(candidates.total_p90_s, median) / median) / 1.2816
+    sigma = np.clip(spread, 1e-3, _MAX_SIGMA)
+    mean = median * np.exp(0.5 * sigma**2)
+    return Moments(
+        mean_s=mean,
+        variance_s2=mean**2 * np.expm1(sigma**2),
+        in_time=_in_time(np.log(median), sigma, deadline_s),
+    )
+
+
+def single(
+    candidates: Candidates, pool: Ints, policy: Policy, deadline_s: float | None
+) -> list[Block]:
+    """Price every candidate on its own; *pool* does not matter."""
+    del pool, policy
+    when = moments(candidates, deadline_s)
+    count = len(candidates.models)
+    figures = Figures(
+        quality=candidates.quality,
+        latency_s=when.mean_s,
+        cost_usd=candidates.cost_usd,
+        capacity=candidates.capacity_price,
+        deadline_probability=when.in_time,
+    )
+    members = np.arange(count)[:, None]
+    return [Block(kind="single", members=members, figures=figures, accept_from=np.zeros(count))]
+
+
+def cascade(
+    candidates: Candidates, pool: Ints, policy: Policy, deadline_s: float | None
+) -> list[Block]:
+    """Price every ordered pair of *pool*.
+
+    The first answer's probability of being right is taken as normal around its expectation,
+    moved by the answer's own log-probability as far as `sharpness` says. It stands where that
+    beats what the second model would bring after its own price.
+    """
+    if policy.max_calls < 2 or len(pool) < 2:  # noqa: PLR2004 - a cascade is two calls
+        return []
+    members = pool[_pairs(len(pool))]
+    one, two = members[:, 0], members[:, 1]
+    when = moments(candidates, deadline_s)
+    q_one, q_two = candidates.quality[one], candidates.quality[two]
+    price = (
+        policy.latency_weight_per_s * when.mean_s
+        + policy.cost_weight_per_usd * candidates.cost_usd
+        + candidates.capacity_price
+    )
+    accept = np.clip(q_two - price[two], 0.0, 1.0)
+    sigma = np.maximum(candidates.sharpness[one], 0.0) * q_one * (1.0 - q_one) + 1e-6
+    z = (q_one - accept) / sigma
+    stands, density = cumulative(z), np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+    doubt = _SHARED_DOUBT * sigma * density
+    quality = q_one * stands + sigma * density + q_two * (1.0 - stands) - doubt
+    asked = 1.0 - stands
+    figures = Figures(
+        quality=np.clip(quality, 0.0, 1.0),
+        latency_s=when.mean_s[one] + asked * when.mean_s[two],
+        cost_usd=candidates.cost_usd[one] + asked * candidates.cost_usd[two],
+        capacity=candidates.capacity_price[one] + asked * candidates.capacity_price[two],
+        deadline_probability=stands * when.in_time[one]
+        + asked * _both_in_time(when, one, two, deadline_s),
+    )
+    return [Block(kind="cascade", members=members, figures=figures, accept_from=accept)]
+
+
+def vote(
+    candidates: Candidates, pool: Ints, policy: Policy, deadline_s: float | None
+) -> list[Block]:
+    """Price every odd group of at least three of *pool*, weighted as `merge` weighs."""
+    blocks = []
+    when = moments(candidates, deadline_s)
+    for size in range(3, min(policy.max_calls, len(pool)) + 1, 2):
+        members = pool[_groups(len(pool), size)]
+        q = candidates.quality[members]
+        figures = Figures(
+            quality=_vote_quality(q),
+            latency_s=when.mean_s[members].max(axis=1),
+            cost_usd=candidates.cost_usd[members].sum(axis=1),
+            capacity=candidates.capacity_price[members].sum(axis=1),
+            deadline_probability=when.in_time[members].prod(axis=1),
+        )
+        none = np.zeros(len(members))
+        blocks.append(Block(kind="vote", members=members, figures=figures, accept_from=none))
+    return blocks
+
+
+Pricer: TypeAlias = Callable[[Candidates, Ints, Policy, float | None], list[Block]]
+PRICERS: Final[Mapping[str, Pricer]] = {p.__name__: p for p in (single, cascade, vote)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Menu:
+    """Every plan that was priced, singles first; arrays (K,) over all kinds."""
+
+    blocks: tuple[Block, ...]
+    figures: Figures
+    terms: Mapping[str, Floats]
+    utility: Floats
+    single: Bools
+
+    def at(self, k: int) -> tuple[Block, int]:
+        """Return the block and the index in it of plan *k*."""
+        for block in self.blocks:
+            if k < len(block.members):
+                return block, k
+            k -= len(block.members)
+        raise IndexError(k)
+
+
+def menu(
+    candidates: Candidates, policy: Policy, deadline_s: float | None, gains: Mapping[str, float]
+) -> Menu:
+    """Enumerate and price the plans.
+
+    *gains*: kind of plan to what its quality proved to be above (or below) the assumptions'.
+    """
+    singles = single(candidates, np.arange(0), policy, deadline_s)
+    pool = np.argsort(-_utility(singles[0].figures, policy))[:_ENSEMBLE_POOL]
+    rest = [
+        _gained(block, gains)
+        for name, pricer in PRICERS.items()
+        if name != "single"
+        for block in pricer(candidates, pool, policy, deadline_s)
+    ]
+    blocks = (*singles, *rest)
+    figures = Figures(
+        **{
+            f.name: np.concatenate([getattr(b.figures, f.name) for b in blocks])
+            for f in fields(Figures)
+        }
+    )
+    terms = {name: scorer(figures, policy) for name, scorer in SCORERS.items()}
+    return Menu(
+        blocks=blocks,
+        figures=figures,
+        terms=terms,
+        utility=sum(terms.values(), start=np.zeros(len(figures.quality))),
+        single=np.arange(len(figures.quality)) < len(candidates.models),
+    )
+
+
+def vote_weights(quality: Floats) -> Floats:
+    """Weigh answers by the log-likelihood ratio of being right; never below a little.
+
+    Of an answer that is right with probability q, and otherwise one of A - 1 equally likely
+    wrong ones, the optimal weight is log(q (A - 1) / (1 - q)) (Nitzan and Paroush, 1982).
+    """
+    q = np.clip(quality, 0.01, 0.99)
+    return np.maximum(np.log(q * (_ALTERNATIVES - 1) / (1.0 - q)), 0.01)
+
+
+def cumulative(z: Floats) -> Floats:
+    """The normal distribution function to 2e-4, in a tenth of the time of an exact one."""
+    z = np.clip(z, -6.0, 6.0)
+    return 1.0 / (1.0 + np.exp(-z * (1.5976 + 0.070566 * z * z)))
+
+
+def _gained(block: Block, gains: Mapping[str, float]) -> Block:
+    gain = gains.get(block.kind, 0.0)
+    if gain == 0.0:
+        return block
+    f = block.figures
+    return Block(
+        kind=block.kind,
+        members=block.members,
+        accept_from=block.accept_from,
+        figures=Figures(
+            quality=np.clip(f.quality + gain, 0.0, 1.0),
+            latency_s=f.latency_s,
+            cost_usd=f.cost_usd,
+            capacity=f.capacity,
+            deadline_probability=f.deadline_probability,
+        ),
+    )
+
+
+def _utility(figures: Figures, policy: Policy) -> Floats:
+    return sum(
+        (scorer(figures, policy) for scorer in SCORERS.values()),
+        start=np.zeros(len(figures.quality)),
+    )
+
+
+def _vote_quality(q: Floats) -> Floats:
+    """Probability that the weighted vote of models right with *q* (K, G) is right; (K,)."""
+    weights = vote_weights(q)
+    right = _outcomes(q.shape[1])  # (2^G, G)
+    chance = np.where(right, q[:, None, :], 1.0 - q[:, None, :]).prod(axis=2)
+    for_right = (right * weights[:, None, :]).sum(axis=2)
+    lone_wrong = (~right * weights[:, None, :]).max(axis=2)
+    apart = (chance * (for_right > lone_wrong)).sum(axis=1)
+    best = q.max(axis=1)
+    together: Floats = best + (1.0 - _SHARED_FAILURE) * (apart - best)
+    return together
+
+
+def _in_time(log_median: Floats, sigma: Floats, deadline_s: float | None) -> Floats:
+    if deadline_s is None:
+        return np.ones_like(sigma)
+    return cumulative((np.log(max(deadline_s, 1e-6)) - log_median) / sigma)
+
+
+def _both_in_time(when: Moments, one: Ints, two: Ints, deadline_s: float | None) -> Floats:
+    """Fit a lognormal to the sum of two independent ones by its moments (Fenton, 1960)."""
+    mean = when.mean_s[one] + when.mean_s[two]
+    squared = np.log1p((when.variance_s2[one] + when.variance_s2[two]) / mean**2)
+    return _in_time(np.log(mean) - 0.5 * squared, np.sqrt(squared), deadline_s)
+
+
+@lru_cache(maxsize=64)
+def _pairs(count: int) -> Ints:
+    return np.array(list(permutations(range(count), 2)), dtype=np.intp)
+
+
+@lru_cache(maxsize=64)
+def _groups(count: int, size: int) -> Ints:
+    return np.array(list(combinations(range(count), size)), dtype=np.intp)
+
+
+@lru_cache(maxsize=16)
+def _outcomes(size: int) -> Bools:
+    return np.array(list(product((False, True), repeat=size)), dtype=np.bool_)

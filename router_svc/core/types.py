@@ -1,0 +1,132 @@
+"""The vocabulary of a decision: frozen values without behaviour and without wire format.
+
+R = replicas, M = models, N = candidates (models that can serve now, each with one replica).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_svc.core.latency import ReplicaLoads
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.intp]
+Bools: TypeAlias = NDArray[np.bool_]
+
+
+class Priority(IntEnum):
+    """Which requests go first; numbered as on the wire."""
+
+    BATCH = 1
+    STANDARD = 2
+    CRITICAL = 3
+
+
+class Reason(IntEnum):
+    """Why a replica or model could not serve; numbered as on the wire."""
+
+    UNHEALTHY = 1
+    DRAINING = 2
+    CIRCUIT_OPEN = 3
+    CONTEXT = 4
+    CAPABILITY = 5
+    NOT_ALLOWED = 6
+    DEADLINE = 7
+    FAILED_BEFORE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How utility is weighed."""
+
+    name: str = "balanced"
+    latency_weight_per_s: float = 0.0
+    cost_weight_per_usd: float = 0.0
+    explore_ratio: float = 0.02
+    deadline_confidence: float = 0.9
+    max_calls: int = 3
+    balancer: str = "predicted_latency"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a caller asks for, as far as a decision needs to know."""
+
+    text: str
+    """What is to be answered: the last message, or the prompt."""
+    characters: int
+    """Of the whole input; a conversation is longer than its last message."""
+    max_tokens: int | None = None
+    model: str = ""
+    """The only model that may answer; empty: any."""
+    allowed_models: frozenset[str] = frozenset()
+    """Models that may take part; empty: all."""
+    priority: Priority = Priority.STANDARD
+    tenant: str = ""
+    deadline_s: float | None = None
+    """Seconds that the caller still waits."""
+    policy: str = ""
+    latency_weight_per_s: float | None = None
+    cost_weight_per_usd: float | None = None
+    min_quality: float = 0.0
+    task_hint: int | None = None
+    """Index into `features.TASKS` that the caller takes this to be."""
+    explain: bool = False
+    failed: frozenset[str] = frozenset()
+    """Replicas that failed for this very request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """Every replica as it is known now; arrays (R,)."""
+
+    models: tuple[str, ...]
+    """Names of the M models."""
+    names: tuple[str, ...]
+    """Names of the R replicas."""
+    model: Ints
+    """Index into `models`."""
+    healthy: Bools
+    draining: Bools
+    circuit_closed: Bools
+    can_generate: Bools
+    context_tokens: Floats
+    """Longest prompt and answer together; infinite where not known yet."""
+    loads: ReplicaLoads
+    """What each replica has to do, as the latency model wants it."""
+    report_age_s: Floats
+    """Infinite where there is no report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """The models that can serve, each with its best replica; arrays (N,)."""
+
+    models: tuple[str, ...]
+    replicas: tuple[str, ...]
+    quality: Floats
+    quality_stddev: Floats
+    ttft_p50_s: Floats
+    ttft_p90_s: Floats
+    total_p50_s: Floats
+    total_p90_s: Floats
+    cost_usd: Floats
+    output_tokens: Floats
+    report_age_s: Floats
+    capacity_price: Floats
+    """What a call takes from others, in units of quality."""
+    sharpness: Floats
+    """How far one standard deviation of log-probability moves the log-odds of being right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A replica that could not serve, and why."""
+
+    model: str
+    replica: str
+    reason: Reason
+    detail: str

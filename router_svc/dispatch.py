@@ -1,0 +1,391 @@
+"""Carry out a plan against live replicas: the one interpreter of plans.
+
+Text is streamed through as it comes wherever the plan allows. A call that fails before its first
+token is made elsewhere, within a budget. Whoever stops reading stops every call made for them.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from router_svc import metrics, wire
+from router_svc.core.breaker import RetryBudget
+from router_svc.core.decide import Decision
+from router_svc.core.features import Features
+from router_svc.core.merge import decided, normalised, tally
+from router_svc.core.plan import Cascade, Single, Vote, line
+from router_svc.core.price import vote_weights
+from router_svc.core.reward import Step, agreement
+from router_svc.core.types import Ask
+from router_svc.fleet import Fleet, Lease
+from router_svc.wire import Event
+from services.kit.aio import cancelled
+from services.kit.errors import (
+    ContextTooLongError,
+    DrainingError,
+    InvalidRequestError,
+    OverloadedError,
+    PreemptedError,
+    StreamBrokenError,
+    UnavailableError,
+    UnknownModelError,
+    ZetaError,
+)
+
+log = structlog.get_logger()
+
+_ELSEWHERE: Final = (
+    UnavailableError,
+    OverloadedError,
+    PreemptedError,
+    ContextTooLongError,
+    UnknownModelError,
+)
+"""What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
+_NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
+
+
+class Upstream(Protocol):
+    """One request, ready to be sent to any replica."""
+
+    def __call__(
+        self, replica: str, model: str, timeout_s: float | None
+    ) -> AsyncGenerator[Event, None]:
+        """Stream the replica's events. Raises ZetaError; closing it cancels the call."""
+        ...
+
+
+class Observer(Protocol):
+    """Learns from calls and judges answers; the learner, or a fake."""
+
+    def answered(self, call: "Call", lease: Lease, features: Features) -> None:
+        """Take in a call that was answered."""
+        ...
+
+    def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
+        """Return the probability that an answer is right."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One model call, as far as it has got."""
+
+    model: str
+    replica: str
+    prompt_tokens: int = 0
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+    deltas: list[Event] = field(default_factory=list)
+    """What is held back; nothing of a call that streams."""
+    text: list[str] = field(default_factory=list)
+    """Parts of the answer, where it is held back."""
+    last: Event | None = None
+    """Its `Finished`."""
+    agrees: bool | None = None
+    error: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The whole text."""
+        return "".join(self.text)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer."""
+        return self.last.finished.usage.completion_tokens if self.last else 0
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """How sure the model was; None where it does not say."""
+        if self.last is None or not self.last.finished.HasField("mean_logprob"):
+            return None
+        return self.last.finished.mean_logprob
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One request on its way."""
+
+    id: str
+    ask: Ask
+    features: Features
+    decision: Decision
+    upstream: Upstream
+    replan: Callable[[frozenset[str]], Decision]
+    """Decides again, for a single model, without the replicas that failed. Raises ZetaError."""
+    explain: Callable[[], wire.DecisionMessage | None]
+    arrived_s: float
+    deadline_at_s: float | None
+    queue_s: float = 0.0
+    calls: list[Call] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    started: bool = False
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+    steps: tuple[Step, ...] = ()
+
+
+class Dispatch:
+    """Runs plans. *clock* is monotonic seconds; *done* hears of a run before its last event."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        observer: Observer,
+        budget: RetryBudget,
+        *,
+        cost_usd: Callable[[str, int, int], float],
+        clock: Callable[[], float],
+        done: Callable[[Run], None],
+    ) -> None:
+        self._fleet = fleet
+        self._observer = observer
+        self._budget = budget
+        self._cost_usd = cost_usd
+        self._clock = clock
+        self._done = done
+
+    async def run(self, run: Run) -> AsyncGenerator[Event, None]:
+        """Stream the answer. Raises ZetaError."""
+        self._budget.earned()
+        async with aclosing(self._events(run)) as events:
+            async for event in events:
+                yield event
+
+    def _events(self, run: Run) -> AsyncGenerator[Event, None]:
+        match run.decision.plan:
+            case Single(model):
+                return self._single(run, self._call(run, model))
+            case Cascade() as plan:
+                return self._cascade(run, plan)
+            case Vote() as plan:
+                return self._vote(run, plan)
+
+    async def _single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._stream(run, call)) as deltas:
+            async for delta in deltas:
+                if not run.started:
+                    yield self._started(run, call)
+                yield delta
+        async for event in self._end(run, call):
+            yield event
+
+    async def _cascade(self, run: Run, plan: Cascade) -> AsyncGenerator[Event, None]:
+        first = self._call(run, plan.first)
+        if await self._collect(run, first) and self._accepts(run, first, plan.accept_from):
+            async for event in self._replay(run, first):
+                yield event
+            return
+        run.failed |= {first.replica} if first.error else set()
+        then, text = self._call(run, plan.then), []
+        async with aclosing(self._stream(run, then)) as events:
+            async for event in events:
+                if not run.started:
+                    yield self._started(run, then)
+                text.append(event.delta.text)
+                yield event
+        if not first.error:
+            first.agrees = agreement(first.answer, "".join(text))
+        async for event in self._end(run, then):
+            yield event
+
+    async def _vote(self, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
+        calls = [self._call(run, model) for model in plan.models]
+        winner = await self._count(run, calls)
+        if winner is None:
+            # Everybody failed; what is left of the fleet may still answer.
+            run.failed |= {call.replica for call in calls}
+            lone = calls[0]
+            self._move(run, lone, UnavailableError("every voter failed"))
+            async for event in self._single(run, Call(model=lone.model, replica=lone.replica)):
+                yield event
+            return
+        chosen = normalised(winner.answer)
+        for call in calls:
+            if call is not winner and call.last is not None:
+                call.agrees = normalised(call.answer) == chosen
+        async for event in self._replay(run, winner):
+            yield event
+
+    async def _count(self, run: Run, calls: list[Call]) -> Call | None:
+        """Ask all at once; return who wins as soon as the rest cannot change it."""
+        candidates = run.decision.candidates
+        index = [candidates.models.index(call.model) for call in calls]
+        weights = vote_weights(candidates.quality[index]).tolist()
+        tasks = {asyncio.create_task(self._collect(run, c)): i for i, c in enumerate(calls)}
+        answers: dict[int, str] = {}
+        pending = set(tasks)
+        try:
+            while pending:
+                over, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                answers |= {tasks[t]: calls[tasks[t]].answer for t in over if t.result()}
+                if decided(answers, weights, [tasks[t] for t in pending]):
+                    break
+        finally:
+            for task in pending:
+                await cancelled(task)
+        if not answers:
+            return None
+        return calls[next(iter(tally(answers, weights).values()))[0]]
+
+    async def _collect(self, run: Run, call: Call) -> bool:
+        """Run *call* without showing it; False where it failed and others may still answer."""
+        run.calls.append(call)
+        try:
+            async with aclosing(self._attempt(run, call)) as events:
+                async for event in events:
+                    call.deltas.append(event)
+                    call.text.append(event.delta.text)
+        except ZetaError as error:
+            if not _may_go_elsewhere(error):
+                raise
+            return False
+        return True
+
+    async def _stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        """Yield the events of *call*; a failure before the first one moves it elsewhere."""
+        run.calls.append(call)
+        while True:
+            sent = False
+            try:
+                async with aclosing(self._attempt(run, call)) as events:
+                    async for event in events:
+                        sent = True
+                        yield event
+            except ZetaError as error:
+                if sent:
+                    raise StreamBrokenError(
+                        f"{call.replica} was lost in the middle of the answer: {error}"
+                    ) from error
+                self._move(run, call, error)
+            else:
+                return
+
+    async def _attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        """Ask the call's replica once."""
+        lease = self._fleet.begin(
+            call.replica, run.features.prompt_tokens, run.features.expected_output_tokens
+        )
+        try:
+            timeout_s = self._left_s(run)
+            async with aclosing(run.upstream(call.replica, call.model, timeout_s)) as events:
+                async for event in events:
+                    kind = event.WhichOneof("event")
+                    if kind == "finished":
+                        call.last = event
+                    elif kind == "started":
+                        call.prompt_tokens = event.started.prompt_tokens
+                    else:
+                        if not lease.fed:
+                            call.ttft_s = self._clock() - lease.began_s
+                            self._fleet.first_token(lease)
+                        yield event
+            if call.last is None:
+                raise UnavailableError(f"{call.replica} ended its stream without an end")
+            self._answered(run, call, lease)
+        except ZetaError as error:
+            self._failed(call, lease, error)
+            raise
+        finally:
+            self._fleet.end(lease)
+
+    async def _replay(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        """Show what was held back of *call*."""
+        for delta in call.deltas:
+            if not run.started:
+                yield self._started(run, call)
+            yield delta
+        async for event in self._end(run, call):
+            yield event
+
+    async def _end(self, run: Run, chosen: Call) -> AsyncGenerator[Event, None]:
+        if not run.started:
+            yield self._started(run, chosen)
+        assert chosen.last is not None
+        run.total_s = self._clock() - run.arrived_s
+        run.steps = tuple(
+            self._step(call, chosen=call is chosen) for call in run.calls if call.last is not None
+        )
+        self._done(run)
+        yield wire.finished(
+            chosen.last.finished,
+            run.steps,
+            queue_s=run.queue_s,
+            ttft_s=run.ttft_s,
+            total_s=run.total_s,
+            decision=run.explain(),
+        )
+
+    def _started(self, run: Run, call: Call) -> Event:
+        """Build the first event; it waits for the first text, since until then all may change."""
+        run.started = True
+        run.ttft_s = self._clock() - run.arrived_s
+        return wire.started(
+            run.id, line(run.decision.plan), call.model, call.replica, call.prompt_tokens
+        )
+
+    def _call(self, run: Run, model: str) -> Call:
+        return Call(model=model, replica=run.decision.replica_of(model))
+
+    def _accepts(self, run: Run, call: Call, accept_from: float) -> bool:
+        if call.mean_logprob is None:
+            return False
+        candidates = run.decision.candidates
+        quality = float(candidates.quality[candidates.models.index(call.model)])
+        return self._observer.confidence(call.model, call.mean_logprob, quality) >= accept_from
+
+    def _answered(self, run: Run, call: Call, lease: Lease) -> None:
+        call.total_s = self._clock() - lease.began_s
+        self._fleet.succeeded(lease)
+        self._observer.answered(call, lease, run.features)
+
+    def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
+        call.error = str(error)
+        metrics.FAILURES.labels(call.replica, error.reason).inc()
+        if _may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
+            self._fleet.failed(lease)
+
+    def _move(self, run: Run, call: Call, error: ZetaError) -> None:
+        """Point *call* at another replica or model. Raises *error* where there is no other."""
+        run.failed.add(call.replica)
+        if not _may_go_elsewhere(error) or not self._budget.take():
+            raise error
+        try:
+            decision = run.replan(frozenset(run.failed))
+        except UnavailableError as none_left:
+            raise (none_left if isinstance(error, UnavailableError) else error) from error
+        assert isinstance(decision.plan, Single)
+        metrics.RETRIES.labels(call.replica).inc()
+        log.info("retried", failed=call.replica, error=str(error), model=decision.plan.model)
+        call.model, call.error = decision.plan.model, ""
+        call.replica = decision.replica_of(call.model)
+
+    def _left_s(self, run: Run) -> float | None:
+        """Seconds that the caller still waits, for the next hop."""
+        if run.deadline_at_s is None:
+            return None
+        return max(run.deadline_at_s - self._clock(), 0.001)
+
+    def _step(self, call: Call, *, chosen: bool) -> Step:
+        prompt, completion = call.prompt_tokens, call.completion_tokens
+        return Step(
+            model=call.model,
+            replica=call.replica,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost_usd=self._cost_usd(call.model, prompt, completion),
+            ttft_s=call.ttft_s,
+            total_s=call.total_s,
+            mean_logprob=call.mean_logprob,
+            chosen=chosen,
+            agrees=call.agrees,
+        )
+
+
+def _may_go_elsewhere(error: ZetaError) -> bool:
+    return isinstance(error, _ELSEWHERE) or type(error) is ZetaError

@@ -1,0 +1,212 @@
+"""What is known of every replica, from every source; no I/O.
+
+Whether a replica serves comes from its own health stream. How busy it is comes from telemetry's
+reports, carried on by our own requests in flight; without telemetry those alone have to do. A
+circuit breaker keeps replicas that fail out for a while.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from router_svc import metrics
+from router_svc.core.breaker import Breaker
+from router_svc.core.latency import ReplicaLoads
+from router_svc.core.load import Load
+from router_svc.core.types import Replicas
+from services.kit.config import Model, Router, replica_name
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What a model says it can do."""
+
+    context_tokens: int
+    default_max_tokens: int
+    parameters: int = 0
+    precision: str = ""
+    runtime: str = ""
+    capabilities: tuple[int, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """One request in flight on one replica."""
+
+    index: int
+    replica: str
+    load: ReplicaLoads
+    """The replica's load when the request went there, without the request itself."""
+    prompt_tokens: float
+    output_tokens: float
+    began_s: float
+    fed: bool = False
+
+
+class Fleet:
+    """The replicas. Mutable, owned by the event loop; *clock* is monotonic seconds."""
+
+    def __init__(
+        self, models: Sequence[Model], settings: Router, clock: Callable[[], float]
+    ) -> None:
+        pairs = [(m, r) for m, model in enumerate(models) for r in range(len(model.replicas))]
+        self.models = tuple(m.name for m in models)
+        self.names = tuple(replica_name(models[m].name, r) for m, r in pairs)
+        self.addresses = tuple(models[m].replicas[r].listen for m, r in pairs)
+        self.model_of = np.array([m for m, _ in pairs], dtype=np.intp)
+        self.infos: dict[str, Info] = {}
+        """What is known of each model, by its name."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a replica's health changes."""
+        self._index = {name: i for i, name in enumerate(self.names)}
+        self._clock = clock
+        self._breakers = [
+            Breaker(failures=settings.breaker_failures, open_s=settings.breaker_open_s)
+            for _ in pairs
+        ]
+        self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
+        self._healthy = np.zeros(len(pairs), dtype=np.bool_)
+        self._dead = np.zeros(len(pairs), dtype=np.bool_)
+        """What agents say does not answer, whatever its connection says: a process that hangs."""
+        self._draining = np.zeros(len(pairs), dtype=np.bool_)
+        self._generates = np.ones(len(pairs), dtype=np.bool_)
+        self._context = np.array(
+            [float(models[m].context_tokens) or np.inf for m, _ in pairs], dtype=np.float64
+        )
+        self._tripped: set[int] = set()
+        """Replicas whose breaker is not closed: usually none, which keeps decisions cheap."""
+        for name in self.names:
+            metrics.BREAKER_OPEN.labels(name).set(0)
+
+    def replicas(self) -> Replicas:
+        """Return the fleet as it is known now."""
+        now_s = self._clock()
+        closed = np.ones(len(self.names), dtype=np.bool_)
+        for i in self._tripped:
+            closed[i] = self._breakers[i].allows(now_s)
+        return Replicas(
+            models=self.models,
+            names=self.names,
+            model=self.model_of,
+            healthy=self._healthy & ~self._dead,
+            draining=self._draining,
+            circuit_closed=closed,
+            can_generate=self._generates,
+            context_tokens=self._context,
+            loads=self._load.loads(now_s),
+            report_age_s=self._load.ages_s(now_s),
+        )
+
+    def serves(self) -> bool:
+        """Whether any replica is healthy."""
+        return bool((self._healthy & ~self._dead).any())
+
+    def model_name(self, replica: str) -> str:
+        """Name the model of *replica*."""
+        return self.models[int(self.model_of[self._index[replica]])]
+
+    def healthy_replicas(self, model: str) -> list[str]:
+        """Replicas of *model* that are healthy and take work, the least busy first."""
+        requests = self._load.requests
+        able = self._healthy & ~self._dead & ~self._draining
+        found = [i for i in np.flatnonzero(able).tolist() if self.models[self.model_of[i]] == model]
+        return [self.names[i] for i in sorted(found, key=lambda i: float(requests[i]))]
+
+    def begin(self, replica: str, prompt_tokens: float, output_tokens: float) -> Lease:
+        """Note that a request goes to *replica*."""
+        i, now_s = self._index[replica], self._clock()
+        load = self._load.loads(now_s).row(i)
+        self._load.began(i, prompt_tokens, output_tokens)
+        self._breakers[i].began(now_s)
+        return Lease(
+            index=i,
+            replica=replica,
+            load=load,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            began_s=now_s,
+        )
+
+    def first_token(self, lease: Lease) -> None:
+        """Note that the request's prompt is through."""
+        if not lease.fed:
+            lease.fed = True
+            self._load.fed(lease.index, lease.prompt_tokens)
+
+    def end(self, lease: Lease) -> None:
+        """Note that the request has ended, in whatever way."""
+        self.first_token(lease)
+        self._load.ended(lease.index, lease.output_tokens)
+
+    def succeeded(self, lease: Lease) -> None:
+        """Note that the replica answered."""
+        self._breakers[lease.index].succeeded()
+        if lease.index in self._tripped:
+            self._tripped.discard(lease.index)
+            metrics.BREAKER_OPEN.labels(lease.replica).set(0)
+            log.info("circuit closed", replica=lease.replica)
+
+    def failed(self, lease: Lease) -> None:
+        """Note that the replica failed, through no fault of the request."""
+        breaker = self._breakers[lease.index]
+        breaker.failed(self._clock())
+        if breaker.opened_at_s is not None and lease.index not in self._tripped:
+            self._tripped.add(lease.index)
+            metrics.BREAKER_OPEN.labels(lease.replica).set(1)
+            log.warning("circuit open", replica=lease.replica, failures=breaker.in_a_row)
+
+    def health(self, replica: str, *, serving: bool) -> None:
+        """Take in what the replica's own health stream says; a lost stream is not serving."""
+        i = self._index[replica]
+        if self._healthy[i] == serving:
+            return
+        self._healthy[i] = serving
+        self._draining[i] = False
+        if serving:
+            # It restarted, or became reachable: its past failures say nothing any more.
+            self._breakers[i].succeeded()
+            self._tripped.discard(i)
+            metrics.BREAKER_OPEN.labels(replica).set(0)
+        else:
+            self._load.forget(i)
+        metrics.HEALTHY.labels(replica).set(int(serving))
+        log.info("replica", replica=replica, serving=serving)
+        self.changed()
+
+    def reported(
+        self,
+        replica: str,
+        *,
+        requests: float,
+        prompt_tokens: float,
+        max_running: float,
+        draining: bool,
+        dead: bool,
+        age_s: float,
+    ) -> None:
+        """Take in a telemetry report; of a replica that is not configured, ignore it."""
+        if (i := self._index.get(replica)) is None:
+            return
+        self._draining[i] = draining
+        if self._dead[i] != dead:
+            self._dead[i] = dead
+            self.changed()
+        self._load.reported(
+            i,
+            requests=requests,
+            prompt_tokens=prompt_tokens,
+            max_running=max_running,
+            read_at_s=self._clock() - age_s,
+        )
+
+    def knows(self, model: str, info: Info, *, generates: bool) -> None:
+        """Take in what *model* says about itself."""
+        self.infos[model] = info
+        mine = self.model_of == self.models.index(model)
+        self._generates[mine] = generates
+        if info.context_tokens:
+            self._context[mine] = info.context_tokens

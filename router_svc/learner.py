@@ -1,0 +1,176 @@
+"""Learn from outcomes and feedback; remember what was learned across restarts."""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from router_svc import metrics
+from router_svc.core import reward
+from router_svc.core.confidence import Confidence
+from router_svc.core.features import Features
+from router_svc.core.latency import Latency
+from router_svc.core.length import Length
+from router_svc.core.predict import Gains, Predictors, Prices, sharpness
+from router_svc.core.quality import Belief, Quality
+from router_svc.core.reward import Step
+from router_svc.dispatch import Call
+from router_svc.fleet import Lease
+from services.kit.config import Model
+
+log = structlog.get_logger()
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+VERSION: Final = 1
+"""Of the saved state as a whole; each predictor has its own besides."""
+_PARTS: Final = ("quality", "confidence", "latency", "length")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What feedback on a decision needs to know about it."""
+
+    features: Features
+    kind: str
+    expected_quality: float
+    steps: tuple[Step, ...] = ()
+
+
+class Learner:
+    """Everything that is learned, and how. Owned by the event loop."""
+
+    def __init__(self, models: Sequence[Model], half_life_outcomes: float) -> None:
+        names = [model.name for model in models]
+        self._index = {name: i for i, name in enumerate(names)}
+        priors = {m.name: {str(k): float(v) for k, v in m.priors.items()} for m in models}
+        confidence = Confidence(names)
+        self.predictors = Predictors(
+            quality=Quality(names, priors, half_life_outcomes=half_life_outcomes),
+            confidence=confidence,
+            latency=Latency(names),
+            length=Length(names),
+            gains=Gains(),
+            sharpness=sharpness(confidence, names),
+        )
+        self.prices = Prices(
+            usd_per_prompt_token=np.array([m.usd_per_m_prompt_tokens for m in models]) / 1e6,
+            usd_per_completion_token=np.array([m.usd_per_m_completion_tokens for m in models])
+            / 1e6,
+            default_max_tokens=np.array([float(m.default_max_tokens) for m in models]),
+        )
+        self.dirty = False
+        """Whether anything was learned since the state was saved."""
+        self._names = names
+        self._times = np.zeros((len(names), 4, 3))
+        """Per model and kind of task: answers, sum of times to first token, sum of totals."""
+
+    def cost_usd(self, model: str, prompt_tokens: int, completion_tokens: int) -> float:
+        """Price one call."""
+        return self.prices.cost_usd(self._index[model], prompt_tokens, completion_tokens)
+
+    def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
+        """Return the probability that an answer is right."""
+        return self.predictors.confidence.predict(model, mean_logprob, quality)
+
+    def answered(self, call: Call, lease: Lease, features: Features) -> None:
+        """Learn from the time and length of an answer, whether it was right or not."""
+        tokens = call.completion_tokens
+        self.predictors.length.learn(call.model, features, tokens)
+        model = self._index[call.model]
+        prior = self.predictors.latency.predict(lease.load, call.prompt_tokens, np.array([tokens]))
+        ratio = call.total_s / float(prior.total_p50_s[0])
+        metrics.PREDICTION_RATIO.labels(call.model).observe(ratio)
+        self.predictors.latency.learn(
+            call.model,
+            lease.load,
+            prompt_tokens=call.prompt_tokens,
+            output_tokens=tokens,
+            ttft_s=call.ttft_s,
+            total_s=call.total_s,
+        )
+        task = int(features.tasks.argmax())
+        self._times[model, task] += (1.0, call.ttft_s, call.total_s)
+        self.dirty = True
+
+    def step_time(self, model: str, running: float, step_s: float) -> None:
+        """Learn from a reported decode step time."""
+        self.predictors.latency.learn_step(model, running, step_s)
+
+    def feedback(self, about: Remembered, score: float) -> None:
+        """Learn from the *score* in [0, 1] of the answer that the caller saw."""
+        learned = reward.scores(about.steps, score)
+        for step, each in learned:
+            i = self._index.get(step.model)
+            if i is None:
+                continue
+            quality = float(self.predictors.quality.predict(about.features)[0][i])
+            if step.mean_logprob is not None:
+                self.predictors.confidence.learn(step.model, step.mean_logprob, quality, each)
+            self.predictors.quality.learn(step.model, about.features, each)
+        if learned:
+            self.predictors.gains.learn(about.kind, about.expected_quality, score)
+            self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
+            self.dirty = True
+
+    def beliefs(self) -> list[tuple[Belief, float, float]]:
+        """Return every belief with the mean time to first token and mean total behind it."""
+        found = []
+        for i, belief in enumerate(self.predictors.quality.beliefs()):
+            answers, ttft_s, total_s = self._times[
+                self._index[belief.model], i % self._times.shape[1]
+            ]
+            count = max(answers, 1.0)
+            found.append((belief, float(ttft_s / count), float(total_s / count)))
+        return found
+
+    def to_arrays(self) -> Arrays:
+        """Return a copy of all that was learned."""
+        arrays: Arrays = {"version": np.array(VERSION), "models": np.array(self._names)}
+        for part in _PARTS:
+            state = getattr(self.predictors, part).to_arrays()
+            arrays |= {f"{part}.{name}": array for name, array in state.items()}
+        gains = self.predictors.gains
+        arrays["gains.kinds"] = np.array(list(gains.sums), dtype=np.str_)
+        arrays["gains.sums"] = np.array(list(gains.sums.values()))
+        arrays["gains.counts"] = np.array([gains.counts[k] for k in gains.sums])
+        arrays["times"] = self._times.copy()
+        return arrays
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take in what `to_arrays` returned. Raises ValueError or KeyError where it cannot be."""
+        if int(arrays["version"]) != VERSION:
+            raise ValueError(f"learned state of version {arrays['version']}, not {VERSION}")
+        for part in _PARTS:
+            prefix = f"{part}."
+            state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            getattr(self.predictors, part).restore(state)
+        kinds = arrays["gains.kinds"].tolist()
+        gains = self.predictors.gains
+        gains.sums = dict(zip(kinds, arrays["gains.sums"].tolist(), strict=True))
+        gains.counts = dict(zip(kinds, arrays["gains.counts"].tolist(), strict=True))
+        for row, name in enumerate(arrays["models"].tolist()):
+            if (i := self._index.get(name)) is not None:
+                self._times[i] = arrays["times"][row]
+        self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
+
+
+def packed(arrays: Arrays) -> bytes:
+    """Encode arrays for the journal."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def unpacked(data: bytes) -> Arrays:
+    """Decode what `packed` made. Raises ValueError where it is damaged."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"the learned state is damaged: {error}") from error

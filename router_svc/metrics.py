@@ -1,0 +1,44 @@
+"""What the router exports to Prometheus, under OpenTelemetry's names where there is one."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.kit.metrics import SECONDS
+
+_MODEL_PLAN = ("gen_ai_request_model", "plan")
+
+REQUEST_DURATION = Histogram(
+    "gen_ai_server_request_duration_seconds",
+    "Time from a request's arrival to its last event.",
+    _MODEL_PLAN,
+    buckets=SECONDS,
+)
+TIME_TO_FIRST_TOKEN = Histogram(
+    "gen_ai_server_time_to_first_token_seconds",
+    "Time from a request's arrival to its first text.",
+    _MODEL_PLAN,
+    buckets=SECONDS,
+)
+DECISIONS = Counter("zeta_router_decisions_total", "Decisions made.", ("plan", "model", "explored"))
+DECISION_SECONDS = Histogram(
+    "zeta_router_decision_seconds",
+    "Time of the decision alone.",
+    buckets=(0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01),
+)
+PREDICTION_RATIO = Histogram(
+    "zeta_router_total_actual_over_predicted_ratio",
+    "Time that a model call took, over its predicted median.",
+    ("gen_ai_request_model",),
+    buckets=(0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0),
+)
+PROFILES = Counter("zeta_router_profiles_total", "Profiles, by where they came from.", ("source",))
+RETRIES = Counter(
+    "zeta_router_retries_total", "Calls repeated elsewhere before the first token.", ("replica",)
+)
+FAILURES = Counter("zeta_router_failures_total", "Model calls that failed.", ("replica", "reason"))
+BREAKER_OPEN = Gauge("zeta_router_breaker_open", "1 while a replica is not asked.", ("replica",))
+HEALTHY = Gauge("zeta_router_replica_healthy", "1 while a replica can be asked.", ("replica",))
+QUEUED = Gauge("zeta_router_queued_requests", "Requests that wait for admission.")
+REFUSED = Counter("zeta_router_refused_total", "Requests refused for want of room.", ("priority",))
+FEEDBACK = Counter("zeta_router_feedback_total", "Feedback that counted.", ("source",))
+JOURNAL_LOST = Counter("zeta_router_journal_lost_total", "Journal entries that were not written.")
+JOURNAL_BROKEN = Gauge("zeta_router_journal_broken", "1 while the journal cannot be written.")

@@ -1,0 +1,437 @@
+"""The router itself: admit → profile → decide → dispatch → learn → journal."""
+
+import json
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import asdict, replace
+from typing import Any, Final
+from uuid import uuid4
+
+import numpy as np
+import structlog
+
+from router_svc import metrics, wire
+from router_svc.admission import Admission
+from router_svc.core.breaker import RetryBudget
+from router_svc.core.decide import (
+    DeadlineError,
+    Decision,
+    NoCandidateError,
+    QualityError,
+    decide,
+    weighed,
+)
+from router_svc.core.features import TASKS, Features
+from router_svc.core.filters import rejections
+from router_svc.core.plan import kind_of, line, models_of
+from router_svc.core.predict import candidates, prompt_tokens
+from router_svc.core.reward import Step
+from router_svc.core.types import Ask, Reason, Rejection
+from router_svc.dispatch import Dispatch, Run, Upstream
+from router_svc.fleet import Fleet
+from router_svc.journal import Journal
+from router_svc.learner import Learner, Remembered, packed, unpacked
+from router_svc.policies import Policies
+from router_svc.profiler import Profiled, Profiler
+from router_svc.watchers import Watchers
+from router_svc.wire import DecisionMessage, Event
+from services.kit.config import Router as Settings
+from services.kit.errors import (
+    ContextTooLongError,
+    PredictedDeadlineMissError,
+    QualityUnreachableError,
+    UnavailableError,
+    UnknownDecisionError,
+    UnknownModelError,
+    ZetaError,
+)
+
+log = structlog.get_logger()
+
+_RECENT: Final = 10_000
+"""Decisions kept at hand for feedback; older ones are read from the journal."""
+
+
+class ZetaDynamicRouter:
+    """Decides which models answer a request, has them answer it, and learns from it.
+
+    Owned by the event loop. *clock* is monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fleet: Fleet,
+        learner: Learner,
+        profiler: Profiler,
+        policies: Policies,
+        journal: Journal,
+        rng: np.random.Generator,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.fleet = fleet
+        self.learner = learner
+        self.policies = policies
+        self.watchers: Watchers[DecisionMessage] = Watchers()
+        self._profiler = profiler
+        self._journal = journal
+        self._rng = rng
+        self._clock = clock
+        self._rotation = 0
+        self._recent: OrderedDict[str, Remembered] = OrderedDict()
+        self._admission = Admission(settings.max_in_flight, settings.max_queued, clock)
+        self._dispatch = Dispatch(
+            fleet,
+            learner,
+            # As many at once as can be in flight: whatever one lost replica had not begun.
+            RetryBudget(ratio=settings.retry_ratio, burst=float(settings.max_in_flight)),
+            cost_usd=learner.cost_usd,
+            clock=clock,
+            done=self._finished,
+        )
+
+    async def generate(
+        self, ask: Ask, upstream: Callable[[Features], Upstream]
+    ) -> AsyncGenerator[Event, None]:
+        """Stream the answer. Raises ZetaError."""
+        arrived_s = self._clock()
+        self._check(ask)
+        async with self._admission.slot(ask):
+            profiled = await self._profiler.profile(ask.text)
+            run = self._begin(ask, profiled, upstream, arrived_s)
+            status = "CANCELLED"
+            try:
+                async with aclosing(self._dispatch.run(run)) as events:
+                    async for event in events:
+                        yield event
+                status = "OK"
+            except ZetaError as error:
+                status = error.reason
+                raise
+            finally:
+                self._record(run, status)
+
+    async def route(self, ask: Ask) -> DecisionMessage:
+        """Decide without running: no learning, no journal. Raises ZetaError."""
+        self._check(ask)
+        profiled = await self._profiler.profile(ask.text)
+        features = wire.with_hint(profiled.features, ask)
+        began_s = self._clock()
+        decision = self._decide(ask, features)
+        return wire.decision_pb_of(
+            self._explained(decision, ask, features),
+            decision_id=str(uuid4()),
+            at_s=time.time(),
+            took_s=self._clock() - began_s,
+            features=features,
+            source=profiled.source,
+        )
+
+    async def feedback(
+        self, decision_id: str, score: float, *, feedback_id: str, source: str, other_id: str = ""
+    ) -> bool:
+        """Learn from the *score* in [0, 1] of an answer, and of *other_id*'s the opposite.
+
+        Returns False where *feedback_id* was counted before. Raises UnknownDecisionError.
+        """
+        about = await self._remember(decision_id)
+        other = await self._remember(other_id) if other_id else None
+        row = (
+            feedback_id or decision_id,
+            decision_id,
+            time.time(),
+            score,
+            source or "user",
+            other_id,
+        )
+        if not await self._counts(row):
+            return False
+        self.learner.feedback(about, score)
+        if other is not None:
+            self.learner.feedback(other, 1.0 - score)
+        metrics.FEEDBACK.labels((source or "user").partition(":")[0][:32]).inc()
+        return True
+
+    def known(self, model: str) -> str:
+        """Return *model*, or the first model for an empty name. Raises UnknownModelError."""
+        if model and model not in self.fleet.models:
+            known = ", ".join(self.fleet.models)
+            raise UnknownModelError(f"no model {model!r}; there are: {known}")
+        return model or self.fleet.models[0]
+
+    async def save(self) -> None:
+        """Write what was learned to the journal, if there is anything new."""
+        if not self.learner.dirty:
+            return
+        self.learner.dirty = False
+        arrays = self.learner.to_arrays()
+        try:
+            await self._journal.ask(
+                lambda db: db.execute(
+                    "INSERT OR REPLACE INTO state VALUES ('learned', ?, ?)",
+                    (time.time(), packed(arrays)),
+                )
+            )
+        except sqlite3.Error as error:
+            self.learner.dirty = True
+            log.warning("learned state not saved", error=str(error))
+
+    async def restore(self) -> None:
+        """Read back what was learned; what cannot be read is left, and learned anew."""
+        rows = await self._journal.ask(
+            lambda db: db.execute("SELECT data FROM state WHERE name = 'learned'").fetchall()
+        )
+        if not rows:
+            return
+        try:
+            self.learner.restore(unpacked(rows[0][0]))
+        except (ValueError, KeyError) as error:
+            log.warning("learned state not restored", error=str(error))
+        else:
+            log.info("learned state restored", bytes=len(rows[0][0]))
+
+    def _check(self, ask: Ask) -> None:
+        self.policies.named(ask.policy)
+        for model in {ask.model, *ask.allowed_models} - {""}:
+            self.known(model)
+
+    def _begin(
+        self,
+        ask: Ask,
+        profiled: Profiled,
+        upstream: Callable[[Features], Upstream],
+        arrived_s: float,
+    ) -> Run:
+        now_s = self._clock()
+        deadline_at_s = None if ask.deadline_s is None else arrived_s + ask.deadline_s
+        if deadline_at_s is not None:
+            ask = replace(ask, deadline_s=deadline_at_s - now_s)
+        features = wire.with_hint(profiled.features, ask)
+        decision = self._decide(ask, features)
+        took_s = self._clock() - now_s
+        decision_id, at_s = str(uuid4()), time.time()
+
+        def explain() -> DecisionMessage:
+            return wire.decision_pb_of(
+                self._explained(decision, ask, features),
+                decision_id=decision_id,
+                at_s=at_s,
+                took_s=took_s,
+                features=features,
+                source=profiled.source,
+            )
+
+        metrics.DECISION_SECONDS.observe(took_s)
+        metrics.DECISIONS.labels(
+            kind_of(decision.plan), models_of(decision.plan)[0], str(decision.explored).lower()
+        ).inc()
+        self._keep(
+            decision_id,
+            Remembered(
+                features=features, kind=kind_of(decision.plan), expected_quality=decision.quality
+            ),
+        )
+        self._journal.add(
+            _decision_row(
+                decision_id,
+                at_s,
+                decision=decision,
+                ask=ask,
+                profiled=replace(profiled, features=features),
+            )
+        )
+        self.watchers.show(explain)
+        return Run(
+            id=decision_id,
+            ask=ask,
+            features=features,
+            decision=decision,
+            upstream=upstream(features),
+            replan=lambda failed: self._replan(ask, features, failed),
+            explain=explain if ask.explain else lambda: None,
+            arrived_s=arrived_s,
+            deadline_at_s=deadline_at_s,
+            queue_s=now_s - arrived_s,
+        )
+
+    def _decide(self, ask: Ask, features: Features, *, singles: bool = False) -> Decision:
+        """Decide, and turn what stands in the way into the caller's error."""
+        policy = weighed(self.policies.named(ask.policy), ask)
+        if singles:
+            policy = replace(policy, max_calls=1, explore_ratio=0.0)
+        self._rotation += 1
+        replicas = self.fleet.replicas()
+        found = candidates(
+            ask,
+            features,
+            replicas,
+            predictors=self.learner.predictors,
+            prices=self.learner.prices,
+            policy=policy,
+            rotation=self._rotation,
+        )
+        try:
+            return decide(
+                ask, found, policy, self._rng, gains=self.learner.predictors.gains.by_kind()
+            )
+        except NoCandidateError as none:
+            raise _nobody(rejections(ask, prompt_tokens(ask, features), replicas)) from none
+        except QualityError as low:
+            raise QualityUnreachableError(
+                f"preference.min_quality: {ask.min_quality:g} is asked, "
+                f"the best plan is expected to reach {low.best:.3f}"
+            ) from low
+        except DeadlineError as late:
+            raise PredictedDeadlineMissError(
+                f"{ask.deadline_s:.3f} s are left and the fastest plan is expected to take "
+                f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"
+            ) from late
+
+    def _replan(self, ask: Ask, features: Features, failed: frozenset[str]) -> Decision:
+        """Decide for a single model without the replicas that failed. Raises ZetaError."""
+        again = replace(ask, failed=failed, deadline_s=None, min_quality=0.0)
+        return self._decide(again, features, singles=True)
+
+    def _explained(self, decision: Decision, ask: Ask, features: Features) -> Decision:
+        """Add why the others were rejected, which only explanation needs."""
+        refused = rejections(ask, prompt_tokens(ask, features), self.fleet.replicas())
+        return replace(decision, rejections=refused)
+
+    def _keep(self, decision_id: str, about: Remembered) -> None:
+        self._recent[decision_id] = about
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+    def _finished(self, run: Run) -> None:
+        """Remember what feedback will need, before the caller can have the last event."""
+        if (about := self._recent.get(run.id)) is not None:
+            self._recent[run.id] = replace(about, steps=run.steps)
+
+    def _record(self, run: Run, status: str) -> None:
+        model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
+        labels = (model, kind_of(run.decision.plan))
+        if run.started:
+            metrics.TIME_TO_FIRST_TOKEN.labels(*labels).observe(run.ttft_s)
+        total_s = run.total_s or self._clock() - run.arrived_s
+        metrics.REQUEST_DURATION.labels(*labels).observe(total_s)
+        row = (run.id, time.time(), status, run.ttft_s, total_s)
+        steps = run.steps
+        self._journal.add(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)",
+                (*row, json.dumps([asdict(step) for step in steps])),
+            )
+        )
+
+    async def _remember(self, decision_id: str) -> Remembered:
+        if (about := self._recent.get(decision_id)) is not None:
+            return about
+        query = (
+            "SELECT features, embedding, kind, expected_quality, steps FROM decisions "
+            "LEFT JOIN outcomes USING (id) WHERE decisions.id = ?"
+        )
+        try:
+            rows = await self._journal.ask(lambda db: db.execute(query, (decision_id,)).fetchall())
+        except sqlite3.Error as error:
+            raise UnavailableError("the journal cannot be read", retry_after_s=5.0) from error
+        if not rows:
+            raise UnknownDecisionError(f"no decision {decision_id[:80]!r}")
+        return _remembered(*rows[0])
+
+    async def _counts(self, row: tuple[str, str, float, float, str, str]) -> bool:
+        """Write the feedback down, unless its id is there already."""
+        try:
+            written = await self._journal.ask(
+                lambda db: (
+                    db.execute(
+                        "INSERT OR IGNORE INTO feedback VALUES (?, ?, ?, ?, ?, ?)", row
+                    ).rowcount
+                )
+            )
+        except sqlite3.Error as error:
+            # Without a journal nobody can say whether it was counted before.
+            raise UnavailableError("the journal cannot be written", retry_after_s=5.0) from error
+        return written == 1
+
+
+def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:
+    """Build the error of a request that no replica can serve."""
+    allowed = [r for r in refused if r.reason is not Reason.NOT_ALLOWED]
+    text = "; ".join(f"{r.replica}: {r.detail}" for r in allowed[:8])
+    if allowed and all(r.reason is Reason.CONTEXT for r in allowed):
+        return ContextTooLongError(f"no model has room: {text}")
+    return UnavailableError(f"no replica can serve: {text}", retry_after_s=1.0)
+
+
+def _decision_row(
+    decision_id: str, at_s: float, *, decision: Decision, ask: Ask, profiled: Profiled
+) -> Callable[[sqlite3.Connection], Any]:
+    """Return the work of writing a decision down; encoding happens on the journal's thread."""
+
+    def write(db: sqlite3.Connection) -> None:
+        features = profiled.features
+        c = decision.candidates
+        figures = {
+            model: {
+                "replica": c.replicas[i],
+                "quality": float(c.quality[i]),
+                "quality_stddev": float(c.quality_stddev[i]),
+                "total_p50_s": float(c.total_p50_s[i]),
+                "total_p90_s": float(c.total_p90_s[i]),
+                "cost_usd": float(c.cost_usd[i]),
+            }
+            for i, model in enumerate(c.models)
+        }
+        kept = {
+            "tasks": dict(zip(TASKS, features.tasks.tolist(), strict=True)),
+            "difficulty": features.difficulty,
+            "expected_output_tokens": features.expected_output_tokens,
+            "prompt_tokens": features.prompt_tokens,
+            "lexical": features.lexical.tolist(),
+            "source": features.source,
+        }
+        db.execute(
+            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                decision_id,
+                at_s,
+                ask.tenant,
+                decision.policy.name,
+                line(decision.plan),
+                kind_of(decision.plan),
+                decision.propensity,
+                decision.explored,
+                decision.quality,
+                profiled.source,
+                json.dumps(kept),
+                features.embedding.astype(np.float32).tobytes(),
+                json.dumps(figures),
+            ),
+        )
+
+    return write
+
+
+def _remembered(
+    features: str, embedding: bytes, kind: str, expected_quality: float, steps: str | None
+) -> Remembered:
+    """Read a decision back from its rows."""
+    kept = json.loads(features)
+    return Remembered(
+        features=Features(
+            embedding=np.frombuffer(embedding, dtype=np.float32).astype(np.float64),
+            tasks=np.array([kept["tasks"][name] for name in TASKS]),
+            difficulty=kept["difficulty"],
+            expected_output_tokens=kept["expected_output_tokens"],
+            prompt_tokens=kept["prompt_tokens"],
+            lexical=np.array(kept["lexical"]),
+            source=kept["source"],
+        ),
+        kind=kind,
+        expected_quality=expected_quality,
+        steps=tuple(Step(**step) for step in json.loads(steps or "[]")),
+    )

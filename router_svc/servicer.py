@@ -1,0 +1,179 @@
+"""RPC in: the three services that the router answers for."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Final
+
+from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
+from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+from zeta.router.v1 import router_service_pb2 as router_pb
+from zeta.router.v1 import router_service_pb2_grpc as router_grpc
+
+from router_svc import wire
+from router_svc.client import Embedders, Upstreams, model_infos
+from router_svc.router import ZetaDynamicRouter
+from services.kit.config import FleetConfig
+from services.kit.errors import NotBuiltError, invalid
+from services.kit.rpc import Context, check_deadline, deadline_s, outgoing
+
+_MAX_ID: Final = 200
+
+
+class InferenceServicer(inference_grpc.InferenceServiceServicer):
+    """The router as a model."""
+
+    def __init__(
+        self, router: ZetaDynamicRouter, upstreams: Upstreams, config: FleetConfig
+    ) -> None:
+        self._router = router
+        self._upstreams = upstreams
+        self._config = config
+
+    async def Generate(  # noqa: N802 - named by the contract
+        self, request: inference_pb.GenerateRequest, context: Context
+    ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
+        """Choose who answers, and stream the answer through."""
+        check_deadline(context)
+        ask, metadata = wire.ask_of(request, deadline_s(context)), outgoing(context)
+        answer = self._router.generate(
+            ask, lambda features: self._upstreams.sender(request, features, metadata)
+        )
+        async with aclosing(answer) as events:
+            async for event in events:
+                yield event
+
+    async def CountTokens(  # noqa: N802 - named by the contract
+        self, request: inference_pb.CountTokensRequest, context: Context
+    ) -> inference_pb.CountTokensResponse:
+        """Have the model count."""
+        check_deadline(context)
+        request.model = self._router.known(request.model)
+        return await self._upstreams.count(request, deadline_s(context), outgoing(context))
+
+    async def ListModels(  # noqa: N802 - named by the contract
+        self, request: inference_pb.ListModelsRequest, context: Context
+    ) -> inference_pb.ListModelsResponse:
+        """List the fleet's models."""
+        del request, context
+        infos = model_infos(self._router.fleet, self._config)
+        return inference_pb.ListModelsResponse(models=[infos[name] for name in sorted(infos)])
+
+    async def Score(  # noqa: N802 - named by the contract
+        self, request: inference_pb.ScoreRequest, context: Context
+    ) -> inference_pb.ScoreResponse:
+        """Have the model score."""
+        check_deadline(context)
+        request.model = self._router.known(request.model)
+        return await self._upstreams.score(request, deadline_s(context), outgoing(context))
+
+
+class RouterServicer(router_grpc.RouterServiceServicer):
+    """The router's own face."""
+
+    def __init__(self, router: ZetaDynamicRouter) -> None:
+        self._router = router
+
+    async def Route(  # noqa: N802 - named by the contract
+        self, request: router_pb.RouteRequest, context: Context
+    ) -> router_pb.RouteResponse:
+        """Decide without running."""
+        check_deadline(context)
+        if request.ticket:
+            raise NotBuiltError("ticket: lookaside tickets are not built yet")
+        decision = await self._router.route(wire.ask_of(request.generate, deadline_s(context)))
+        return router_pb.RouteResponse(decision=decision)
+
+    async def SubmitFeedback(  # noqa: N802 - named by the contract
+        self, request: router_pb.SubmitFeedbackRequest, context: Context
+    ) -> router_pb.SubmitFeedbackResponse:
+        """Learn from a verdict, once."""
+        check_deadline(context)
+        score, other_id = _verdict(request)
+        counted = await self._router.feedback(
+            request.decision_id,
+            score,
+            feedback_id=request.feedback_id,
+            source=request.source,
+            other_id=other_id,
+        )
+        return router_pb.SubmitFeedbackResponse(counted=counted)
+
+    async def WatchDecisions(  # noqa: N802 - named by the contract
+        self, request: router_pb.WatchDecisionsRequest, context: Context
+    ) -> AsyncIterator[router_pb.WatchDecisionsResponse]:
+        """Stream decisions."""
+        del context
+        if request.model:
+            self._router.known(request.model)
+        missed = 0
+        async with aclosing(self._router.watchers.watch()) as decisions:
+            async for decision, skipped in decisions:
+                missed += skipped
+                if not request.model or request.model in wire.models_in(decision.plan):
+                    yield router_pb.WatchDecisionsResponse(decision=decision, skipped=missed)
+                    missed = 0
+
+    async def GetPolicy(  # noqa: N802 - named by the contract
+        self, request: router_pb.GetPolicyRequest, context: Context
+    ) -> router_pb.GetPolicyResponse:
+        """Say what is in force and what was learned."""
+        del request, context
+        policies = self._router.policies
+        return router_pb.GetPolicyResponse(
+            policies=[wire.policy_pb(policy) for policy in policies.all()],
+            default_policy=policies.default,
+            etag=policies.etag(),
+            beliefs=[wire.belief_pb(*each) for each in self._router.learner.beliefs()],
+        )
+
+    async def UpdatePolicy(  # noqa: N802 - named by the contract
+        self, request: router_pb.UpdatePolicyRequest, context: Context
+    ) -> router_pb.UpdatePolicyResponse:
+        """Put a policy in force."""
+        del context
+        policy, policies = wire.policy_of(request.policy), self._router.policies
+        policies.update(policy, etag=request.etag, make_default=request.make_default)
+        return router_pb.UpdatePolicyResponse(policy=wire.policy_pb(policy), etag=policies.etag())
+
+
+class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
+    """Embedding work, passed on to the least busy instance."""
+
+    def __init__(self, embedders: Embedders) -> None:
+        self._embedders = embedders
+
+    async def Embed(  # noqa: N802 - named by the contract
+        self, request: embedding_pb.EmbedRequest, context: Context
+    ) -> embedding_pb.EmbedResponse:
+        """Pass it on."""
+        check_deadline(context)
+        return await self._embedders.embed(request, deadline_s(context), outgoing(context))
+
+    async def Profile(  # noqa: N802 - named by the contract
+        self, request: embedding_pb.ProfileRequest, context: Context
+    ) -> embedding_pb.ProfileResponse:
+        """Pass it on."""
+        check_deadline(context)
+        return await self._embedders.profile(request, deadline_s(context), outgoing(context))
+
+
+def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str]:
+    """Return the score of the answer, and the decision it was compared with, if any."""
+    if not request.decision_id or len(request.decision_id) > _MAX_ID:
+        raise invalid("decision_id", f"must have 1 to {_MAX_ID} characters")
+    if len(request.feedback_id) > _MAX_ID:
+        raise invalid("feedback_id", f"must have at most {_MAX_ID} characters")
+    if len(request.source) > _MAX_ID:
+        raise invalid("source", f"must have at most {_MAX_ID} characters")
+    match request.WhichOneof("verdict"):
+        case "score":
+            return wire.ratio(request.score, "score"), ""
+        case "comparison":
+            other = request.comparison.other_decision_id
+            if not other or other == request.decision_id:
+                raise invalid("comparison.other_decision_id", "must name another decision")
+            preference = wire.ratio(request.comparison.preference, "comparison.preference")
+            return preference, other
+    raise invalid("verdict", "one of score, comparison is required")

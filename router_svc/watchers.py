@@ -1,0 +1,50 @@
+"""Show decisions to whoever watches; a slow watcher misses some and is told how many."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+_BUFFER: Final = 256
+
+
+class _Watcher(Generic[T]):
+    def __init__(self) -> None:
+        self.items: deque[T] = deque()
+        self.skipped = 0
+        self.news = asyncio.Event()
+
+
+class Watchers(Generic[T]):
+    """Everyone who watches. Owned by the event loop."""
+
+    def __init__(self) -> None:
+        self._watchers: set[_Watcher[T]] = set()
+
+    def show(self, make: Callable[[], T]) -> None:
+        """Show what *make* returns; it is called only where somebody watches."""
+        if not self._watchers:
+            return
+        item = make()
+        for watcher in self._watchers:
+            if len(watcher.items) >= _BUFFER:
+                watcher.items.popleft()
+                watcher.skipped += 1
+            watcher.items.append(item)
+            watcher.news.set()
+
+    async def watch(self) -> AsyncGenerator[tuple[T, int], None]:
+        """Yield what is shown from now on, with the number of items left out before each."""
+        watcher: _Watcher[T] = _Watcher()
+        self._watchers.add(watcher)
+        try:
+            while True:
+                await watcher.news.wait()
+                while watcher.items:
+                    skipped, watcher.skipped = watcher.skipped, 0
+                    yield watcher.items.popleft(), skipped
+                watcher.news.clear()
+        finally:
+            self._watchers.discard(watcher)
