@@ -30,6 +30,7 @@ async def serve(config: FleetConfig) -> None:
         metrics.serve(config.telemetry.metrics)
         await server.set_serving()
         await servicer.sweep_until(server.stopped)
+        await servicer.close()
 
 
 def main() -> None:

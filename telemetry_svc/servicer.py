@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from math import inf
 
+import grpc
 import structlog
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc
 from zeta.telemetry.v1.telemetry_service_pb2 import (
@@ -24,8 +25,8 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
 )
 
 from services.kit.config import Telemetry
-from services.kit.errors import OverloadedError, invalid
-from services.kit.rpc import Context
+from services.kit.errors import DrainingError, OverloadedError, invalid
+from services.kit.rpc import DETAILS_KEY, Context, details_of
 from telemetry_svc import wire
 from telemetry_svc.core.fleet import Fleet, Limits
 from telemetry_svc.core.window import History
@@ -59,22 +60,26 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         )
         self._histories: dict[str, History] = {}
         self._streams = itertools.count(1)
-        self._news = asyncio.Event()
+        self._news, self._closed = asyncio.Event(), asyncio.Event()
+        self._reporting: set[Context] = set()
 
     async def Report(  # noqa: N802 - gRPC's name
         self, request_iterator: AsyncIterator[ReportRequest], context: Context
     ) -> AsyncIterator[ReportResponse]:
         """Take one agent's reports; HTTP/2 flow control holds a hasty agent back."""
-        del context
         stream, unacked, acked_at_s, seq = next(self._streams), 0, -inf, 0
-        async for request in request_iterator:
-            self._take(request.report, stream)
-            unacked, seq, now_s = unacked + 1, max(seq, request.report.seq), self._clock()
-            if unacked >= ACK_REPORTS or now_s - acked_at_s >= ACK_S:
+        self._reporting.add(context)
+        try:
+            async for request in request_iterator:
+                self._take(request.report, stream)
+                unacked, seq, now_s = unacked + 1, max(seq, request.report.seq), self._clock()
+                if unacked >= ACK_REPORTS or now_s - acked_at_s >= ACK_S:
+                    yield ReportResponse(acked_seq=seq)
+                    unacked, acked_at_s = 0, now_s
+            if unacked:
                 yield ReportResponse(acked_seq=seq)
-                unacked, acked_at_s = 0, now_s
-        if unacked:
-            yield ReportResponse(acked_seq=seq)
+        finally:
+            self._reporting.discard(context)
 
     async def Watch(  # noqa: N802 - gRPC's name
         self, request: WatchRequest, context: Context
@@ -91,9 +96,11 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             news = self._fleet.news(seen)
             yield wire.watch_response(news, self._clock())
             seen = news.change
-            await asyncio.sleep(least_s)
-            while self._fleet.change == seen:
+            await self._pause(least_s)
+            while self._fleet.change == seen and not self._closed.is_set():
                 await self._news.wait()
+            if self._closed.is_set():
+                raise _closing()
 
     async def QueryHistory(  # noqa: N802 - gRPC's name
         self, request: QueryHistoryRequest, context: Context
@@ -122,6 +129,17 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
                 self._tell()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), self._settings.silent_after_s / 10)
+
+    async def close(self) -> None:
+        """End every stream, so that agents and watchers look for telemetry's successor."""
+        self._closed.set()
+        self._tell()
+        error = _closing()
+        details = ((DETAILS_KEY, details_of(error)),)
+        for context in tuple(self._reporting):
+            # Raised in any case: AbortError, or another where the agent left this very moment.
+            with contextlib.suppress(grpc.aio.BaseError):
+                await context.abort(error.status, str(error), details)
 
     def shown(self) -> list[Shown]:
         """Return every replica as the metrics page shows it."""
@@ -179,7 +197,16 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             del self._histories[name]
             log.info("replica gone", replica=name)
 
+    async def _pause(self, for_s: float) -> None:
+        if for_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), for_s)
+
     def _tell(self) -> None:
         """Wake every watcher that waits."""
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _closing() -> DrainingError:
+    return DrainingError("telemetry is stopping")

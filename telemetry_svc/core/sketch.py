@@ -67,7 +67,7 @@ def sketch(buckets: npt.ArrayLike, counts: npt.ArrayLike, sum_s: float) -> Sketc
         raise ValueError(f"{places.size} buckets but {numbers.size} counts")
     if places.size and not (places[0] >= 0 and places[-1] < BUCKETS):
         raise ValueError(f"buckets must be in [0, {BUCKETS}), got {places[0]} to {places[-1]}")
-    if (np.diff(places) <= 0).any():
+    if (places[1:] <= places[:-1]).any():
         raise ValueError("buckets must ascend")
     if not 0 <= sum_s < float("inf"):
         raise ValueError(f"the sum of durations must not be negative, got {sum_s}")

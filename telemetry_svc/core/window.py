@@ -5,8 +5,9 @@ the latency inside a window is the difference of two of them.
 """
 
 from collections import deque
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from math import floor, inf, nan
+from operator import attrgetter
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Point:
 
 
 NAMES = tuple(field.name for field in fields(Point))
+_row = attrgetter(*NAMES)
 
 
 class Ring:
@@ -52,7 +54,7 @@ class Ring:
     def append(self, point: Point, at_s: float) -> None:
         """Keep *point*, taken at the monotonic moment *at_s*, over the oldest one."""
         place = self._count % len(self._at_s)
-        self._at_s[place], self._rows[place] = at_s, astuple(point)
+        self._at_s[place], self._rows[place] = at_s, _row(point)
         self._count += 1
 
     def points(self, *, from_s: float, step_s: float) -> list[Point]:

@@ -51,7 +51,7 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import (
 from services.kit import aio
 from services.kit.channel import open_channel
 from services.kit.config import Server, Telemetry
-from services.kit.errors import InvalidRequestError, OverloadedError, ZetaError
+from services.kit.errors import DrainingError, InvalidRequestError, OverloadedError, ZetaError
 from services.kit.rpc import Context, Scoped, zeta_error
 from telemetry_svc.agent.__main__ import sample_until
 from telemetry_svc.agent.collect import Sampler, ThisMachine
@@ -119,6 +119,7 @@ async def telemetry_at(address: str, servicer: TelemetryServicer) -> AsyncIterat
     sweeping = asyncio.create_task(servicer.sweep_until(stopped))
     async with listening(partial(add_TelemetryServiceServicer_to_server, servicer), address):
         yield
+        await servicer.close()
     stopped.set()
     await sweeping
 
@@ -562,6 +563,28 @@ async def test_an_unchanged_replica_is_reported_as_a_sign_of_life_only(
         await aio.cancelled(running)
 
     assert view["m-0"].report.state.running == 1
+
+
+async def test_stopping_ends_every_stream_with_its_reason(place: Place) -> None:
+    """Agents and watchers learn at once that they are to look for telemetry again."""
+    servicer = TelemetryServicer(QUICK)
+    async with (
+        telemetry_at(place("ending"), servicer),
+        open_channel(place("ending"), Server()) as channel,
+    ):
+        stub = TelemetryServiceStub(channel)
+        await (reporting := stub.Report()).write(report())
+        await acked_by(reporting)
+        await next_of(watching := stub.Watch(WatchRequest()))
+        await next_of(paused := stub.Watch(WatchRequest(min_interval=Duration(seconds=3600))))
+        await servicer.close()
+        errors = [
+            await refusal(acked_by(reporting)),
+            await refusal(next_of(watching)),
+            await refusal(next_of(paused)),
+        ]
+
+    assert all(isinstance(error, DrainingError) for error in errors)
 
 
 async def test_the_metrics_page_shows_the_fleet(place: Place) -> None:
