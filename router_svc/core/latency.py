@@ -1,18 +1,20 @@
 """When a replica would answer: quantiles of time to first token and of the whole answer.
 
-An analytic model per served model, linear in what the load means for the device:
+An analytic model per served model, linear in what load means to the device:
 
-    ttft = overhead + prefill·(prompt tokens ahead and own) + step·(decode steps that interleave)
+    ttft = overhead + prefill * (prompt tokens ahead and own) + step of a running batch
            + wait for a slot
-    time per output token = step(running) = step₀ + step₁·running
+    step = step0 + step1 * requests in the batch
+    total = ttft + step * (output tokens - 1)
 
-Its coefficients start at priors and follow observations by recursive ridge regression in
-relative error. Residuals are log-normal with an online variance; uncertainty also grows with
-the age of the report. N = replicas, M = models.
+Its coefficients start at a prior and follow observations by recursive ridge regression in relative
+error, with forgetting. Residuals are log-normal with an online variance, and uncertainty also grows
+with the age of the report. N = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import log
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -25,6 +27,20 @@ Ints: TypeAlias = NDArray[np.int64]
 
 VERSION: Final = 1
 _Z90: Final = 1.2816
+"""The 90 % quantile of the standard normal distribution."""
+_NOISE: Final = 0.1
+"""Assumed variance of a relative error: how fast the prior yields."""
+_SPREAD: Final = 0.15
+"""Variance of a log residual before any is seen."""
+_SPREAD_OUTCOMES: Final = 10.0
+_STALE_VARIANCE_PER_S: Final = 0.05
+_STALE_MOST_S: Final = 20.0
+_STEP_OUTCOMES: Final = 0.05
+"""What a reported step time counts for: reports are many and say much the same."""
+_LEAST: Final = 0.02
+"""No coefficient falls below this share of its prior: time does not run backwards."""
+_SHORTEST_S: Final = 1e-5
+_LONGEST_S: Final = 1e5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +48,7 @@ class LatencyPrior:
     """What is assumed of a model on its hardware before the first answer."""
 
     overhead_s: float = 0.005
-    prefill_s_per_token: float = 0.0005
+    prefill_s_per_token: float = 0.0002
     step_s: float = 0.004
     step_s_per_running: float = 0.0005
 
@@ -57,7 +73,7 @@ class ReplicaLoads:
 
     def row(self, i: int) -> "ReplicaLoads":
         """Return replica *i* alone, to remember with a dispatch and `learn` from."""
-        return ReplicaLoads(**{name: getattr(self, name)[i : i + 1] for name in self.__slots__})
+        return ReplicaLoads(**{f.name: getattr(self, f.name)[i : i + 1] for f in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +97,7 @@ class LatencyQuantiles:
 
 
 class Latency:
-    """Latency model of every model. Mutable, one owner."""
+    """Latency of every model. Mutable, one owner."""
 
     def __init__(
         self,
@@ -90,27 +106,26 @@ class Latency:
         *,
         half_life_outcomes: float = 200.0,
     ) -> None:
+        """Start at *priors*; after *half_life_outcomes* answers an old one weighs half."""
         self.models = tuple(models)
         self._index = {name: i for i, name in enumerate(self.models)}
-        given = priors or {}
-        chosen = [given.get(name, LatencyPrior()) for name in self.models]
-        forgetting = 0.5 ** (1.0 / half_life_outcomes)
-        self._forgetting = forgetting
-        first = np.array([[p.overhead_s, p.prefill_s_per_token, 1.0, 1.0] for p in chosen])
-        step = np.array([[p.step_s, p.step_s_per_running] for p in chosen])
-        self._first = Ridges(first, _precision(first[0]), forgetting=forgetting)
-        self._step = Ridges(step, _precision(step[0]), forgetting=forgetting)
-        self._spread = np.full((2, len(self.models)), 0.25)
-        """Variance of the log residual of ttft and of total."""
+        chosen = [(priors or {}).get(name, LatencyPrior()) for name in self.models]
+        self._forgetting = 0.5 ** (1.0 / half_life_outcomes)
+        first = [[p.overhead_s, p.prefill_s_per_token, 1.0, 1.0] for p in chosen]
+        step = [[p.step_s, p.step_s_per_running] for p in chosen]
+        self._first = _Rates(first, self._forgetting)
+        self._step = _Rates(step, self._forgetting)
+        self._residuals = np.zeros((2, 2, len(self.models)))
+        """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
 
     def predict(
         self, loads: ReplicaLoads, prompt_tokens: int, output_tokens: Floats
     ) -> LatencyQuantiles:
         """Predict for a request of *prompt_tokens* and *output_tokens* (N,) or () on N replicas."""
-        first, step = self._expected(loads, prompt_tokens)
-        total = first + step * np.maximum(output_tokens - 1.0, 0.0)
-        stale = (loads.age_s / 2.0) ** 2 * 0.1
-        sigma = np.sqrt(self._spread[:, loads.model] + stale)
+        x, step = self._regressors(loads, prompt_tokens)
+        first = np.clip(self._first.times(loads.model, x), _SHORTEST_S, _LONGEST_S)
+        total = np.minimum(first + step * np.maximum(output_tokens - 1.0, 0.0), _LONGEST_S)
+        sigma = self._sigma(loads)
         wide = np.exp(_Z90 * sigma)
         return LatencyQuantiles(
             ttft_p50_s=first,
@@ -130,45 +145,122 @@ class Latency:
         output_tokens: int,
         ttft_s: float,
         total_s: float,
+        expected_tokens: float | None = None,
     ) -> None:
-        """Take in one answer, with its replica's *load* (one row) when it was sent there."""
+        """Take in one answer, with its replica's *load* (one row) when it was sent there.
+
+        With *expected_tokens*, as predicted then, the spread covers the length's uncertainty too.
+        Raises KeyError for an unknown model, ValueError unless 0 ≤ ttft ≤ total < ∞.
+        """
+        if not 0.0 <= ttft_s <= total_s < np.inf:
+            raise ValueError(f"ttft_s, total_s: {ttft_s}, {total_s} are not in order")
+        i = self._index[model]
+        first_s, whole_s = max(ttft_s, _SHORTEST_S), max(total_s, _SHORTEST_S)
+        expected = np.array(output_tokens if expected_tokens is None else expected_tokens)
+        guess = self.predict(load, prompt_tokens, expected)
+        self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
+        self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
+        x, _ = self._regressors(load, prompt_tokens)
+        self._first.learn(i, x[:, 0], first_s)
+        if output_tokens > 1:
+            step_s = max((total_s - ttft_s) / (output_tokens - 1), _SHORTEST_S)
+            self._step.learn(i, _batch(load)[:, 0], step_s)
 
     def learn_step(self, model: str, running: float, step_s: float) -> None:
-        """Take in a decode step's mean time at *running* requests, as a replica reports it."""
+        """Take in a decode step's mean time at *running* requests, as a replica reports it.
+
+        Raises KeyError for an unknown model, ValueError unless both are positive and finite.
+        """
+        if not (0.0 < step_s < np.inf and 0.0 < running < np.inf):
+            raise ValueError(f"running, step_s: {running}, {step_s} are not positive and finite")
+        x = np.array([1.0, running])
+        self._step.learn(self._index[model], x, max(step_s, _SHORTEST_S), _STEP_OUTCOMES)
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
-        return {"version": np.array(VERSION), "models": np.array(self.models)}
+        first_gram, first_moment = self._first.ridges.statistics()
+        step_gram, step_moment = self._step.ridges.statistics()
+        return {
+            "version": np.array(VERSION),
+            "models": np.array(self.models, dtype=np.str_),
+            "first_gram": first_gram,
+            "first_moment": first_moment,
+            "step_gram": step_gram,
+            "step_moment": step_moment,
+            "residuals": self._residuals.copy(),
+        }
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take in what `to_arrays` returned; new models keep their prior.
 
         Raises ValueError if it was written by another version.
         """
+        if int(arrays["version"]) != VERSION:
+            raise ValueError(f"latency state of version {arrays['version']}, expected {VERSION}")
+        for j, name in enumerate(arrays["models"].tolist()):
+            if (i := self._index.get(name)) is not None:
+                self._first.ridges.restore(i, arrays["first_gram"][j], arrays["first_moment"][j])
+                self._step.ridges.restore(i, arrays["step_gram"][j], arrays["step_moment"][j])
+                self._residuals[:, :, i] = arrays["residuals"][:, :, j]
 
-    def _expected(self, loads: ReplicaLoads, prompt_tokens: int) -> tuple[Floats, Floats]:
-        running = np.minimum(loads.running + 1.0, loads.max_running)
-        a = self._step.coefficients[loads.model]
-        step = np.maximum(a[:, 0] + a[:, 1] * running, 1e-6)
-        excess = np.maximum(loads.waiting + loads.running + 1.0 - loads.max_running, 0.0)
-        rounds = excess / np.maximum(loads.max_running, 1.0)
-        x = np.stack(
-            [
-                np.ones_like(step),
-                loads.waiting_prompt_tokens + prompt_tokens,
-                step * (loads.running > 0),
-                rounds * loads.remaining_tokens * step,
-            ]
-        )
-        first = (self._first.coefficients[loads.model].T * x).sum(axis=0)
-        return np.maximum(first, 1e-6), step
+    def _regressors(self, loads: ReplicaLoads, prompt_tokens: int) -> tuple[Floats, Floats]:
+        """Return what time to first token is linear in (4, N), and the step time (N,)."""
+        step = np.clip(self._step.times(loads.model, _batch(loads)), _SHORTEST_S, _LONGEST_S)
+        most = np.maximum(loads.max_running, 1.0)
+        queued = np.maximum(loads.running + loads.waiting + 1.0 - most, 0.0)
+        x = np.empty((4, len(step)))
+        x[0] = 1.0
+        x[1] = loads.waiting_prompt_tokens + prompt_tokens
+        x[2] = step * (loads.running > 0.0)
+        x[3] = queued / most * loads.remaining_tokens * step
+        return x, step
+
+    def _sigma(self, loads: ReplicaLoads) -> Floats:
+        """Return the standard deviation of the log residual of ttft and of total (2, N)."""
+        count, squares = self._residuals[:, 0], self._residuals[:, 1]
+        variance = (_SPREAD_OUTCOMES * _SPREAD + squares) / (_SPREAD_OUTCOMES + count)
+        stale = _STALE_VARIANCE_PER_S * np.minimum(loads.age_s, _STALE_MOST_S)
+        sigma: Floats = np.sqrt(variance[:, loads.model] + stale)
+        return sigma
+
+    def _spread(self, i: int, kind: int, residual: float) -> None:
+        """Take in a log residual; no single one counts for more than a factor of twenty."""
+        squared = min(max(residual, -3.0), 3.0) ** 2
+        self._residuals[kind, :, i] *= self._forgetting
+        self._residuals[kind, :, i] += (1.0, squared)
 
 
-def _precision(mean: Floats) -> Floats:
-    return 1.0 / np.maximum(0.5 * mean, 1e-9) ** 2
+class _Rates:
+    """Non-negative linear models of a time, learned in relative error; K regressors."""
+
+    def __init__(self, prior: Sequence[Sequence[float]], forgetting: float) -> None:
+        mean = np.array(prior).reshape(len(prior), -1)
+        # Regressors are divided by the prior, so that one precision fits every unit and model.
+        self._scale = mean
+        precision = np.full(mean.shape[1], 1.0 / 3.0**2)
+        self.ridges = Ridges(np.ones_like(mean), precision, forgetting=forgetting)
+
+    def times(self, model: Ints, x: Floats) -> Floats:
+        """Predict for regressors *x* (K, N) of replicas of *model* (N,)."""
+        rates = np.maximum(self.ridges.coefficients, _LEAST) * self._scale
+        times: Floats = np.einsum("nk,kn->n", rates[model], x)
+        return times
+
+    def learn(self, i: int, x: Floats, time_s: float, outcomes: float = 1.0) -> None:
+        """Take in one time of model *i*; errors count relative to it and to the prediction."""
+        scaled = x * self._scale[i]
+        expected = float(np.maximum(self.ridges.coefficients[i], _LEAST) @ scaled)
+        relative = _NOISE * time_s * max(expected, _SHORTEST_S)
+        self.ridges.learn(i, scaled, time_s, outcomes / relative, outcomes=outcomes)
+
+
+def _batch(loads: ReplicaLoads) -> Floats:
+    """Return what a step is linear in (2, N), with the new request in the batch."""
+    running = np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0))
+    return np.stack([np.ones_like(running), running])
 
 
 def _normal_cdf(x: Floats) -> Floats:
-    """Return Φ(x) within 2e-4 (logistic approximation of Bowling et al., 2009)."""
+    """Return P(X ≤ x) of a standard normal X within 2e-4 (Bowling et al., 2009)."""
     p: Floats = 1.0 / (1.0 + np.exp(-np.clip(x * (1.5976 + 0.07056 * x * x), -60.0, 60.0)))
     return p

@@ -52,7 +52,7 @@ class Length:
         gram, moment = self._ridges.statistics()
         return {
             "version": np.array(VERSION),
-            "models": np.array(self.models),
+            "models": np.array(self.models, dtype=np.str_),
             "gram": gram,
             "moment": moment,
         }

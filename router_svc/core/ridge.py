@@ -36,12 +36,15 @@ class Ridges:
         """Return mean (M,) and leverage xᵀΣx (M,) at *x* (D,)."""
         return self.coefficients @ x, (self.covariance @ x) @ x
 
-    def learn(self, target: int, x: Floats, y: float, weight: float = 1.0) -> None:
-        """Take in one outcome *y* of *target* at *x* (D,); O(D³)."""
+    def learn(
+        self, target: int, x: Floats, y: float, weight: float = 1.0, *, outcomes: float = 1.0
+    ) -> None:
+        """Take in one *y* of *target* at *x* (D,), which ages the past by *outcomes*; O(D³)."""
         gram, moment = self._gram[target], self._moment[target]
-        gram *= self._forgetting
+        kept = self._forgetting**outcomes
+        gram *= kept
         gram += weight * np.outer(x, x)
-        moment *= self._forgetting
+        moment *= kept
         moment += weight * (y - self._prior_mean[target] @ x) * x
         self._solve(target)
 
