@@ -253,10 +253,11 @@ STATUS = {
     "STALE_ETAG": grpc.StatusCode.ABORTED,
     "QUALITY_UNREACHABLE": grpc.StatusCode.FAILED_PRECONDITION,
 }
+WITHOUT_FIELDS = {"ListModels", "GetPolicy", "GetState"}
+"""Their requests have no field that could be invalid UTF-8; unknown fields are ignored."""
+INVALID_UTF8 = "invalid UTF-8 in every field"
 BYTES = {
-    "invalid UTF-8 in every field": b"".join(
-        bytes([number << 3 | 2, 2, 0xFF, 0xFE]) for number in range(1, 16)
-    ),
+    INVALID_UTF8: b"".join(bytes([number << 3 | 2, 2, 0xFF, 0xFE]) for number in range(1, 16)),
     "no protobuf at all": b"\xff" * 64,
 }
 
@@ -309,15 +310,15 @@ async def test_nonsense_is_refused(fleet: Fleet, case: Case, server: str) -> Non
     assert len(str(error)) < 1000, "the offending value is quoted, but not all of it"
 
 
-@pytest.mark.parametrize("body", BYTES.values(), ids=BYTES)
-async def test_bytes_that_are_no_message_are_refused(fleet: Fleet, body: bytes) -> None:
+@pytest.mark.parametrize("kind", BYTES)
+async def test_bytes_that_are_no_message_are_refused(fleet: Fleet, kind: str) -> None:
     """Every rpc of all five services says INVALID_ARGUMENT to what it cannot parse."""
     wrong = []
     for service, rpcs in RPCS.items():
         for server in SERVERS[service]:
             async with fleet.channel(address_of(fleet, server)) as channel:
-                for rpc in rpcs:
-                    code = await code_of(send(channel, service, rpc, body))
+                for rpc in set(rpcs) - (WITHOUT_FIELDS if kind == INVALID_UTF8 else set()):
+                    code = await code_of(send(channel, service, rpc, BYTES[kind]))
                     if code is not grpc.StatusCode.INVALID_ARGUMENT:
                         wrong.append((server, rpc, code))
 

