@@ -108,7 +108,7 @@ def run(command: Coroutine[None, None, T]) -> T:
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise typer.Exit(INTERRUPTED) from None
     except ZetaError as error:
-        fail(_sentence(error))
+        fail(sentence(error))
     except BrokenPipeError:
         # Whoever read us has seen enough; flushing at exit would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,7 +131,8 @@ async def _interruptible(command: Coroutine[None, None, T]) -> T:
     return await command
 
 
-def _sentence(error: ZetaError) -> str:
+def sentence(error: ZetaError) -> str:
+    """Return what went wrong and, where there is something, what to do about it."""
     hint = next((text for kind, text in _NEXT.items() if isinstance(error, kind)), "")
     if error.retry_after_s is not None:
         hint = f"try again in {error.retry_after_s:.1f} s"

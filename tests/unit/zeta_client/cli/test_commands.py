@@ -1,0 +1,90 @@
+"""The program's promises that need no fleet."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from services.kit.errors import OverloadedError, UnknownModelError
+from zeta_client.cli import app
+from zeta_client.cli.shell import default_config, sentence
+
+WRONG = """
+surprise = 1
+[router]
+listen = "nowhere"
+default_policy = "best"
+[[models]]
+name = "Big Model"
+dir = "somewhere"
+replicas = [{ listen = "127.0.0.1:1", thread = 2 }]
+"""
+
+
+@pytest.fixture
+def zeta() -> CliRunner:
+    """Return what runs the program in this process."""
+    return CliRunner()
+
+
+def test_every_command_explains_itself(zeta: CliRunner) -> None:
+    """The help names all commands."""
+    shown = zeta.invoke(app, ["--help"]).stdout
+
+    for command in ("demo", "up", "ask", "route", "embed", "feedback", "top", "config"):
+        assert command in shown
+
+
+def test_the_shipped_configuration_is_right(zeta: CliRunner) -> None:
+    """The default configuration passes its own check."""
+    result = zeta.invoke(app, ["config", "check", "--json"])
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "file": str(default_config()),
+        "ok": True,
+        "mistakes": [],
+    }
+
+
+def test_every_mistake_is_found_at_once(zeta: CliRunner, tmp_path: Path) -> None:
+    """Each mistake is a line that begins with the path of its key, and the exit code is 1."""
+    file = tmp_path / "wrong.toml"
+    file.write_text(WRONG)
+    result = zeta.invoke(app, ["config", "check", str(file)])
+
+    assert result.exit_code == 1
+    keys = {line.removeprefix(f"{file}: ").split(":")[0] for line in result.stdout.splitlines()}
+    assert keys == {
+        *("surprise", "router.listen", "models[0].name", "models[0].replicas[0].thread"),
+    }
+    assert result.stderr.startswith("error: 4 mistakes")
+
+
+def test_mistakes_as_json(zeta: CliRunner, tmp_path: Path) -> None:
+    """With --json the mistakes are one object, and the exit code still says that there are some."""
+    file = tmp_path / "wrong.toml"
+    file.write_text(WRONG)
+    result = zeta.invoke(app, ["config", "check", "--json", str(file)])
+
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["mistakes"]) == 4
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "top", "ask hello"])
+def test_a_missing_configuration_is_one_message(
+    zeta: CliRunner, tmp_path: Path, command: str
+) -> None:
+    """Without its file no command starts anything, and each says what is missing."""
+    file = tmp_path / "none.toml"
+    result = zeta.invoke(app, [*command.split(), "--config", str(file)])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{file}: No such file" in result.stderr
+
+
+def test_a_sentence_ends_with_what_to_do() -> None:
+    """Errors that can be helped say how."""
+    assert sentence(OverloadedError("full", retry_after_s=2.0)) == "full; try again in 2.0 s"
+    assert "zeta top" in sentence(UnknownModelError("no model 'x'"))

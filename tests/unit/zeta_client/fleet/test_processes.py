@@ -1,0 +1,87 @@
+"""Which processes a configuration asks for."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from services.kit.config import FleetConfig, addresses, dump, load
+from services.kit.errors import ConfigError
+from zeta_client.cli.shell import default_config
+from zeta_client.fleet.local import fleet
+from zeta_client.fleet.processes import in_state_dir, on_free_ports, processes_of
+
+
+@pytest.fixture
+def pocket() -> FleetConfig:
+    """Return the configuration that ships in the box."""
+    return load(default_config())
+
+
+def test_the_pocket_fleet_is_nine_processes(pocket: FleetConfig) -> None:
+    """One agent goes with each model replica, and only agents have no server."""
+    found = {p.name: p for p in processes_of(pocket, Path("fleet.toml"))}
+
+    models = {"general-4b-0", "coder-7b-0", "reasoner-14b-0"}
+    agents = {f"agent-{name}" for name in models}
+    assert found.keys() == {"telemetry", "router", "embedding-0", *models, *agents}
+    assert {name for name, p in found.items() if not p.address} == agents
+    assert [name for name, p in found.items() if p.stopped_in == 0] == ["router"]
+
+
+def test_commands_name_their_replica(pocket: FleetConfig) -> None:
+    """A model process learns its model and replica from its command line."""
+    found = {p.name: p.command for p in processes_of(pocket, Path("fleet.toml"))}
+
+    assert found["coder-7b-0"][-7:] == (
+        *("services.model", "--config", "fleet.toml"),
+        *("--model", "coder-7b", "--replica", "0"),
+    )
+
+
+def test_free_ports_are_all_different(pocket: FleetConfig, tmp_path: Path) -> None:
+    """Every address moves to a port of its own, and the result is a valid configuration."""
+    moved = on_free_ports(pocket)
+    before, after = list(addresses(pocket)), list(addresses(moved))
+
+    assert len(set(after)) == len(before)
+    assert not set(after) & set(before)
+    file = tmp_path / "fleet.toml"
+    file.write_bytes(dump(moved))
+    assert load(file) == moved
+
+
+def test_addresses_that_are_off_stay_off(pocket: FleetConfig, tmp_path: Path) -> None:
+    """A process without a metrics port is not given one."""
+    text = dump(pocket).decode().replace('metrics = "127.0.0.1:9071"', 'metrics = ""')
+    file = tmp_path / "fleet.toml"
+    file.write_text(text)
+
+    assert on_free_ports(load(file)).telemetry.metrics == ""
+
+
+async def test_one_state_directory_serves_one_fleet(pocket: FleetConfig, tmp_path: Path) -> None:
+    """A second fleet on the same state is refused, with what to do about it."""
+    config = in_state_dir(pocket, tmp_path)
+    (tmp_path / "fleet.lock").write_text("")
+    code = (
+        "import fcntl, os, sys\n"
+        "lock = open(sys.argv[1], 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "lock.write(str(os.getpid()))\n"
+        "lock.flush()\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    holder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, str(tmp_path / "fleet.lock")), stdin=PIPE, stdout=PIPE
+    )
+    assert holder.stdout
+    await holder.stdout.readline()
+
+    with pytest.raises(ConfigError, match=rf"process {holder.pid} .*--state-dir"):
+        await fleet(config).__aenter__()
+
+    await holder.communicate(b"")
