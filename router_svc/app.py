@@ -102,7 +102,8 @@ def _services(
         client.INFERENCE: partial(inference_grpc.add_InferenceServiceServicer_to_server, inference),
         ROUTER: partial(router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router)),
         client.EMBEDDING: partial(
-            embedding_grpc.add_EmbeddingServiceServicer_to_server, EmbeddingServicer(embedders)
+            embedding_grpc.add_EmbeddingServiceServicer_to_server,
+            EmbeddingServicer(router, embedders),
         ),
     }
 

@@ -141,14 +141,15 @@ class RouterServicer(router_grpc.RouterServiceServicer):
 class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
     """Embedding work, passed on to the least busy instance."""
 
-    def __init__(self, embedders: Embedders) -> None:
-        self._embedders = embedders
+    def __init__(self, router: ZetaDynamicRouter, embedders: Embedders) -> None:
+        self._router, self._embedders = router, embedders
 
     async def Embed(  # noqa: N802 - named by the contract
         self, request: embedding_pb.EmbedRequest, context: Context
     ) -> embedding_pb.EmbedResponse:
         """Pass it on."""
         check_deadline(context)
+        self._router.known(request.target_model)
         return await self._embedders.embed(request, deadline_s(context), outgoing(context))
 
     async def Profile(  # noqa: N802 - named by the contract
