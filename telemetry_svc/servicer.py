@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from math import inf
+from operator import itemgetter
 
 import grpc
 import structlog
@@ -112,8 +113,8 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             window_s = self._settings.history_s
         step_s = wire.seconds("step", request.step)
         response, points = QueryHistoryResponse(), 0
-        for name in self._names(request.replica):
-            past = self._past(name, window_s, step_s)
+        for name, history in self._chosen(request.replica):
+            past = self._past(name, history, window_s, step_s)
             points += len(past.points)
             if points > MAX_POINTS:
                 raise invalid("step", f"the answer has over {MAX_POINTS} points: ask for fewer")
@@ -160,6 +161,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         if self._fleet.full and name not in self._fleet:
             raise OverloadedError(f"no room for {name!r}: {len(self._fleet)} replicas report")
         history = self._histories.get(name) or self._new_history()
+        # Latency is large: read, and so checked, once per step only.
         tasks = wire.tasks(report.state.tasks) if report.alive and history.due(now_s) else None
         health = wire.health(report)
         if not self._fleet.take(
@@ -175,21 +177,22 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     def _new_history(self) -> History:
         return History(history_s=self._settings.history_s, step_s=self._settings.history_step_s)
 
-    def _past(self, name: str, window_s: float, step_s: float) -> ReplicaHistory:
-        history, now_s = self._histories[name], self._clock()
+    def _past(self, name: str, history: History, window_s: float, step_s: float) -> ReplicaHistory:
+        now_s = self._clock()
         return wire.replica_history(
             name,
             history.points(now_s=now_s, window_s=window_s, step_s=step_s),
             history.tasks(now_s=now_s, window_s=window_s),
         )
 
-    def _names(self, replica: str) -> list[str]:
+    def _chosen(self, replica: str) -> list[tuple[str, History]]:
+        """Return the histories asked for; a list, because replicas may leave meanwhile."""
         if not replica:
-            return sorted(self._histories)
+            return sorted(self._histories.items(), key=itemgetter(0))
         if replica not in self._histories:
             known = ", ".join(sorted(self._histories)[:20]) or "none"
             raise invalid("replica", f"none is named {replica[:200]!r}; there are: {known}")
-        return [replica]
+        return [(replica, self._histories[replica])]
 
     def _forget(self) -> None:
         """Drop the history of who is gone."""

@@ -28,6 +28,10 @@ from telemetry_svc.core.window import Point
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 MAX_REPORT_BYTES = 256 * 1024
+MAX_FIGURE = 2.0**63
+"""Nothing real comes near; what does would not survive the way through NumPy's float64."""
+MAX_DURATION_S = 315_576_000_000
+"""What protobuf allows: ten thousand years."""
 
 _HEALTH = {
     Health.SERVING: ReplicaHealth.REPLICA_HEALTH_SERVING,
@@ -56,15 +60,15 @@ def check(report: ReplicaReport) -> None:
 
 def _check_figures(field: str, message: Rates | ProcessUse | GpuUse) -> None:
     for descriptor, value in message.ListFields():
-        if isinstance(value, float) and not 0 <= value < float("inf"):
-            raise invalid(f"{field}.{descriptor.name}", f"must be in [0, inf), got {value}")
+        if isinstance(value, int | float) and not 0 <= value < MAX_FIGURE:
+            raise invalid(f"{field}.{descriptor.name}", f"must be in [0, 2^63), got {value}")
 
 
 def seconds(field: str, duration: Duration) -> float:
-    """Read a duration. Raises InvalidRequestError for a negative one."""
+    """Read a duration. Raises InvalidRequestError for one that is negative or none."""
     value = duration.seconds + duration.nanos / 1e9
-    if value < 0:
-        raise invalid(field, f"must not be negative, got {value} s")
+    if not 0 <= value <= MAX_DURATION_S:
+        raise invalid(field, f"must be in [0, {MAX_DURATION_S}] s, got {value} s")
     return value
 
 

@@ -20,15 +20,19 @@ from telemetry_svc.agent.report import Reporter, heartbeat_s
 log = structlog.get_logger()
 
 
-async def watch(config: FleetConfig, name: str, replica: Replica) -> None:
-    """Report *replica*, called *name* in the fleet, until the process is told to stop."""
-    stopped, telemetry = aio.stop_event(), config.telemetry
+async def watch(config: FleetConfig, model: str, index: int, replica: Replica) -> None:
+    """Report *replica*, number *index* of *model*, until the process is told to stop."""
+    stopped, telemetry, name = aio.stop_event(), config.telemetry, replica_name(model, index)
     async with (
         open_channel(replica.listen, config.server) as to_model,
         open_channel(telemetry.listen, config.server) as to_telemetry,
     ):
         sampler = Sampler(
-            replica=name, address=replica.listen, channel=to_model, machine=ThisMachine()
+            model=model,
+            replica=name,
+            address=replica.listen,
+            channel=to_model,
+            machine=ThisMachine(),
         )
         reporter = Reporter(to_telemetry, heartbeat_s=heartbeat_s(telemetry.silent_after_s))
         prometheus.expose(lambda: _shown(reporter))
@@ -76,8 +80,10 @@ def main() -> None:
         parser.error(str(error))
     if not 0 <= arguments.replica < len(replicas):
         parser.error(f"--replica {arguments.replica}: {arguments.model} has {len(replicas)}")
-    name, replica = replica_name(arguments.model, arguments.replica), replicas[arguments.replica]
-    run(f"agent {name}", watch(config, name, replica), config.fleet.log_level)
+    name = replica_name(arguments.model, arguments.replica)
+    replica = replicas[arguments.replica]
+    watching = watch(config, arguments.model, arguments.replica, replica)
+    run(f"agent {name}", watching, config.fleet.log_level)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class Sampler:
     def __init__(
         self,
         *,
+        model: str,
         replica: str,
         address: str,
         channel: grpc.aio.Channel,
@@ -108,9 +109,10 @@ class Sampler:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._replica, self._address = replica, address
-        self._model = ModelControlServiceStub(channel)
+        self._control = ModelControlServiceStub(channel)
         self._machine, self._clock, self._wall = machine, clock, wall
-        self._state: ModelState | None = None
+        # What there is to say of a process that never answered.
+        self._state = ModelState(model=model, replica=replica)
         self._counters: tuple[Counters, float] | None = None
         self._rates = Rates()
         self._use: Use | None = None
@@ -136,7 +138,7 @@ class Sampler:
     async def _ask(self) -> bool:
         """Read the counters; say whether the model answered."""
         try:
-            answer = await self._model.GetState(GetStateRequest(), timeout=ANSWER_TIMEOUT_S)
+            answer = await self._control.GetState(GetStateRequest(), timeout=ANSWER_TIMEOUT_S)
         except grpc.aio.AioRpcError:
             self._counters, self._rates = None, Rates()
             return False
@@ -148,7 +150,7 @@ class Sampler:
         return True
 
     def _read_machine(self, *, alive: bool) -> None:
-        state = self._state or ModelState()
+        state = self._state
         self._use = self._machine.use(state.pid, wire.started_s(state)) if alive else None
         self._gpus = self._machine.gpus(state.pid)
         if alive:

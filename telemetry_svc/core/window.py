@@ -115,8 +115,8 @@ class History:
         Counted from the last snapshot before the window, so a little more than the window;
         from the first one kept where the window is longer.
         """
-        if not self._snapshots:
-            return {}
         from_s = now_s - min(window_s, self._history_s)
+        if self._last_s < from_s or not self._snapshots:
+            return {}
         before = [totals for at_s, totals in self._snapshots if at_s <= from_s]
         return since(self._now, before[-1] if before else self._snapshots[0][1])

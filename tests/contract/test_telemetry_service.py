@@ -132,7 +132,9 @@ async def agent_of(model: str, telemetry: str, name: str = "m-0") -> AsyncIterat
         open_channel(model, Server()) as to_model,
         open_channel(telemetry, Server()) as to_telemetry,
     ):
-        sampler = Sampler(replica=name, address=model, channel=to_model, machine=ThisMachine())
+        sampler = Sampler(
+            model="m", replica=name, address=model, channel=to_model, machine=ThisMachine()
+        )
         reporter = Reporter(to_telemetry, heartbeat_s=0.1)
         tasks = [
             asyncio.create_task(reporter.run()),
@@ -265,7 +267,7 @@ async def test_a_model_that_goes_is_dead_and_one_that_comes_back_serves(
     model.state.requests_total = 5
     async with agent_of(place("model"), place("telemetry")):
         view = await watched(stub, lambda v: health_of(v) == {"m-0": DEAD})
-        assert not view["m-0"].report.HasField("state")
+        assert view["m-0"].report.state == ModelState(model="m", replica="m-0")
         async with listening(model.add, place("model")):
             await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
         view = await watched(stub, lambda v: health_of(v) == {"m-0": DEAD})
@@ -466,6 +468,7 @@ def spoilt(**changes: object) -> ReportRequest:
 
 
 BROKEN = TaskStats(ttft=LatencySketch(buckets=[3, 2], counts=[1, 1]))
+ETERNAL = TaskStats(ttft=LatencySketch(sum=Duration(seconds=2**62)))
 NONSENSE = {
     "no report": (ReportRequest(), "report"),
     "no name": (ReportRequest(report=ReplicaReport(seq=1, alive=True)), "report.replica"),
@@ -475,6 +478,8 @@ NONSENSE = {
     "huge": (spoilt(address="x" * 1_000_000), "report"),
     "not a number": (spoilt(rates=Rates(busy_ratio=math.nan)), "report.rates.busy_ratio"),
     "negative": (spoilt(process=ProcessUse(cpu_ratio=-1)), "report.process.cpu_ratio"),
+    "too many bytes": (spoilt(process=ProcessUse(rss_bytes=2**64 - 1)), "report.process.rss_bytes"),
+    "no duration": (spoilt(state=ModelState(tasks=[ETERNAL])), "report.state.tasks[0].ttft"),
     "a broken gpu": (spoilt(gpus=[GpuUse(power_w=math.inf)]), "report.gpus[0].power_w"),
     "a broken sketch": (spoilt(state=ModelState(tasks=[BROKEN])), "report.state.tasks[0].ttft"),
 }

@@ -14,9 +14,12 @@ from telemetry_svc.agent.collect import SAME_PROCESS_S, ThisMachine
 @pytest.fixture
 def child() -> Iterator[psutil.Process]:
     """Run a process that waits until its input closes."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        yield psutil.Process(process.pid)
+    code, pipe = "print('ready', flush=True); input()", subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
         assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        yield psutil.Process(process.pid)
         process.stdin.write(b"\n")
 
 

@@ -99,6 +99,15 @@ def test_tasks_survive_a_restart_of_the_process() -> None:
     assert done.ttft.counts.tolist() == [7]
 
 
+def test_a_replica_that_fell_silent_did_nothing_since() -> None:
+    """What lies before the window is not in it, though nothing came after."""
+    history = History(history_s=600.0, step_s=1.0)
+    for at_s in range(4):
+        history.record(point(at_s), {1: TaskTotals(requests=at_s)}, process=1.0, at_s=at_s)
+
+    assert history.tasks(now_s=100.0, window_s=60.0) == {}
+
+
 def test_a_history_that_was_never_written_is_empty() -> None:
     """No point, no task."""
     history = History(history_s=10.0, step_s=1.0)
