@@ -64,6 +64,7 @@ class ControlServicer(model_control_service_pb2_grpc.ModelControlServiceServicer
         device, totals, held = self._device, self._device.state.totals, self._device.occupancy
         started = Timestamp()
         started.FromNanoseconds(int(self._started_s * 1e9))
+        waiting = device.waiting()
         step_time_s = device.state.step_time_s(monotonic())
         return control.ModelState(
             model=self._model.name,
@@ -72,8 +73,8 @@ class ControlServicer(model_control_service_pb2_grpc.ModelControlServiceServicer
             started=started,
             draining=device.draining,
             running=held.running,
-            waiting=held.waiting,
-            waiting_prompt_tokens=held.waiting_prompt_tokens,
+            waiting=len(waiting),
+            waiting_prompt_tokens=held.unfed_tokens + sum(r.feed_tokens for r in waiting),
             allocation=self._allocation(),
             kv_used_tokens=held.kv_used_tokens,
             requests_total=totals.requests,

@@ -125,6 +125,10 @@ class DeviceLoop:
             self._ended.set()
             self._inbox.put(lambda engine: engine.cancel(request_id))
 
+    def waiting(self) -> list[Request]:
+        """Return the requests that no step has fed yet."""
+        return [s.request for s in self._streams.values() if s.began_s is None]
+
     def allocate(self, limits: Limits) -> None:
         """Set how much may run, from the next step on; what runs goes on."""
         self.limits = limits

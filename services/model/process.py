@@ -54,7 +54,14 @@ async def serve(config: FleetConfig, name: str, index: int) -> None:
     replica = settings.replicas[index]
     metrics.serve(replica.metrics)
     model, backend = load(settings, replica_name(name, index))
-    async with running(config, settings, model, backend, replica.listen) as process:
+    await serve_model(config, settings, model, backend, replica.listen)
+
+
+async def serve_model(
+    config: FleetConfig, settings: ModelConfig, model: Model, backend: Backend, listen: str
+) -> None:
+    """Serve *model* on *backend* until told to stop; RuntimeError when the device fails."""
+    async with running(config, settings, model, backend, listen) as process:
         await _first_of(process.server.stopped, process.device.crashed)
     if process.device.crashed.is_set():
         raise RuntimeError("the device thread failed; a supervisor should start this process again")
@@ -155,7 +162,7 @@ def _warm(engine: Engine) -> None:
 
 def _observe(model: str, device: DeviceLoop) -> None:
     account.RUNNING.labels(model).set_function(lambda: device.occupancy.running)
-    account.WAITING.labels(model).set_function(lambda: device.occupancy.waiting)
+    account.WAITING.labels(model).set_function(lambda: len(device.waiting()))
     account.KV_TOKENS.labels(model).set_function(lambda: device.occupancy.kv_used_tokens)
 
 

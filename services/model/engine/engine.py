@@ -88,11 +88,9 @@ class Engine:
     def occupancy(self) -> Occupancy:
         """Return what is held now."""
         held, part = self._slots.held, self._slots.prefilling
-        unfed = part.request.feed_tokens - part.cached if part else 0
         return Occupancy(
             running=len(held),
-            waiting=len(self._waiting),
-            waiting_prompt_tokens=self._waiting.prompt_tokens + unfed,
+            unfed_tokens=part.request.feed_tokens - part.cached if part else 0,
             kv_used_tokens=sum(s.cached for s in held),
         )
 

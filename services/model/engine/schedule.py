@@ -19,17 +19,14 @@ class Waiting:
     """Requests without a slot, in the order in which they will start."""
 
     queue: list[Sequence] = field(default_factory=list)
-    prompt_tokens: int = 0
 
     def add(self, sequence: Sequence) -> None:
         """Queue *sequence* behind its rank."""
         insort(self.queue, sequence, key=_order)
-        self.prompt_tokens += sequence.request.feed_tokens
 
     def remove(self, sequence: Sequence) -> None:
         """Take *sequence* out, wherever it stands."""
         self.queue.remove(sequence)
-        self.prompt_tokens -= sequence.request.feed_tokens
 
     def __len__(self) -> int:
         return len(self.queue)

@@ -186,10 +186,9 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occupancy:
-    """What the engine holds."""
+    """What the slots hold."""
 
     running: int = 0
-    waiting: int = 0
-    waiting_prompt_tokens: int = 0
-    """Prompt tokens not fed yet, of waiting and of running requests."""
+    unfed_tokens: int = 0
+    """Prompt tokens that running requests still have to feed."""
     kv_used_tokens: int = 0

@@ -193,7 +193,7 @@ async def test_an_allocation_holds_from_the_next_step_on() -> None:
         loop.allocate(Limits(max_running=1, kv_tokens=64, chunk_tokens=16))
         streams = [submit(loop) for _ in range(2)]
         await streams[0].take()
-        await until(lambda: loop.occupancy.waiting == 1)
+        await until(lambda: len(loop.waiting()) == 1)
         backend.allow_all()
         first, second = [await read(s) for s in streams]
         assert (len(first), len(second)) == (19, 20)

@@ -13,6 +13,7 @@ from services.model.engine.types import (
     FinishReason,
     Generated,
     Limits,
+    Occupancy,
     Request,
     Sampling,
     Scored,
@@ -255,16 +256,15 @@ def test_fewer_slots_wait_for_running_requests() -> None:
 
 
 def test_occupancy_adds_up() -> None:
-    """Waiting, running and fed tokens are counted once each."""
+    """What runs, and how much of it is fed."""
     running = engine(replace(LIMITS, max_running=1))
     running.add(request(1, tokens=np.arange(1, 13)))
     running.add(request(2))
-    before = running.occupancy()
-    assert (before.running, before.waiting, before.waiting_prompt_tokens) == (0, 2, 16)
+    assert running.occupancy() == Occupancy()
     running.step()
-    after = running.occupancy()
-    assert (after.running, after.waiting, after.waiting_prompt_tokens) == (1, 1, 8)
-    assert after.kv_used_tokens == 8
+    assert running.occupancy() == Occupancy(running=1, unfed_tokens=4, kv_used_tokens=8)
+    running.step()
+    assert running.occupancy() == Occupancy(running=1, unfed_tokens=0, kv_used_tokens=12)
 
 
 def test_an_answer_ends_at_a_stop_id_or_at_its_length() -> None:

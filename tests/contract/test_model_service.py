@@ -1,0 +1,650 @@
+"""A model server in this process, and its stubs: what the contract promises of a model."""
+
+import asyncio
+import math
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from zeta.inference.v1 import inference_service_pb2 as inference
+from zeta.inference.v1 import inference_service_pb2_grpc
+from zeta.model.v1 import model_control_service_pb2 as control
+from zeta.model.v1 import model_control_service_pb2_grpc
+
+from services.kit import rpc
+from services.kit.channel import open_channel
+from services.kit.config import Fleet, FleetConfig, Replica, Router, Server, dump
+from services.kit.config import Model as ModelConfig
+from services.kit.errors import (
+    ContextTooLongError,
+    DrainingError,
+    InvalidRequestError,
+    NotBuiltError,
+    OverloadedError,
+    StreamBrokenError,
+    UnknownModelError,
+    ZetaError,
+)
+from services.model import process
+from services.model.backends.base import Backend, Ids, Logits
+from services.model.process import INFERENCE, Running
+from services.model.servicer import Model
+from tests.unit.services.model import tiny
+
+Event = inference.GenerateResponse
+MAX_RUNNING, MAX_WAITING = 2, 3
+
+
+class GatedBackend:
+    """A backend that decodes one step per permit while it is closed, and breaks when told to."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.slots, self.context_tokens = inner.slots, inner.context_tokens
+        self.prefill, self.copy, self._decode = inner.prefill, inner.copy, inner.decode
+        self.closed = False
+        self.broken = False
+        self.permits = threading.Semaphore(0)
+
+    def decode(self, tokens: Ids, lengths: Ids) -> Logits:
+        """As `Backend.decode`, when permitted."""
+        if self.closed:
+            self.permits.acquire()
+        if self.broken:
+            raise MemoryError("the device is gone")
+        return self._decode(tokens, lengths)
+
+    def open(self) -> None:
+        """Let everything go on."""
+        self.closed = False
+        self.permits.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A server, its insides and its stubs."""
+
+    config: FleetConfig
+    settings: ModelConfig
+    model: Model
+    backend: GatedBackend
+    running: Running
+    answers: "inference_service_pb2_grpc.InferenceServiceAsyncStub"
+    controls: "model_control_service_pb2_grpc.ModelControlServiceAsyncStub"
+    health: Any
+
+    async def state(self) -> control.ModelState:
+        """Ask for the state."""
+        return (await self.controls.GetState(control.GetStateRequest())).state
+
+    async def until(self, holds: Callable[[control.ModelState], bool]) -> control.ModelState:
+        """Ask for the state until *holds*, for ten seconds at most."""
+        async with asyncio.timeout(10):
+            while not holds(state := await self.state()):
+                pass
+        return state
+
+
+def configuration(folder: Path) -> FleetConfig:
+    """Describe a fleet of one small model."""
+    model = ModelConfig(
+        name="tiny",
+        dir=str(folder),
+        max_running=MAX_RUNNING,
+        max_waiting=MAX_WAITING,
+        prefill_chunk_tokens=16,
+        default_max_tokens=12,
+        replicas=(Replica(listen="127.0.0.1:0"),),
+    )
+    return FleetConfig(models=(model,), server=Server(drain_grace_s=1.0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random checkpoint."""
+    return tiny.write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+async def served(folder: Path) -> AsyncIterator[Served]:
+    """A model server of its own for each test."""
+    config = configuration(folder)
+    settings = config.models[0]
+    model, inner = process.load(settings, "tiny-0")
+    backend = GatedBackend(inner)
+    async with AsyncExitStack() as stack:
+        started = process.running(config, settings, model, backend, "127.0.0.1:0")
+        running = await stack.enter_async_context(started)
+        stack.callback(backend.open)
+        channel = open_channel(running.server.address, config.server)
+        await stack.enter_async_context(channel)
+        yield Served(
+            config=config,
+            settings=settings,
+            model=model,
+            backend=backend,
+            running=running,
+            answers=inference_service_pb2_grpc.InferenceServiceStub(channel),
+            controls=model_control_service_pb2_grpc.ModelControlServiceStub(channel),
+            health=health_pb2_grpc.HealthStub(channel),
+        )
+
+
+def ask(content: str = "Hi", **fields: object) -> inference.GenerateRequest:
+    """Ask one question."""
+    message = inference.Message(role=inference.ROLE_USER, content=content)
+    return inference.GenerateRequest(
+        messages=inference.Conversation(messages=[message]),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+async def answer(served: Served, request: inference.GenerateRequest) -> list[Event]:
+    """Read a whole stream. Raises the error that the server raised."""
+    try:
+        return [event async for event in served.answers.Generate(request, timeout=20)]
+    except grpc.aio.AioRpcError as failed:
+        raise rpc.zeta_error(failed) from failed
+
+
+async def rest(call: Any) -> list[Event]:
+    """Read what is left of a stream. Raises the error that the server raised."""
+    events = []
+    try:
+        while (event := await call.read()) is not grpc.aio.EOF:
+            events.append(event)
+    except grpc.aio.AioRpcError as failed:
+        raise rpc.zeta_error(failed) from failed
+    return events
+
+
+def ids(events: list[Event]) -> list[int]:
+    """Return the tokens of a stream."""
+    return [i for event in events for i in event.delta.token_ids]
+
+
+def text(events: list[Event]) -> str:
+    """Return the text of a stream."""
+    return "".join(event.delta.text for event in events)
+
+
+def greedy(served: Served, prompt: Ids, count: int) -> tuple[list[int], list[float]]:
+    """Compute the likeliest continuation, and its log-probabilities, one full pass per token."""
+    tokens, logprobs = prompt.tolist(), []
+    for _ in range(count):
+        logits = served.backend.prefill(MAX_RUNNING - 1, 0, np.array(tokens), 1)[0]
+        tokens.append(int(logits.argmax()))
+        logprobs.append(float(logits.max() - np.log(np.exp(logits.astype(float)).sum())))
+        if tokens[-1] in served.model.stop_ids:
+            break
+    return tokens[len(prompt) :], logprobs
+
+
+def prompt_of(served: Served, content: str = "Hi") -> Ids:
+    """Return the prompt's tokens as the chat template makes them."""
+    return served.model.text.encode(templated(content), special=False)
+
+
+def templated(content: str) -> str:
+    """Return what the chat template makes of one question."""
+    return f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
+
+
+async def test_a_stream_is_started_deltas_finished(served: Served) -> None:
+    """In this order, deltas counted without a gap, every figure in place."""
+    started, *deltas, last = await answer(served, ask())
+    assert started.started.plan == "single(tiny)"
+    assert started.started.model == "tiny"
+    assert started.started.replica == "tiny-0"
+    assert started.started.decision_id
+    assert started.started.prompt_tokens == len(prompt_of(served))
+    assert [d.delta.seq for d in deltas] == list(range(1, len(deltas) + 1))
+    finished = last.finished
+    assert finished.reason in {inference.FINISH_REASON_LENGTH, inference.FINISH_REASON_STOP}
+    assert finished.usage.prompt_tokens == started.started.prompt_tokens
+    assert finished.usage.completion_tokens == len(ids(deltas))
+    queue, first, total = (
+        getattr(finished.timings, name).ToNanoseconds()
+        for name in ("queue", "time_to_first_token", "total")
+    )
+    assert 0 < queue < first <= total
+    assert finished.model == "tiny"
+    assert finished.cost_usd == 0
+
+
+async def test_the_default_is_the_likeliest_answer(served: Served) -> None:
+    """Tokens, log-probabilities and their mean are those of a plain computation."""
+    expected, logprobs = greedy(served, prompt_of(served), served.settings.default_max_tokens)
+    events = await answer(served, ask(logprobs=inference.LogprobParams(top=3)))
+    got = [entry for event in events for entry in event.delta.logprobs]
+    assert ids(events) == expected
+    assert [entry.logprob for entry in got] == pytest.approx(logprobs, abs=1e-4)
+    assert all(entry.top[0].token_id == entry.token_id for entry in got)
+    assert all(len(entry.top) == 3 for entry in got)
+    assert events[-1].finished.mean_logprob == pytest.approx(np.mean(logprobs), abs=1e-4)
+    assert text(events) == served.model.text.decode(expected)
+
+
+async def test_a_prompt_and_its_tokens_get_the_same_answer(served: Served) -> None:
+    """The three inputs differ in who applies the template and the tokenizer."""
+    tokens = prompt_of(served)
+    raw = inference.GenerateRequest(prompt=templated("Hi"))
+    tokenised = inference.GenerateRequest(token_ids=inference.TokenIds(ids=tokens.tolist()))
+    answers = [ids(await answer(served, r)) for r in (ask(), raw, tokenised)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+async def test_a_seed_gives_the_same_answer_in_any_company(served: Served) -> None:
+    """Alone, and in a batch with others."""
+    seeded = ask(sampling=inference.SamplingParams(temperature=1.5, seed=5))
+    other, another = (
+        ask(f"Other {i}", sampling=inference.SamplingParams(temperature=1.5)) for i in range(2)
+    )
+    alone = ids(await answer(served, seeded))
+    company = [answer(served, r) for r in (other, seeded, another)]
+    assert ids((await asyncio.gather(*company))[1]) == alone
+    unseeded = {tuple(ids(await answer(served, other))) for _ in range(3)}
+    assert len(unseeded) > 1
+
+
+async def test_an_answer_ends_before_its_stop_string(served: Served) -> None:
+    """The text ends there, and the reason is a stop."""
+    whole = text(await answer(served, ask()))
+    stop = next(c for c in whole[2:] if c.isprintable() and c != "\ufffd")
+    events = await answer(served, ask(stop=[stop]))
+    assert text(events) == whole[: whole.index(stop)]
+    assert events[-1].finished.reason == inference.FINISH_REASON_STOP
+
+
+async def test_the_context_window_ends_an_answer(served: Served) -> None:
+    """An upper bound that does not fit is no mistake; the window is the bound then."""
+    events = await answer(served, ask("x" * 40, max_tokens=1000))
+    usage = events[-1].finished.usage
+    if events[-1].finished.reason == inference.FINISH_REASON_LENGTH:
+        assert usage.prompt_tokens + usage.completion_tokens == tiny.CONTEXT_TOKENS
+    assert usage.prompt_tokens + usage.completion_tokens <= tiny.CONTEXT_TOKENS
+
+
+SAMPLING = [
+    ("temperature", 2.5),
+    ("temperature", -0.1),
+    ("temperature", math.nan),
+    ("top_k", 0),
+    ("top_p", 0.0),
+    ("top_p", 1.1),
+    ("min_p", -0.1),
+    ("min_p", 1.5),
+    ("repetition_penalty", 0.0),
+    ("repetition_penalty", 2.1),
+    ("presence_penalty", 3.0),
+    ("frequency_penalty", -2.5),
+    ("frequency_penalty", math.inf),
+]
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        *((ask(sampling=inference.SamplingParams(**{k: v})), f"sampling.{k}") for k, v in SAMPLING),  # type: ignore[arg-type]
+        (inference.GenerateRequest(), "input"),
+        (inference.GenerateRequest(prompt=""), "prompt"),
+        (inference.GenerateRequest(messages=inference.Conversation()), "messages.messages"),
+        (ask(""), "messages.messages[0].content"),
+        (
+            inference.GenerateRequest(
+                messages=inference.Conversation(messages=[inference.Message(content="Hi")])
+            ),
+            "messages.messages[0].role",
+        ),
+        (inference.GenerateRequest(token_ids=inference.TokenIds()), "token_ids.ids"),
+        (
+            inference.GenerateRequest(token_ids=inference.TokenIds(ids=[1, 2**32 - 1])),
+            "token_ids.ids[1]",
+        ),
+        (ask(max_tokens=0), "max_tokens"),
+        (ask(stop=["x"] * 17), "stop"),
+        (ask(stop=["x", ""]), "stop[1]"),
+        (ask(logprobs=inference.LogprobParams(top=21)), "logprobs.top"),
+        (ask(priority=9), "priority"),
+        (ask(task_kind=77), "task_kind"),
+    ],
+)
+async def test_a_wrong_field_is_refused_by_name(
+    served: Served, request_: inference.GenerateRequest, field: str
+) -> None:
+    """INVALID_ARGUMENT with the field's path; the server goes on."""
+    with pytest.raises(InvalidRequestError) as refused:
+        await answer(served, request_)
+    assert [v.field for v in refused.value.violations] == [field]
+    assert (await served.state()).running == 0
+
+
+async def test_every_wrong_field_is_named_at_once(served: Served) -> None:
+    """One round is enough to learn all of them."""
+    wrong = ask(max_tokens=0, stop=[""], sampling=inference.SamplingParams(top_p=2, top_k=0))
+    with pytest.raises(InvalidRequestError) as refused:
+        await answer(served, wrong)
+    fields = {v.field for v in refused.value.violations}
+    assert fields == {"max_tokens", "stop[0]", "sampling.top_p", "sampling.top_k"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (ask(model="gpt-99"), UnknownModelError),
+        (ask("x" * 200), ContextTooLongError),
+        (ask("x" * 5_000_000), ContextTooLongError),
+        (ask(constraint=inference.OutputConstraint(regex="a+")), NotBuiltError),
+        (ask(resume=inference.Resume(decision_id="d", after_seq=3)), NotBuiltError),
+    ],
+)
+async def test_what_cannot_be_served_says_why(
+    served: Served, request_: inference.GenerateRequest, error: type[ZetaError]
+) -> None:
+    """Each refusal has the status and reason of the contract."""
+    with pytest.raises(error) as refused:
+        await answer(served, request_)
+    assert type(refused.value) is error
+
+
+async def test_the_models_own_name_is_accepted(served: Served) -> None:
+    """A router sends it along."""
+    assert (await answer(served, ask(model="tiny")))[-1].HasField("finished")
+
+
+async def test_cancelling_a_call_frees_its_slot_within_one_step(served: Served) -> None:
+    """One more step at most is run for a caller who has gone."""
+    served.backend.closed = True
+    call = served.answers.Generate(ask())
+    await call.read()
+    await call.read()
+    before = await served.until(lambda s: s.running == 1 and not s.waiting_prompt_tokens)
+    call.cancel()
+    await served.until(lambda s: s.cancelled_total == 1)
+    served.backend.permits.release()
+    state = await served.until(lambda s: s.running == 0)
+    assert state.steps_total == before.steps_total + 1
+    assert state.kv_used_tokens == 0
+
+
+async def test_a_deadline_stops_the_work_within_one_step(served: Served) -> None:
+    """The caller gets DEADLINE_EXCEEDED, the slot is free after the step that ran."""
+    served.backend.closed = True
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        async for _ in served.answers.Generate(ask(), timeout=0.3):
+            pass
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    before = await served.until(lambda s: s.cancelled_total == 1)
+    assert before.running == 1
+    served.backend.permits.release()
+    state = await served.until(lambda s: s.running == 0)
+    assert state.steps_total == before.steps_total + 1
+
+
+async def test_a_deadline_that_has_passed_is_refused_at_once(served: Served) -> None:
+    """No step is run."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        async for _ in served.answers.Generate(ask(), timeout=0):
+            pass
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (await served.state()).steps_total == 0
+
+
+async def test_overload_is_refused_with_a_time_to_retry(served: Served) -> None:
+    """What runs and waits is protected."""
+    served.backend.closed = True
+    calls = [served.answers.Generate(ask()) for _ in range(MAX_RUNNING + MAX_WAITING)]
+    for call in calls:
+        event: Any = await call.read()
+        assert event.HasField("started")
+    with pytest.raises(OverloadedError) as refused:
+        await answer(served, ask())
+    assert refused.value.retry_after_s
+    served.backend.open()
+    for call in calls:
+        events = await rest(call)
+        assert events[-1].HasField("finished")
+
+
+async def test_critical_work_goes_before_batch_work(served: Served) -> None:
+    """In the queue, class comes before arrival."""
+    served.backend.closed = True
+    finished: list[str] = []
+
+    async def one(name: str, priority: int) -> None:
+        await answer(served, ask(priority=priority))
+        finished.append(name)
+
+    served.running.device.allocate(replace(served.running.device.limits, max_running=1))
+    tasks = [asyncio.create_task(one("first", inference.PRIORITY_STANDARD))]
+    await served.until(lambda s: s.running == 1)
+    tasks.append(asyncio.create_task(one("batch", inference.PRIORITY_BATCH)))
+    await served.until(lambda s: s.waiting == 1)
+    tasks.append(asyncio.create_task(one("critical", inference.PRIORITY_CRITICAL)))
+    await served.until(lambda s: s.waiting == 2)
+    served.backend.open()
+    await asyncio.gather(*tasks)
+    assert finished == ["first", "critical", "batch"]
+
+
+async def test_two_hundred_streams_at_once_all_end(folder: Path) -> None:
+    """They wait in the queue and nobody is lost."""
+    config = configuration(folder)
+    settings = ModelConfig(name="tiny", dir=str(folder), replicas=config.models[0].replicas)
+    model, backend = process.load(settings, "tiny-0")
+    async with (
+        process.running(config, settings, model, backend, "127.0.0.1:0") as running,
+        open_channel(running.server.address, config.server) as channel,
+    ):
+        stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
+
+        async def one(i: int) -> Event:
+            events: list[Event] = [
+                e async for e in stub.Generate(ask(f"Number {i}", max_tokens=8), timeout=60)
+            ]
+            return events[-1]
+
+        last = await asyncio.gather(*(one(i) for i in range(200)))
+    assert all(event.HasField("finished") for event in last)
+
+
+async def test_counting_counts_what_generating_feeds(served: Served) -> None:
+    """Chat template included."""
+    request = inference.CountTokensRequest(messages=ask().messages)
+    counted = await served.answers.CountTokens(request)
+    assert counted.tokens == len(prompt_of(served))
+    assert counted.model == "tiny"
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await served.answers.CountTokens(inference.CountTokensRequest())
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_scores_are_the_models_log_probabilities(served: Served) -> None:
+    """Against logits of one full pass, over several chunks and in a shared batch."""
+    prompt = "The answer to everything is"
+    continuations = [" 42", " unknown", "!"]
+    response = await served.answers.Score(
+        inference.ScoreRequest(prompt=prompt, continuations=continuations)
+    )
+    encode = served.model.text.encode
+    for continuation, score in zip(continuations, response.scores, strict=True):
+        first, second = encode(prompt, special=True), encode(continuation, special=False)
+        tokens = np.concatenate([first, second])
+        logits = served.backend.prefill(0, 0, tokens[:-1], len(second)).astype(float)
+        chosen = logits[np.arange(len(second)), second]
+        expected = (chosen - np.log(np.exp(logits).sum(axis=1))).sum()
+        assert score.logprob == pytest.approx(expected, abs=1e-3)
+        assert score.tokens == len(second)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (inference.ScoreRequest(prompt="a"), "continuations"),
+        (inference.ScoreRequest(prompt="a", continuations=["b"] * 65), "continuations"),
+        (inference.ScoreRequest(prompt="a", continuations=["b", ""]), "continuations[1]"),
+        (inference.ScoreRequest(continuations=["b"]), "input"),
+        (inference.ScoreRequest(prompt="a", continuations=["b" * 100]), "continuations[0]"),
+    ],
+)
+async def test_a_wrong_score_request_is_refused_by_name(
+    served: Served, request_: inference.ScoreRequest, field: str
+) -> None:
+    """As Generate does."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await served.answers.Score(request_)
+    error = rpc.zeta_error(failed.value)
+    assert isinstance(error, InvalidRequestError)
+    assert [v.field for v in error.violations] == [field]
+
+
+async def test_the_model_says_what_it_is(served: Served) -> None:
+    """ListModels has the checkpoint's figures."""
+    (info,) = (await served.answers.ListModels(inference.ListModelsRequest())).models
+    assert (info.name, info.context_tokens, info.default_max_tokens) == ("tiny", 96, 12)
+    assert (info.precision, info.runtime) == ("fp32", "onnxruntime-cpu")
+    assert info.parameters == served.model.parameters > 0
+    assert list(info.capabilities) == [inference.CAPABILITY_GENERATE, inference.CAPABILITY_SCORE]
+
+
+async def test_the_state_adds_up(served: Served) -> None:
+    """Counters tell what happened, by kind of task where there is one."""
+    events = await answer(served, ask(task_kind=inference.TASK_KIND_CODE))
+    state = await served.state()
+    count = len(ids(events))
+    assert (state.model, state.replica, state.context_tokens) == ("tiny", "tiny-0", 96)
+    assert (state.requests_total, state.errors_total, state.cancelled_total) == (1, 0, 0)
+    assert state.completion_tokens_total == count
+    assert state.prompt_tokens_total == len(prompt_of(served))
+    assert state.busy_total.ToNanoseconds() > 0
+    assert state.step_time.ToNanoseconds() > 0
+    (stats,) = state.tasks
+    assert (stats.kind, stats.requests_total) == (inference.TASK_KIND_CODE, 1)
+    assert stats.completion_tokens_total == count
+    assert sum(stats.ttft.counts) == sum(stats.tpot.counts) == 1
+    assert stats.ttft.sum.ToNanoseconds() == pytest.approx(
+        events[-1].finished.timings.time_to_first_token.ToNanoseconds(), abs=2
+    )
+
+
+async def test_an_allocation_is_clamped_and_kept(served: Served) -> None:
+    """Zero keeps, more than there is becomes what there is, and one request always fits."""
+
+    async def allocate(**fields: float) -> control.Allocation:
+        asked = control.Allocation(**fields)  # type: ignore[arg-type]
+        request = control.SetAllocationRequest(allocation=asked)
+        return (await served.controls.SetAllocation(request)).allocation
+
+    assert (await allocate(max_running=1)).max_running == 1
+    assert await allocate() == control.Allocation(
+        max_running=1, kv_tokens=MAX_RUNNING * 96, weight=1
+    )
+    most = await allocate(max_running=999, kv_tokens=10**9, weight=2.5)
+    assert (most.max_running, most.kv_tokens, most.weight) == (MAX_RUNNING, MAX_RUNNING * 96, 2.5)
+    assert (await allocate(kv_tokens=1)).kv_tokens == 96
+    assert (await served.state()).allocation.weight == 2.5
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await allocate(weight=math.nan)
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_health_serves_until_a_drain(served: Served) -> None:
+    """A drain is told to health checkers, and refused callers learn when to retry."""
+
+    async def status() -> int:
+        request = health_pb2.HealthCheckRequest(service=INFERENCE)
+        return int((await served.health.Check(request)).status)
+
+    assert await status() == health_pb2.HealthCheckResponse.SERVING
+    served.backend.closed = True
+    call = served.answers.Generate(ask())
+    await call.read()
+    drain = asyncio.create_task(_drain(served))
+    await served.until(lambda s: s.draining)
+    assert await status() == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(DrainingError) as refused:
+        await answer(served, ask())
+    assert refused.value.retry_after_s
+    served.backend.open()
+    drained = await drain
+    assert (drained.finished, drained.cut) == (1, 0)
+    assert (await rest(call))[-1].HasField("finished")
+
+
+async def _drain(served: Served) -> control.DrainResponse:
+    return await served.controls.Drain(control.DrainRequest())
+
+
+async def test_a_drain_with_grace_cuts_off_what_is_late(served: Served) -> None:
+    """The caller is told that the server drains, so that it goes elsewhere."""
+    served.backend.closed = True
+    call = served.answers.Generate(ask())
+    await call.read()
+    await served.until(lambda s: s.running == 1)
+    request = control.DrainRequest()
+    request.grace.FromMilliseconds(20)
+    drained = await served.controls.Drain(request)
+    assert (drained.finished, drained.cut) == (0, 1)
+    with pytest.raises(DrainingError):
+        await rest(call)
+
+
+async def test_a_failed_device_fails_its_requests_and_the_process(served: Served) -> None:
+    """Running requests get an error, and serving ends with one, so that a supervisor restarts."""
+    backend = GatedBackend(process.load(served.settings, "tiny-1")[1])
+    address = f"unix:{Path(served.settings.dir) / 'crash.sock'}"
+    serving = asyncio.create_task(
+        process.serve_model(served.config, served.settings, served.model, backend, address)
+    )
+    async with open_channel(address, served.config.server) as channel:
+        stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
+        await stub.ListModels(inference.ListModelsRequest(), wait_for_ready=True)
+        backend.closed = True
+        call = stub.Generate(ask())
+        await call.read()
+        backend.broken = True
+        backend.permits.release()
+        with pytest.raises(StreamBrokenError):
+            await rest(call)
+    with pytest.raises(RuntimeError, match="device thread failed"):
+        await serving
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("rename", "no such model directory"),
+        ("truncate", "model.safetensors: cannot be read"),
+    ],
+)
+def test_a_broken_checkpoint_stops_the_process_with_one_sentence(
+    tmp_path: Path, damage: str, message: str
+) -> None:
+    """Exit code 2, the path and what to do, and no traceback."""
+    folder = tiny.write(tmp_path / "tiny")
+    if damage == "rename":
+        folder.rename(tmp_path / "elsewhere")
+    else:
+        (folder / "model.safetensors").write_bytes(b"short")
+    config = FleetConfig(
+        fleet=Fleet(state_dir=str(tmp_path)),
+        router=Router(),
+        models=(ModelConfig(name="tiny", dir="tiny", replicas=(Replica(listen="127.0.0.1:0"),)),),
+    )
+    (tmp_path / "fleet.toml").write_bytes(dump(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "services.model", "--config", str(tmp_path / "fleet.toml"),
+         "--model", "tiny", "--replica", "0"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
