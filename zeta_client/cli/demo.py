@@ -144,7 +144,8 @@ def _bar(console: Console, title: str, tasks: Sequence[Task], *, lines: bool) ->
         TimeElapsedColumn(),
     )
     right = 0
-    with Progress(*columns, console=console, transient=True) as progress:
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         bar = progress.add_task(title, total=len(tasks))
 
         def show(i: int, task: Task, result: Result) -> None:

@@ -17,8 +17,8 @@ def line(console: Console, number: int, task: Task, result: Result) -> None:
     text = Text.assemble(
         (f"{number + 1:4} ", "dim"),
         verdict,
-        f"  {task.kind:<9}  {result.plan:<34}  {result.model:<12} ",
-        f"{result.ttft_s * 1e3:5.0f} ms {result.tokens / result.total_s:5.0f}/s  ",
+        f"  {result.ttft_s * 1e3:4.0f} ms {result.tokens / result.total_s:5.0f}/s  "
+        f"{task.kind:<9}  {result.model:<12}  {result.plan:<40}  ",
         (" ".join(task.prompt.split()), "dim"),
     )
     console.print(text, no_wrap=True, overflow="ellipsis")

@@ -21,7 +21,6 @@ from services.kit.errors import (
     PredictedDeadlineMissError,
     UnavailableError,
     UnknownDecisionError,
-    UnknownModelError,
     ZetaError,
 )
 from zeta_client.async_client import AsyncClient
@@ -47,7 +46,6 @@ _NEXT: Mapping[type[ZetaError], str] = {
     OverloadedError: "try again a little later",
     PredictedDeadlineMissError: "allow more time with --deadline",
     DeadlinePassedError: "allow more time with --deadline",
-    UnknownModelError: "`zeta top --once` lists the models there are",
     UnknownDecisionError: "give the decision_id that `zeta ask --json` printed",
 }
 
@@ -60,7 +58,7 @@ def out() -> Console:
 
 def notes() -> Console:
     """Return the console of progress and remarks: stderr as it is now."""
-    return Console(file=sys.stderr, highlight=False)
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:

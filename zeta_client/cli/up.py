@@ -60,14 +60,19 @@ async def started(config: FleetConfig) -> AsyncIterator[Supervisor]:
         on_serving = shown.enter_context(_bar(config))
         async with fleet(config, on_serving=on_serving) as supervisor:
             shown.close()
-            yield supervisor
+            try:
+                yield supervisor
+            finally:
+                shown.enter_context(shell.notes().status(f"stopping {config.fleet.name}"))
 
 
 @contextmanager
 def _bar(config: FleetConfig) -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     servers = sum(1 for p in processes_of(config, Path()) if p.address)
-    with Progress(*columns, console=shell.notes(), transient=True) as progress:
+    console = shell.notes()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(f"starting {config.fleet.name}", total=servers)
 
         def serving(name: str) -> None:

@@ -13,6 +13,8 @@ import msgspec
 from services.kit.config import FleetConfig, addresses, replica_name
 
 Section = TypeVar("Section", bound=msgspec.Struct)
+# Who sends work stops before who does it, and who is reported to after who reports.
+_STOPPED_IN = {"router": 0, "telemetry": 2}
 _ADDRESS_KEYS = ("listen", "metrics", "agent_metrics")
 
 
@@ -28,7 +30,7 @@ class Process:
     address: str = ""
     """The gRPC server whose health says when it is ready; empty: it has none."""
     stopped_in: int = 1
-    """Low numbers are stopped first: who sends work before who does it."""
+    """Low numbers are stopped first."""
 
 
 def processes_of(config: FleetConfig, file: Path) -> tuple[Process, ...]:
@@ -40,7 +42,7 @@ def processes_of(config: FleetConfig, file: Path) -> tuple[Process, ...]:
             command=(sys.executable, "-P", "-m", module, "--config", str(file), *options),
             environment=_environment(threads),
             address=address,
-            stopped_in=0 if name == "router" else 1,
+            stopped_in=_STOPPED_IN.get(name, 1),
         )
 
     found = [

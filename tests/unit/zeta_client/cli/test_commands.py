@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from services.kit.errors import OverloadedError, UnknownModelError
+from services.kit.errors import OverloadedError, UnavailableError
 from zeta_client.cli import app
 from zeta_client.cli.shell import default_config, sentence
 
@@ -87,4 +87,4 @@ def test_a_missing_configuration_is_one_message(
 def test_a_sentence_ends_with_what_to_do() -> None:
     """Errors that can be helped say how."""
     assert sentence(OverloadedError("full", retry_after_s=2.0)) == "full; try again in 2.0 s"
-    assert "zeta top" in sentence(UnknownModelError("no model 'x'"))
+    assert "zeta up" in sentence(UnavailableError("nothing answers at 127.0.0.1:1"))

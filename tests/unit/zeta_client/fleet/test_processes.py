@@ -28,7 +28,15 @@ def test_the_pocket_fleet_is_nine_processes(pocket: FleetConfig) -> None:
     agents = {f"agent-{name}" for name in models}
     assert found.keys() == {"telemetry", "router", "embedding-0", *models, *agents}
     assert {name for name, p in found.items() if not p.address} == agents
-    assert [name for name, p in found.items() if p.stopped_in == 0] == ["router"]
+
+
+def test_the_router_stops_first_and_telemetry_last(pocket: FleetConfig) -> None:
+    """Work stops coming before anybody stops doing it; reports are heard to the end."""
+    turns = {p.name: p.stopped_in for p in processes_of(pocket, Path("fleet.toml"))}
+    router, telemetry = turns.pop("router"), turns.pop("telemetry")
+
+    assert router < min(turns.values())
+    assert telemetry > max(turns.values())
 
 
 def test_commands_name_their_replica(pocket: FleetConfig) -> None:
