@@ -13,15 +13,24 @@ T = TypeVar("T")
 async def all_of(*calls: Coroutine[None, None, T]) -> list[T]:
     """Await all of *calls*; the first failure cancels the rest and is raised bare.
 
-    Bare, because `kit.rpc` maps ZetaError to a status and would not see one inside
-    the ExceptionGroup that a TaskGroup raises.
+    Not a TaskGroup, for two reasons: `kit.rpc` maps ZetaError to a status and would not see
+    one inside an ExceptionGroup; and a group forgets that it was cancelled where a call fails
+    in the same moment, so that its task would go on.
     """
+    me = asyncio.current_task()
+    assert me is not None
+    cancellations = me.cancelling()
+    tasks = [asyncio.create_task(call) for call in calls]
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+        return await asyncio.gather(*tasks)
+    except Exception as failed:
+        if me.cancelling() > cancellations:
+            raise asyncio.CancelledError from failed
+        raise
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def cancelled(task: asyncio.Task[T]) -> None:

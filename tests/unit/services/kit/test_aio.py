@@ -44,3 +44,21 @@ async def test_cancelled_waits_for_the_end() -> None:
     await cancelled(task)
 
     assert task.done()
+
+
+async def test_a_cancellation_is_not_lost_to_a_failure() -> None:
+    """Who cancels a group of calls ends it, even where one fails because of that."""
+
+    async def breaks_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OverloadedError("in the same moment") from None
+
+    task = asyncio.create_task(all_of(breaks_when_cancelled()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
