@@ -87,6 +87,7 @@ def _profiler(config: FleetConfig, embedders: Embedders) -> Profiler:
     settings = config.router
     return Profiler(
         embedders.features,
+        serves=embedders.serves,
         timeout_s=settings.profile_timeout_s,
         cache_entries=settings.profile_cache_entries,
         breaker=Breaker(failures=settings.breaker_failures, open_s=settings.breaker_open_s),

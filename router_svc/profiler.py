@@ -33,18 +33,20 @@ class Profiled:
 
 
 class Profiler:
-    """Profiles by *call* within *timeout_s*. Owned by the event loop."""
+    """Profiles by *call*, while anybody *serves*, within *timeout_s*. Owned by the event loop."""
 
     def __init__(
         self,
         call: Callable[[str], Awaitable[Features]],
         *,
+        serves: Callable[[], bool],
         timeout_s: float,
         cache_entries: int,
         breaker: Breaker,
         clock: Callable[[], float],
     ) -> None:
         self._call = call
+        self._serves = serves
         self._timeout_s = timeout_s
         self._entries = cache_entries
         self._breaker = breaker
@@ -78,8 +80,8 @@ class Profiler:
         return Profiled(features=lexical_profile(text), source="lexical")
 
     def _begin(self, key: bytes, text: str) -> asyncio.Task[Features | None] | None:
-        now_s = self._clock()
-        if len(self._calls) >= _MAX_CALLS or not self._breaker.allows(now_s):
+        now_s, full = self._clock(), len(self._calls) >= _MAX_CALLS
+        if full or not self._serves() or not self._breaker.allows(now_s):
             return None
         self._breaker.began(now_s)
         task = asyncio.get_running_loop().create_task(self._fetch(key, text))
@@ -91,8 +93,10 @@ class Profiler:
         try:
             features = await self._call(text)
         except Exception as error:  # noqa: BLE001 - a profile may fail in any way; requests go on
+            was_open = self._breaker.opened_at_s is not None
             self._breaker.failed(self._clock())
-            log.warning("profile failed", error=str(error), kind=type(error).__name__)
+            if self._breaker.opened_at_s is not None and not was_open:
+                log.warning("profiler left alone", error=str(error), kind=type(error).__name__)
             return None
         self._breaker.succeeded()
         self._cache[key] = features

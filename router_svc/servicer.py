@@ -104,11 +104,12 @@ class RouterServicer(router_grpc.RouterServiceServicer):
         self, request: router_pb.WatchDecisionsRequest, context: Context
     ) -> AsyncIterator[router_pb.WatchDecisionsResponse]:
         """Stream decisions."""
-        del context
         if request.model:
             self._router.known(request.model)
         missed = 0
-        async with aclosing(self._router.watchers.watch()) as decisions:
+        with self._router.watchers.watching() as decisions:
+            # The headers tell the watcher that from here on nothing escapes it.
+            await context.send_initial_metadata(())
             async for decision, skipped in decisions:
                 missed += skipped
                 if not request.model or request.model in wire.models_in(decision.plan):

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -35,16 +36,21 @@ class Watchers(Generic[T]):
             watcher.items.append(item)
             watcher.news.set()
 
-    async def watch(self) -> AsyncGenerator[tuple[T, int], None]:
-        """Yield what is shown from now on, with the number of items left out before each."""
+    @contextmanager
+    def watching(self) -> Iterator[AsyncGenerator[tuple[T, int], None]]:
+        """Watch from now on: what is shown, each with the number of items left out before it."""
         watcher: _Watcher[T] = _Watcher()
         self._watchers.add(watcher)
         try:
-            while True:
-                await watcher.news.wait()
-                while watcher.items:
-                    skipped, watcher.skipped = watcher.skipped, 0
-                    yield watcher.items.popleft(), skipped
-                watcher.news.clear()
+            yield _seen(watcher)
         finally:
             self._watchers.discard(watcher)
+
+
+async def _seen(watcher: _Watcher[T]) -> AsyncGenerator[tuple[T, int], None]:
+    while True:
+        await watcher.news.wait()
+        while watcher.items:
+            skipped, watcher.skipped = watcher.skipped, 0
+            yield watcher.items.popleft(), skipped
+        watcher.news.clear()

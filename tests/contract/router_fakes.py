@@ -94,6 +94,7 @@ class FakeModel(inference_grpc.InferenceServiceServicer):
     script: list[Answer] = field(default_factory=lambda: [saying("four")])
     requests: list[inference_pb.GenerateRequest] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
+    time_left_s: list[float] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -103,6 +104,7 @@ class FakeModel(inference_grpc.InferenceServiceServicer):
         """Answer as the script says."""
         self.requests.append(request)
         self.contexts.append(context)
+        self.time_left_s.append(context.time_remaining() or 0.0)
         self.arrived.set()
         answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         try:
@@ -148,8 +150,9 @@ async def hang(
 class FakeEmbedder(embedding_grpc.EmbeddingServiceServicer):
     """Profiles everything as code, or never answers."""
 
-    def __init__(self, *, stalled: bool = False) -> None:
+    def __init__(self, *, stalled: bool = False, expected_output_tokens: float = 8.0) -> None:
         self.stalled = stalled
+        self.expected_output_tokens = expected_output_tokens
         self.release = asyncio.Event()
         self.calls = 0
 
@@ -166,7 +169,7 @@ class FakeEmbedder(embedding_grpc.EmbeddingServiceServicer):
                 embedding_pb.TaskShare(kind=inference_pb.TASK_KIND_GENERAL, probability=0.1),
             ],
             difficulty=0.5,
-            expected_output_tokens=8,
+            expected_output_tokens=self.expected_output_tokens,
             prompt_tokens=5,
             embedding=embedding_pb.Embedding(values=[1.0] + [0.0] * 383),
         )
@@ -229,10 +232,10 @@ def config_of(
 
 
 @asynccontextmanager
-async def served(fake: FakeModel) -> AsyncGenerator[Serving, None]:
-    """Serve a fake model on a free port."""
+async def served(fake: FakeModel, listen: str = "127.0.0.1:0") -> AsyncGenerator[Serving, None]:
+    """Serve a fake model."""
     add = partial(inference_grpc.add_InferenceServiceServicer_to_server, fake)
-    async with serving("127.0.0.1:0", SETTINGS, {INFERENCE: add}) as server:
+    async with serving(listen, SETTINGS, {INFERENCE: add}) as server:
         await server.set_serving()
         yield server
 
@@ -283,8 +286,19 @@ async def world(
             folder, list(addresses.items()), embedders=embedders, policy=policy, router=router
         )
         ready = await stack.enter_async_context(routed(config))
+        if embedder is not None:
+            await until(lambda: embeds(ready))
         await until(lambda: candidates_are(ready, len(fakes)))
         yield ready
+
+
+async def embeds(ready: World) -> bool:
+    """Whether the router has found an embedder."""
+    try:
+        await ready.embedding.Embed(embedding_pb.EmbedRequest(texts=["x"]))
+    except grpc.aio.AioRpcError:
+        return False
+    return True
 
 
 async def candidates_are(ready: World, count: int) -> bool:

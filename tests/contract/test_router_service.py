@@ -1,8 +1,60 @@
 """The router's services over real gRPC, before scripted models."""
 
+import asyncio
+from collections.abc import AsyncIterable, Awaitable
 from pathlib import Path
+from typing import Any
 
-from tests.contract.router_fakes import FakeModel, asking, read, saying, world
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
+from zeta.inference.v1 import decision_pb2 as decision_pb
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+from zeta.router.v1 import router_service_pb2 as router_pb
+
+from services.kit.config import Policy, Router
+from services.kit.errors import (
+    OverloadedError,
+    PredictedDeadlineMissError,
+    QualityUnreachableError,
+    StaleEtagError,
+    StreamBrokenError,
+    UnavailableError,
+    UnknownDecisionError,
+    UnknownModelError,
+    ZetaError,
+)
+from services.kit.rpc import zeta_error
+from tests.contract.router_fakes import (
+    FakeEmbedder,
+    FakeModel,
+    World,
+    asking,
+    config_of,
+    failing,
+    hang,
+    read,
+    routed,
+    saying,
+    served,
+    until,
+    world,
+)
+
+NO_EXPLORING = Policy(explore_ratio=0.0, max_calls=1)
+
+
+async def refusal(call: object) -> ZetaError:
+    """Return the error that a call ends with."""
+    try:
+        if isinstance(call, AsyncIterable):
+            [_ async for _ in call]
+        elif isinstance(call, Awaitable):
+            await call
+    except grpc.aio.AioRpcError as failed:
+        return zeta_error(failed)
+    pytest.fail("the call succeeded")
 
 
 async def test_an_answer_streams_through(tmp_path: Path) -> None:
@@ -16,5 +68,474 @@ async def test_an_answer_streams_through(tmp_path: Path) -> None:
     assert started.prompt_tokens == 7
     assert started.decision_id
     assert finished.model == "coder"
-    assert finished.cost_usd == 7 * 1e-6 + 2 * 2e-6
+    assert finished.cost_usd == pytest.approx(7 * 1e-6 + 2 * 2e-6)
     assert [step.chosen for step in finished.steps] == [True]
+
+
+async def test_the_upstream_request_is_complete(tmp_path: Path) -> None:
+    """The model learns its name, the kind of task, the caller's ids and the time that is left."""
+    coder = FakeModel("coder")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with world(tmp_path, coder, embedder=FakeEmbedder()) as ready:
+        request = asking(preference=inference_pb.Preference(explain=True))
+        metadata = (("x-request-id", "r-1"), ("traceparent", trace))
+        await read(ready.inference.Generate(request, timeout=30.0, metadata=metadata))
+        sent, context = coder.requests[-1], coder.contexts[-1]
+        passed = dict(context.invocation_metadata() or ())
+    assert sent.model == "coder"
+    assert sent.task_kind == inference_pb.TASK_KIND_CODE
+    assert not sent.HasField("preference")
+    assert passed["x-request-id"] == "r-1"
+    assert passed["traceparent"] == trace
+    assert coder.time_left_s[-1] <= 30.0
+
+
+async def test_a_failure_before_the_first_token_is_retried_on_another_replica(
+    tmp_path: Path,
+) -> None:
+    """The caller sees one clean answer."""
+    fakes = [FakeModel("coder", [failing(), saying("four")]) for _ in range(2)]
+    fakes[1].script = [saying("four")]
+    async with world(tmp_path, *fakes) as ready:
+        answers = [await read(ready.inference.Generate(asking())) for _ in range(3)]
+    assert [text for _, text, _ in answers] == ["four"] * 3
+    assert sum(len(fake.requests) for fake in fakes) == 4
+
+
+async def test_a_failure_before_the_first_token_is_retried_on_another_model(tmp_path: Path) -> None:
+    """With no replica of the chosen model left, the next best model answers."""
+    broken, sound = FakeModel("best", [failing()]), FakeModel("second", [saying("four")])
+    async with world(tmp_path, broken, sound) as ready:
+        started, text, finished = await read(ready.inference.Generate(asking()))
+    assert text == "four"
+    assert started.model == finished.model == "second"
+    assert len(broken.requests) == 1
+
+
+async def test_a_stream_lost_in_the_middle_says_so(tmp_path: Path) -> None:
+    """After text has been shown nothing is repeated: STREAM_BROKEN."""
+    broken = FakeModel("best", [failing(after=2)])
+    async with world(tmp_path, broken, FakeModel("second")) as ready:
+        error = await refusal(ready.inference.Generate(asking()))
+    assert isinstance(error, StreamBrokenError)
+
+
+async def test_a_models_refusal_of_the_request_passes_through(tmp_path: Path) -> None:
+    """A wrong field is wrong everywhere: no retry, the same status."""
+    strict = FakeModel("best", [failing(grpc.StatusCode.INVALID_ARGUMENT)])
+    async with world(tmp_path, strict, FakeModel("second")) as ready:
+        error = await refusal(ready.inference.Generate(asking()))
+    assert error.status is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(strict.requests) == 1
+
+
+async def test_the_breaker_opens_and_closes(tmp_path: Path) -> None:
+    """A model that keeps failing is not asked, until a probe finds it well again."""
+    broken = FakeModel("best", [failing(), failing(), saying("well")])
+    settings = Router(
+        listen="127.0.0.1:0",
+        breaker_failures=2,
+        breaker_open_s=0.3,
+        policies={"balanced": NO_EXPLORING},
+    )
+    async with world(tmp_path, broken, FakeModel("second"), router=settings) as ready:
+        for _ in range(2):
+            assert (await read(ready.inference.Generate(asking())))[1] == "four"
+        route = await ready.router.Route(router_pb.RouteRequest(generate=asking()))
+        reasons = {r.replica: r.reason for r in route.decision.rejections}
+
+        async def answers_again() -> bool:
+            return (await read(ready.inference.Generate(asking())))[1] == "well"
+
+        await until(answers_again)
+    assert reasons == {"best-0": decision_pb.REJECTION_REASON_CIRCUIT_OPEN}
+
+
+async def test_a_client_that_goes_away_stops_the_model(tmp_path: Path) -> None:
+    """Cancelling the call cancels the call upstream."""
+    slow = FakeModel("slow", [hang])
+    async with world(tmp_path, slow) as ready:
+        call = ready.inference.Generate(asking())
+        assert (await anext(aiter(call))).WhichOneof("event") == "started"
+        call.cancel()
+        await asyncio.wait_for(slow.cancelled.wait(), 10.0)
+
+
+async def test_a_deadline_stops_the_model(tmp_path: Path) -> None:
+    """When the caller's time is up, the model stops."""
+    slow = FakeModel("slow", [hang])
+    async with world(tmp_path, slow) as ready:
+        error = await refusal(ready.inference.Generate(asking(), timeout=1.0))
+        await asyncio.wait_for(slow.cancelled.wait(), 10.0)
+    assert error.status is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) -> None:
+    """A hundred thousand tokens within seconds are refused unasked; a short answer is not."""
+    model, embedder = FakeModel("only"), FakeEmbedder(expected_output_tokens=100_000)
+    async with world(tmp_path, model, embedder=embedder) as ready:
+        await read(ready.inference.Generate(asking(max_tokens=8), timeout=10.0))
+        asked_before = len(model.requests)
+        hopeless = asking(max_tokens=100_000)
+        error = await refusal(ready.inference.Generate(hopeless, timeout=5.0))
+    assert isinstance(error, PredictedDeadlineMissError)
+    assert len(model.requests) == asked_before
+
+
+async def test_too_many_requests_are_refused_with_a_time_to_retry(tmp_path: Path) -> None:
+    """One runs, one waits, the third is refused at once; a critical one takes a place."""
+    slow = FakeModel("slow", [hang])
+    settings = Router(
+        listen="127.0.0.1:0", max_in_flight=1, max_queued=1, policies={"balanced": NO_EXPLORING}
+    )
+    async with world(tmp_path, slow, router=settings) as ready:
+        running = ready.inference.Generate(asking())
+        await anext(aiter(running))
+        waiting = asyncio.create_task(refusal(ready.inference.Generate(asking())))
+        await until(lambda: queued(ready))
+        error = await refusal(ready.inference.Generate(asking()))
+        assert isinstance(error, OverloadedError)
+        assert error.retry_after_s is not None
+        assert error.retry_after_s > 0
+        critical = ready.inference.Generate(asking(priority=inference_pb.PRIORITY_CRITICAL))
+        turn = asyncio.create_task(read(critical))
+        assert isinstance(await asyncio.wait_for(waiting, 10.0), OverloadedError)
+        slow.script = [saying("at last")]
+        running.cancel()
+        assert (await asyncio.wait_for(turn, 10.0))[1] == "at last"
+
+
+async def queued(_ready: World) -> bool:
+    """Whether somebody waits for admission."""
+    from router_svc import metrics  # noqa: PLC0415 - the process's own gauge
+
+    return bool(metrics.QUEUED._value.get() == 1.0)
+
+
+async def test_no_replica_is_unavailable_and_comes_back(tmp_path: Path) -> None:
+    """Without a model the router refuses, and its health says so; with one it serves."""
+    config = config_of(tmp_path, [("late", [f"unix:{tmp_path}/late.sock"])])
+    async with routed(config) as ready:
+        error = await refusal(ready.inference.Generate(asking()))
+        assert isinstance(error, UnavailableError)
+        assert error.retry_after_s is not None
+        assert await health(ready) == health_pb2.HealthCheckResponse.NOT_SERVING
+        async with served(FakeModel("late"), f"unix:{tmp_path}/late.sock"):
+
+            async def serves() -> bool:
+                return await health(ready) == health_pb2.HealthCheckResponse.SERVING
+
+            await until(serves)
+            assert (await read(ready.inference.Generate(asking())))[1] == "four"
+
+
+async def health(ready: World) -> int:
+    """What the router's health service says about itself."""
+    stub: Any = health_pb2_grpc.HealthStub(ready.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest())
+    return int(answer.status)
+
+
+async def test_a_stalled_profiler_costs_its_time_box_only(tmp_path: Path) -> None:
+    """The text alone has to do; when the profile comes, it fills the cache."""
+    embedder = FakeEmbedder(stalled=True)
+    settings = Router(
+        listen="127.0.0.1:0", profile_timeout_s=0.02, policies={"balanced": NO_EXPLORING}
+    )
+    async with world(tmp_path, FakeModel("only"), embedder=embedder, router=settings) as ready:
+        request = asking(
+            "reverse the list [1, 2]", preference=inference_pb.Preference(explain=True)
+        )
+        await until(lambda: asked(ready, request, embedder))
+        _, _, finished = await read(ready.inference.Generate(request))
+        assert finished.decision.profile.source == decision_pb.PROFILE_SOURCE_LEXICAL
+        embedder.release.set()
+
+        async def cached() -> bool:
+            _, _, finished = await read(ready.inference.Generate(request))
+            return finished.decision.profile.source == decision_pb.PROFILE_SOURCE_CACHE
+
+        await until(cached)
+
+
+async def asked(
+    ready: World, request: inference_pb.GenerateRequest, embedder: FakeEmbedder
+) -> bool:
+    """Whether the embedder has been reached."""
+    await read(ready.inference.Generate(request))
+    return embedder.calls > 0
+
+
+async def test_feedback_counts_once_and_changes_beliefs(tmp_path: Path) -> None:
+    """A repeated feedback id changes nothing; beliefs follow the scores."""
+    async with world(tmp_path, FakeModel("only"), embedder=FakeEmbedder()) as ready:
+        before = await belief(ready, "only")
+        started, _, _ = await read(ready.inference.Generate(asking()))
+        verdict = router_pb.SubmitFeedbackRequest(decision_id=started.decision_id, score=0.0)
+        first = await ready.router.SubmitFeedback(verdict)
+        after = await belief(ready, "only")
+        second = await ready.router.SubmitFeedback(verdict)
+        assert await belief(ready, "only") == after
+    assert (first.counted, second.counted) == (True, False)
+    assert after.quality < before.quality
+    assert after.outcomes > before.outcomes
+    assert after.total_mean_s > 0
+
+
+async def belief(ready: World, model: str) -> router_pb.Belief:
+    """What the router believes of *model* on code."""
+    policy = await ready.router.GetPolicy(router_pb.GetPolicyRequest())
+    found = [b for b in policy.beliefs if b.model == model]
+    return next(b for b in found if b.task_kind == inference_pb.TASK_KIND_CODE)
+
+
+async def test_a_comparison_counts_for_both_sides(tmp_path: Path) -> None:
+    """The better answer's model rises, the other's falls."""
+    async with world(
+        tmp_path, FakeModel("one"), FakeModel("two"), embedder=FakeEmbedder()
+    ) as ready:
+        ids = {}
+        for model in ("one", "two"):
+            started, _, _ = await read(ready.inference.Generate(asking(model=model)))
+            ids[model] = started.decision_id
+        before = {m: await belief(ready, m) for m in ids}
+        comparison = router_pb.Comparison(other_decision_id=ids["two"], preference=1.0)
+        await ready.router.SubmitFeedback(
+            router_pb.SubmitFeedbackRequest(decision_id=ids["one"], comparison=comparison)
+        )
+        after = {m: await belief(ready, m) for m in ids}
+    assert after["one"].quality > before["one"].quality
+    assert after["two"].quality < before["two"].quality
+
+
+async def test_memory_survives_a_restart(tmp_path: Path) -> None:
+    """Learned state is restored, old decisions take feedback, and repeats stay repeats."""
+    model = FakeModel("only")
+    async with served(model) as server:
+        config = config_of(tmp_path, [("only", [server.address])])
+        async with routed(config) as ready:
+            await until(lambda: answered(ready))
+            ids = [(await read(ready.inference.Generate(asking())))[0].decision_id for _ in "ab"]
+            counted = router_pb.SubmitFeedbackRequest(decision_id=ids[0], score=0.0)
+            await ready.router.SubmitFeedback(counted)
+            learned = await belief(ready, "only")
+        async with routed(config) as ready:
+            assert await belief(ready, "only") == learned
+            assert not (await ready.router.SubmitFeedback(counted)).counted
+            late = router_pb.SubmitFeedbackRequest(decision_id=ids[1], score=0.0)
+            assert (await ready.router.SubmitFeedback(late)).counted
+            assert (await belief(ready, "only")).quality < learned.quality
+
+
+async def answered(ready: World) -> bool:
+    """Whether the router gets an answer."""
+    try:
+        await read(ready.inference.Generate(asking()))
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (router_pb.SubmitFeedbackRequest(score=1.0), "INVALID_FIELD"),
+        (router_pb.SubmitFeedbackRequest(decision_id="x"), "INVALID_FIELD"),
+        (router_pb.SubmitFeedbackRequest(decision_id="x", score=1.5), "INVALID_FIELD"),
+        (router_pb.SubmitFeedbackRequest(decision_id="x", score=float("nan")), "INVALID_FIELD"),
+        (
+            router_pb.SubmitFeedbackRequest(
+                decision_id="x", comparison=router_pb.Comparison(preference=1.0)
+            ),
+            "INVALID_FIELD",
+        ),
+        (router_pb.SubmitFeedbackRequest(decision_id="x", score=1.0), "UNKNOWN_DECISION"),
+    ],
+)
+async def test_bad_feedback_is_refused(
+    tmp_path: Path, request_: router_pb.SubmitFeedbackRequest, reason: str
+) -> None:
+    """Each mistake has its reason."""
+    async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
+        error = await refusal(ready.router.SubmitFeedback(request_))
+    assert error.reason == reason
+    assert isinstance(error, UnknownDecisionError) == (reason == "UNKNOWN_DECISION")
+
+
+def bad_requests() -> dict[str, tuple[inference_pb.GenerateRequest, str]]:
+    """Name wrong requests with the field or reason that the refusal must carry."""
+    wish, sampling = inference_pb.Preference, inference_pb.SamplingParams
+    return {
+        "nothing": (inference_pb.GenerateRequest(), "input"),
+        "empty prompt": (asking(""), "prompt"),
+        "no message": (
+            inference_pb.GenerateRequest(messages=inference_pb.Conversation()),
+            "messages.messages",
+        ),
+        "no role": (
+            inference_pb.GenerateRequest(
+                messages=inference_pb.Conversation(messages=[inference_pb.Message(content="x")])
+            ),
+            "messages.messages[0].role",
+        ),
+        "token ids for nobody": (
+            inference_pb.GenerateRequest(token_ids=inference_pb.TokenIds(ids=[1])),
+            "model",
+        ),
+        "no tokens": (asking(max_tokens=0), "max_tokens"),
+        "hot": (asking(sampling=sampling(temperature=9.0)), "sampling.temperature"),
+        "not a number": (asking(sampling=sampling(top_p=float("nan"))), "sampling.top_p"),
+        "odd priority": (asking(priority=77), "priority"),
+        "odd task": (asking(task_kind=77), "task_kind"),
+        "empty stop": (asking(stop=["a", ""]), "stop"),
+        "unknown policy": (asking(preference=wish(policy="none")), "preference.policy"),
+        "odd quality": (asking(preference=wish(min_quality=2.0)), "preference.min_quality"),
+        "negative weight": (
+            asking(preference=wish(latency_weight_per_s=-1.0)),
+            "preference.latency_weight_per_s",
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", bad_requests())
+async def test_a_wrong_request_is_refused_by_field(tmp_path: Path, name: str) -> None:
+    """INVALID_ARGUMENT names the field, in Generate and in Route."""
+    request, field = bad_requests()[name]
+    async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
+        for call in (
+            ready.inference.Generate(request),
+            ready.router.Route(router_pb.RouteRequest(generate=request)),
+        ):
+            error = await refusal(call)
+            assert error.status is grpc.StatusCode.INVALID_ARGUMENT
+            assert [v.field for v in error.violations] == [field]
+
+
+async def test_what_is_not_built_says_so(tmp_path: Path) -> None:
+    """Constraints, resumption and tickets are UNIMPLEMENTED, never ignored."""
+    constraint = inference_pb.OutputConstraint(regex="a+")
+    resume = inference_pb.Resume(decision_id="x")
+    async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
+        for call in (
+            ready.inference.Generate(asking(constraint=constraint)),
+            ready.inference.Generate(asking(resume=resume)),
+            ready.router.Route(router_pb.RouteRequest(generate=asking(), ticket=True)),
+        ):
+            assert (await refusal(call)).status is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_who_may_answer_is_the_callers_to_say(tmp_path: Path) -> None:
+    """A named model answers alone, an allow-list holds, unknown names are refused."""
+    async with world(tmp_path, FakeModel("best"), FakeModel("second")) as ready:
+        named, _, _ = await read(ready.inference.Generate(asking(model="second")))
+        wish = inference_pb.Preference(allowed_models=["second"])
+        allowed, _, _ = await read(ready.inference.Generate(asking(preference=wish)))
+        unknown = await refusal(ready.inference.Generate(asking(model="nobody")))
+        wish = inference_pb.Preference(allowed_models=["nobody"])
+        unlisted = await refusal(ready.inference.Generate(asking(preference=wish)))
+        wish = inference_pb.Preference(min_quality=0.999)
+        unreachable = await refusal(ready.inference.Generate(asking(preference=wish)))
+    assert named.model == allowed.model == "second"
+    assert isinstance(unknown, UnknownModelError)
+    assert isinstance(unlisted, UnknownModelError)
+    assert isinstance(unreachable, QualityUnreachableError)
+
+
+async def test_a_decision_explains_itself(tmp_path: Path) -> None:
+    """Propensities sum to 1, the best plan leads, and everyone left out has a reason."""
+    fakes = [FakeModel("a"), FakeModel("b"), FakeModel("c")]
+    policy = Policy(explore_ratio=0.1, max_calls=3)
+    async with world(tmp_path, *fakes, policy=policy) as ready:
+        wish = inference_pb.Preference(allowed_models=["a", "b"])
+        route = router_pb.RouteRequest(generate=asking(preference=wish))
+        decision = (await ready.router.Route(route)).decision
+        assert not any(fake.requests for fake in fakes)
+        whole = (await ready.router.Route(router_pb.RouteRequest(generate=asking()))).decision
+    assert {c.model for c in decision.candidates} == {"a", "b"}
+    assert {(r.model, r.reason) for r in decision.rejections} == {
+        ("c", decision_pb.REJECTION_REASON_NOT_ALLOWED)
+    }
+    utilities = [plan.utility for plan in whole.plans]
+    assert utilities == sorted(utilities, reverse=True)
+    assert sum(plan.propensity for plan in whole.plans) == pytest.approx(1.0)
+    kinds = {plan.plan.WhichOneof("kind") for plan in whole.plans}
+    assert kinds == {"single", "cascade", "vote"}
+    for plan in whole.plans:
+        terms = plan.latency_term + plan.cost_term + plan.capacity_term
+        assert plan.utility == pytest.approx(plan.quality - terms)
+
+
+async def test_policies_change_with_the_right_etag_only(tmp_path: Path) -> None:
+    """A stale etag is ABORTED; a good one puts the policy in force."""
+    async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
+        before = await ready.router.GetPolicy(router_pb.GetPolicyRequest())
+        policy = router_pb.Policy(
+            name="mine", explore_ratio=0.1, deadline_confidence=0.5, max_calls=2
+        )
+        update = router_pb.UpdatePolicyRequest(policy=policy, etag=before.etag, make_default=True)
+        changed = await ready.router.UpdatePolicy(update)
+        stale = await refusal(ready.router.UpdatePolicy(update))
+        policy.explore_ratio = 0.9
+        odd = await refusal(ready.router.UpdatePolicy(router_pb.UpdatePolicyRequest(policy=policy)))
+        after = await ready.router.GetPolicy(router_pb.GetPolicyRequest())
+    assert isinstance(stale, StaleEtagError)
+    assert [v.field for v in odd.violations] == ["policy.explore_ratio"]
+    assert after.default_policy == "mine"
+    assert after.etag == changed.etag != before.etag
+    assert {p.name for p in after.policies} == {"balanced", "mine"}
+
+
+async def test_decisions_can_be_watched(tmp_path: Path) -> None:
+    """A watcher sees each decision that involves its model."""
+    async with world(tmp_path, FakeModel("best"), FakeModel("second")) as ready:
+        watch = ready.router.WatchDecisions(router_pb.WatchDecisionsRequest(model="second"))
+        await watch.initial_metadata()
+        watched = asyncio.ensure_future(anext(aiter(watch)))
+        started, _, _ = await read(ready.inference.Generate(asking()))
+        while not watched.done():
+            started, _, _ = await read(ready.inference.Generate(asking(model="second")))
+        decision = (await watched).decision
+        watch.cancel()
+    assert decision.plan.single.model == "second"
+    assert started.model == "second"
+
+
+async def test_embedding_work_is_passed_on(tmp_path: Path) -> None:
+    """Embed and Profile reach an embedder; without one they are UNAVAILABLE."""
+    embedder = FakeEmbedder()
+    embed = embedding_pb.EmbedRequest(texts=["x"])
+    profile = embedding_pb.ProfileRequest(texts=["x"])
+    async with world(tmp_path, FakeModel("only"), embedder=embedder) as ready:
+        assert (await ready.embedding.Embed(embed)).encoder == "fake"
+        assert (await ready.embedding.Profile(profile)).encoder == "fake"
+    async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
+        assert isinstance(await refusal(ready.embedding.Embed(embed)), UnavailableError)
+
+
+async def test_the_rest_of_the_inference_service_is_passed_on(tmp_path: Path) -> None:
+    """Counting and scoring reach the named model; the list says what the models say."""
+    async with world(tmp_path, FakeModel("best"), FakeModel("second")) as ready:
+        count = await ready.inference.CountTokens(
+            inference_pb.CountTokensRequest(model="second", prompt="four")
+        )
+        score = await ready.inference.Score(
+            inference_pb.ScoreRequest(prompt="a", continuations=["bc"])
+        )
+        models = (await ready.inference.ListModels(inference_pb.ListModelsRequest())).models
+        nobody = inference_pb.CountTokensRequest(model="nobody", prompt="x")
+        assert isinstance(await refusal(ready.inference.CountTokens(nobody)), UnknownModelError)
+    assert (count.model, count.tokens) == ("second", 4)
+    assert (score.model, score.scores[0].tokens) == ("best", 2)
+    assert [(m.name, m.context_tokens, len(m.replicas)) for m in models] == [
+        ("best", 512, 1),
+        ("second", 512, 1),
+    ]
+
+
+async def test_a_prompt_too_long_for_every_model_is_refused(tmp_path: Path) -> None:
+    """CONTEXT_TOO_LONG, without asking anybody."""
+    model = FakeModel("only")
+    async with world(tmp_path, model) as ready:
+        error = await refusal(ready.inference.Generate(asking("word " * 20_000)))
+    assert error.reason == "CONTEXT_TOO_LONG"
+    assert not model.requests
