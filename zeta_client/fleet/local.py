@@ -4,11 +4,12 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from services.kit.config import FleetConfig, dump, state_dir
 from services.kit.errors import ConfigError
-from zeta_client.fleet.health import until_serving
+from zeta_client.fleet.health import until_routed, until_serving
 from zeta_client.fleet.processes import processes_of
 from zeta_client.fleet.supervise import Supervisor
 
@@ -32,12 +33,19 @@ async def fleet(
         supervisor = Supervisor(
             processes_of(config, file),
             logs=folder / "logs",
-            until_serving=lambda address: until_serving(address, config.server),
+            until_serving=partial(_until_useful, config),
             grace_s=config.server.drain_grace_s + _STOP_MARGIN_S,
         )
         async with supervisor:
             await supervisor.ready(timeout_s=READY_TIMEOUT_S, on_serving=on_serving)
             yield supervisor
+
+
+async def _until_useful(config: FleetConfig, address: str) -> None:
+    """A router that serves may not have found everybody yet; ready means that it has."""
+    await until_serving(address, config.server)
+    if address == config.router.listen:
+        await until_routed(config)
 
 
 @contextmanager
