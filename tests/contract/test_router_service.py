@@ -87,7 +87,7 @@ async def test_the_upstream_request_is_complete(tmp_path: Path) -> None:
     assert not sent.HasField("preference")
     assert passed["x-request-id"] == "r-1"
     assert passed["traceparent"] == trace
-    assert coder.time_left_s[-1] <= 30.0
+    assert coder.time_left_s[-1] == pytest.approx(30.0, abs=1.0)
 
 
 async def test_a_failure_before_the_first_token_is_retried_on_another_replica(
@@ -174,12 +174,11 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) 
     """A hundred thousand tokens within seconds are refused unasked; a short answer is not."""
     model, embedder = FakeModel("only"), FakeEmbedder(expected_output_tokens=100_000)
     async with world(tmp_path, model, embedder=embedder) as ready:
-        await read(ready.inference.Generate(asking(max_tokens=8), timeout=10.0))
-        asked_before = len(model.requests)
         hopeless = asking(max_tokens=100_000)
         error = await refusal(ready.inference.Generate(hopeless, timeout=5.0))
+        assert not model.requests
+        await read(ready.inference.Generate(asking(max_tokens=8), timeout=5.0))
     assert isinstance(error, PredictedDeadlineMissError)
-    assert len(model.requests) == asked_before
 
 
 async def test_too_many_requests_are_refused_with_a_time_to_retry(tmp_path: Path) -> None:
