@@ -20,6 +20,8 @@ Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_BLOCK = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -81,29 +83,50 @@ def penalised(
 
 
 def probabilities(
-    logits: Floats, temperature: Doubles, top_k: Ids, top_p: Doubles, min_p: Doubles
-) -> Doubles:
-    """Return what is drawn from (B, V), not normalised; 0 where a token is ruled out.
+    logits: Floats, temperature: Floats, top_k: Ids, top_p: Floats, min_p: Floats
+) -> Floats:
+    """Return what is drawn from (B, V), the likeliest token at 1; 0 where a token is ruled out.
 
     Settings are (B,); *temperature* is positive and *top_k* 0 means no limit. Of equally likely
     tokens the lower ids are kept.
     """
     scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature[:, None]
-    weights: Doubles = np.exp(scaled)
+    weights: Floats = np.exp(scaled, dtype=np.float32)
     limited = np.flatnonzero((top_k > 0) | (top_p < 1))
     if limited.size:
         kept = _nucleus(weights[limited], top_k[limited], top_p[limited])
         weights[limited] = np.where(kept, weights[limited], 0)
-    # The likeliest token weighs 1.
     weights[weights < min_p[:, None]] = 0
     return weights
 
 
-def draw(weights: Doubles, uniform: Doubles) -> Ids:
-    """Draw a token per row by inverting the distribution at *uniform* (B,), in [0, 1)."""
+def draw(weights: Floats, uniform: Doubles) -> Ids:
+    """Draw a token per row by inverting the distribution at *uniform* (B,), in [0, 1).
+
+    First a block of tokens is found, then the token in it: adding up in order is slow.
+    """
+    rows, vocabulary = weights.shape
+    blocks = -(-vocabulary // _BLOCK)
+    padded = np.zeros((rows, blocks * _BLOCK))
+    padded[:, :vocabulary] = weights
+    parts = padded.reshape(rows, blocks, _BLOCK)
+    block, left = _inverse(parts.sum(axis=2), uniform * padded.sum(axis=1))
+    token, _ = _inverse(parts[np.arange(rows), block], left)
+    out: Ids = block * _BLOCK + token
+    return out
+
+
+def _inverse(weights: Doubles, target: Doubles) -> tuple[Ids, Doubles]:
+    """Return the first index (B,) at which the sum exceeds *target*, and what is left of it there.
+
+    Where rounding puts the target beyond the whole sum, that is the last index with any weight.
+    """
     reached = weights.cumsum(axis=1)
-    tokens: Ids = (reached <= uniform[:, None] * reached[:, -1:]).sum(axis=1)
-    return tokens
+    last = weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
+    index = np.minimum((reached <= target[:, None]).sum(axis=1), last)
+    rows = np.arange(len(index))
+    # Never below zero, where rounding would choose a first entry of no weight.
+    return index, np.maximum(target - (reached[rows, index] - weights[rows, index]), 0)
 
 
 def _with_penalties(logits: Floats, sequences: Seq[Sequence]) -> Floats:
@@ -137,29 +160,33 @@ def _drawn(logits: Floats, sequences: Seq[Sequence]) -> Ids:
     settings = [s.request.sampling for s in sequences]
     weights = probabilities(
         logits,
-        np.array([s.temperature for s in settings]),
+        np.array([s.temperature for s in settings], np.float32),
         np.array([s.top_k for s in settings]),
-        np.array([s.top_p for s in settings]),
-        np.array([s.min_p for s in settings]),
+        np.array([s.top_p for s in settings], np.float32),
+        np.array([s.min_p for s in settings], np.float32),
     )
     return draw(weights, np.array([s.rng.random() for s in sequences if s.rng is not None]))
 
 
-def _nucleus(weights: Doubles, top_k: Ids, top_p: Doubles) -> Mask:
+def _nucleus(weights: Floats, top_k: Ids, top_p: Floats) -> Mask:
     """Return which tokens (B, V) both limits keep, at least one per row."""
     vocabulary = weights.shape[1]
-    descending = -np.sort(-weights, axis=1)
     size = np.where(top_k > 0, np.minimum(top_k, vocabulary), vocabulary)
-    reached = np.where(np.arange(vocabulary) < size[:, None], descending, 0).cumsum(axis=1)
-    needed = (reached < top_p[:, None] * reached[:, -1:]).sum(axis=1) + 1
-    return _largest(weights, descending, np.minimum(size, needed))
+    descending = np.sort(weights, axis=1)[:, ::-1][:, : size.max()]
+    if (top_p < 1).any():
+        ranks = np.arange(descending.shape[1])
+        reached = np.where(ranks < size[:, None], descending, 0).cumsum(axis=1, dtype=np.float64)
+        needed = (reached < top_p[:, None] * reached[:, -1:]).sum(axis=1) + 1
+        size = np.minimum(size, needed)
+    return _largest(weights, descending[np.arange(len(size)), size - 1], size)
 
 
-def _largest(weights: Doubles, descending: Doubles, size: Ids) -> Mask:
-    threshold = descending[np.arange(len(size)), size - 1][:, None]
-    above, level = weights > threshold, weights == threshold
-    room = size - above.sum(axis=1)
-    kept: Mask = above | (level & (level.cumsum(axis=1) <= room[:, None]))
+def _largest(weights: Floats, threshold: Floats, size: Ids) -> Mask:
+    """Return the *size* (B,) largest of each row, the smallest of which is *threshold* (B,)."""
+    kept: Mask = weights >= threshold[:, None]
+    for row in np.flatnonzero(kept.sum(axis=1) > size):
+        level = np.flatnonzero(weights[row] == threshold[row])
+        kept[row, level[size[row] - kept[row].sum() :]] = False
     return kept
 
 

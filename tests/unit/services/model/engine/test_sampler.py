@@ -28,9 +28,13 @@ def sequence(top_logprobs: int = 0, **sampling: float) -> Sequence:
 
 def normalised(**settings: float) -> list[float]:
     """Return what is drawn from with *settings*, for LOGITS."""
-    full = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | settings
-    arrays = {k: np.array([v]) for k, v in full.items()}
-    weights = sampler.probabilities(LOGITS, **arrays)
+    weights = sampler.probabilities(
+        LOGITS,
+        np.array([settings.get("temperature", 1.0)], np.float32),
+        np.array([settings.get("top_k", 0)], np.int64),
+        np.array([settings.get("top_p", 1.0)], np.float32),
+        np.array([settings.get("min_p", 0.0)], np.float32),
+    )
     return list((weights / weights.sum()).round(6)[0])
 
 
@@ -72,7 +76,7 @@ def test_min_p_is_relative_to_the_likeliest() -> None:
 
 def test_a_draw_inverts_the_distribution() -> None:
     """Each token owns an interval as wide as its probability, in order of ids."""
-    weights = np.array([[0.5, 0.0, 0.3, 0.2]] * 5)
+    weights = np.array([[0.5, 0.0, 0.3, 0.2]] * 5, np.float32)
     uniform = np.array([0.0, 0.49, 0.51, 0.79, 0.999999])
     assert sampler.draw(weights, uniform).tolist() == [0, 0, 2, 2, 3]
 
@@ -81,17 +85,26 @@ def test_a_draw_inverts_the_distribution() -> None:
 def test_a_draw_never_gives_a_ruled_out_token(uniform: float, seed: int) -> None:
     """Zero weight is never drawn, at either end."""
     rng = np.random.default_rng(seed)
-    weights = rng.random((1, 9)) * (rng.random((1, 9)) < 0.4)
-    weights[0, rng.integers(9)] = 1.0
+    weights = (rng.random((1, 150)) * (rng.random((1, 150)) < 0.1)).astype(np.float32)
+    weights[0, rng.integers(150)] = 1.0
     token = sampler.draw(weights, np.array([uniform]))[0]
     assert weights[0, token] > 0
+
+
+def test_a_draw_in_a_large_vocabulary_inverts_its_distribution() -> None:
+    """Blocks are a short cut, not another distribution."""
+    rng = np.random.default_rng(5)
+    weights, uniform = rng.random((40, 1000)).astype(np.float32), rng.random(40)
+    reached = weights.astype(np.float64).cumsum(axis=1)
+    plain = (reached <= uniform[:, None] * reached[:, -1:]).sum(axis=1)
+    assert sampler.draw(weights, uniform).tolist() == plain.tolist()
 
 
 def test_draws_follow_the_distribution() -> None:
     """Ten thousand draws are within five standard deviations."""
     count = 10_000
     uniform = np.random.default_rng(3).random(count)
-    drawn = sampler.draw(np.repeat(np.exp(LOGITS.astype(np.float64)), count, axis=0), uniform)
+    drawn = sampler.draw(np.repeat(np.exp(LOGITS), count, axis=0), uniform)
     for token, share in enumerate((0.5, 0.1, 0.3, 0.1)):
         spread = math.sqrt(count * share * (1 - share))
         assert abs((drawn == token).sum() - count * share) < 5 * spread
