@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -41,6 +42,7 @@ Reach = Callable[[], AsyncClient]
 """Makes a client; called inside the event loop, to which its channel belongs."""
 INTERRUPTED = 130
 _PIPE_WIDTH = 160
+_PACKAGE = Path(__file__).resolve().parents[1]
 _NEXT: Mapping[type[ZetaError], str] = {
     UnavailableError: "start a fleet with `zeta up`, or name a running one with --target HOST:PORT",
     OverloadedError: "try again a little later",
@@ -80,17 +82,31 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 def default_config() -> Path:
     """Return the pocket fleet's file: the checkout's own, else the packaged copy."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "config" / "pocket.toml"
-    return checkout if checkout.exists() else package / "config" / "pocket.toml"
+    checkout = _PACKAGE.parent / "config" / "pocket.toml"
+    return checkout if checkout.exists() else _PACKAGE / "config" / "pocket.toml"
 
 
 def load(file: Path | None) -> FleetConfig:
     """Read a configuration, or end the command with all that is wrong with it."""
+    path = file or default_config()
     try:
-        return kit_config.load(file or default_config())
+        config = kit_config.load(path)
     except ZetaError as error:
         fail(f"{error}\nmend the file and try again; `zeta config check FILE` checks it alone")
+    return moved_up(config, _PACKAGE) if path.is_relative_to(_PACKAGE) else config
+
+
+def moved_up(config: FleetConfig, package: Path) -> FleetConfig:
+    """Look for what a configuration inside *package* names beside the package instead.
+
+    In the repository the configurations lie beside the packages, in a wheel inside this one.
+    """
+
+    def beside(folder: str) -> str:
+        return str(package.parent / os.path.relpath(folder, package))
+
+    models = tuple(msgspec.structs.replace(m, dir=beside(m.dir)) for m in config.models)
+    return msgspec.structs.replace(config, models=models)
 
 
 def reach(file: Path | None, target: str | None) -> Reach:

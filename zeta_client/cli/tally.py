@@ -69,8 +69,11 @@ def summary(routed: Sequence[Result], singles: Mapping[str, Sequence[Result]]) -
         "accuracy": {"routed": accuracy(routed), **alone, "oracle": oracle(singles)},
         "ttft_s": {"p50": quantile_s(routed, 0.5), "p99": quantile_s(routed, 0.99)},
         "by_model": {
-            name: {**found, "alone": figures(singles[name])} if name in singles else found
-            for name, found in grouped(routed, lambda r: r.model).items()
+            name: {
+                **figures([r for r in routed if r.model == name]),
+                "alone": figures(results),
+            }
+            for name, results in singles.items()
         },
         "by_plan": grouped(routed, lambda r: r.plan),
         "last_third": standing(
@@ -89,11 +92,11 @@ def grouped(results: Sequence[Result], key: Callable[[Result], str]) -> dict[str
 
 
 def figures(results: Sequence[Result]) -> dict[str, float]:
-    """Return how many answers there are, how many right, how fast; *results* are not empty."""
+    """Return how many answers there are, how many right, how fast: zeros of none."""
     return {
         "answers": len(results),
         "accuracy": accuracy(results),
         "ttft_p50_s": quantile_s(results, 0.5),
         "ttft_p99_s": quantile_s(results, 0.99),
-        "tokens_per_s": sum(r.tokens for r in results) / sum(r.total_s for r in results),
+        "tokens_per_s": sum(r.tokens for r in results) / max(sum(r.total_s for r in results), 1e-9),
     }

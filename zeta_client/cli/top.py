@@ -104,7 +104,8 @@ class _Screen:
             self._troubles["router"] = str(error)
 
     def _json(self) -> dict[str, object]:
-        return fleet_view.as_json(self._view.rows(monotonic()), self._beliefs)
+        found = fleet_view.as_json(self._view.rows(monotonic()), self._beliefs)
+        return {**found, "troubles": self._troubles}
 
     def _tables(self, width: int) -> Group:
         rows = self._view.rows(monotonic())

@@ -52,17 +52,24 @@ def test_standing_compares_on_the_same_prompts() -> None:
 def test_summary_has_the_promised_keys() -> None:
     """Scripts find the keys that the command line promises, for every model."""
     routed = [*results("rw", "a"), *results("r", "b", ttft_s=0.3)]
-    found = summary(routed, {"a": results("rww"), "b": results("wwr")})
+    singles = {"a": results("rww"), "b": results("wwr"), "never asked": results("www")}
+    found = summary(routed, singles)
 
     assert found["prompts"] == 3
     assert found["accuracy"] == {
         "routed": pytest.approx(2 / 3),
         "a": pytest.approx(1 / 3),
         "b": pytest.approx(1 / 3),
+        "never asked": 0.0,
         "oracle": pytest.approx(2 / 3),
     }
     assert found["ttft_s"]["p50"] == pytest.approx(0.1)
-    assert found["by_model"]["b"]["answers"] == 1
+    assert {name: of_model["answers"] for name, of_model in found["by_model"].items()} == {
+        "a": 2,
+        "b": 1,
+        "never asked": 0,
+    }
+    assert found["by_model"]["never asked"]["alone"]["answers"] == 3
     assert found["by_plan"]["single(a)"]["accuracy"] == 0.5
 
 
