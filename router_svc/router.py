@@ -52,6 +52,16 @@ from services.kit.errors import (
 log = structlog.get_logger()
 
 _RECENT: Final = 10_000
+_REPLAYED: Final = 10_000
+"""Feedback that a start learns again at most, newest kept: a second or two."""
+_FEEDBACK_SINCE: Final = """
+    SELECT features, embedding, kind, expected_quality, steps, score FROM (
+        SELECT decision_id AS id, score, time_s AS at_s FROM feedback
+        UNION ALL
+        SELECT other_decision_id, 1.0 - score, time_s FROM feedback WHERE other_decision_id != ''
+    ) JOIN decisions USING (id) LEFT JOIN outcomes USING (id)
+    WHERE at_s > ? ORDER BY at_s DESC LIMIT ?
+"""
 """Decisions kept at hand for feedback; older ones are read from the journal."""
 
 
@@ -168,12 +178,12 @@ class ZetaDynamicRouter:
         if not self.learner.dirty:
             return
         self.learner.dirty = False
-        arrays = self.learner.to_arrays()
+        at_s, arrays = time.time(), self.learner.to_arrays()
         try:
             await self._journal.ask(
                 lambda db: db.execute(
                     "INSERT OR REPLACE INTO state VALUES ('learned', ?, ?)",
-                    (time.time(), packed(arrays)),
+                    (at_s, packed(arrays)),
                 )
             )
         except sqlite3.Error as error:
@@ -181,18 +191,31 @@ class ZetaDynamicRouter:
             log.warning("learned state not saved", error=str(error))
 
     async def restore(self) -> None:
-        """Read back what was learned; what cannot be read is left, and learned anew."""
+        """Read back what was learned; what cannot be read is learned anew from the feedback."""
         rows = await self._journal.ask(
-            lambda db: db.execute("SELECT data FROM state WHERE name = 'learned'").fetchall()
+            lambda db: db.execute(
+                "SELECT time_s, data FROM state WHERE name = 'learned'"
+            ).fetchall()
         )
-        if not rows:
-            return
-        try:
-            self.learner.restore(unpacked(rows[0][0]))
-        except (ValueError, KeyError) as error:
-            log.warning("learned state not restored", error=str(error))
-        else:
-            log.info("learned state restored", bytes=len(rows[0][0]))
+        saved_s = 0.0
+        for at_s, data in rows:
+            try:
+                self.learner.restore(unpacked(data))
+            except (ValueError, KeyError) as error:
+                log.warning("learned state not restored", error=str(error))
+            else:
+                saved_s = at_s
+        replayed = await self._replay(saved_s)
+        log.info("learned state restored", saved=bool(saved_s), feedback_since=replayed)
+
+    async def _replay(self, since_s: float) -> int:
+        """Learn from the feedback that came after the last save: a router that was killed."""
+        rows = await self._journal.ask(
+            lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
+        )
+        for *about, score in reversed(rows):
+            self.learner.feedback(_remembered(*about), score)
+        return len(rows)
 
     def _check(self, ask: Ask) -> None:
         self.policies.named(ask.policy)
