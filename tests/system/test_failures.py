@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -156,8 +157,11 @@ async def test_telemetry_killed_and_back(fragile: Fleet, channel: grpc.aio.Chann
         await eventually(reports, 15.0, f"{name} reporting again")
 
 
-async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -> None:
-    """What the router learned before a restart, it believes after it."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_the_router_remembers(
+    fragile: Fleet, channel: grpc.aio.Channel, number: signal.Signals
+) -> None:
+    """What the router learned before it was stopped or killed, it believes when it is back."""
     stub, router = InferenceServiceStub(channel), RouterServiceStub(channel)
     before, last = await beliefs(router), ""
     for i in range(12):
@@ -168,7 +172,7 @@ async def test_the_router_remembers(fragile: Fleet, channel: grpc.aio.Channel) -
 
     old = fragile.process("router_svc")
     assert old
-    old.terminate()
+    old.send_signal(number)
     await eventually(partial(gone, old), 15.0, "the router stopping")
     await eventually(lambda: serves(fragile, fragile.router), 30.0, "the router serving again")
     async with fragile.channel(fragile.router) as fresh:
