@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -29,6 +31,7 @@ from zeta.router.v1.router_service_pb2_grpc import (
     add_RouterServiceServicer_to_server,
 )
 
+from services.kit.config import Server, Tls
 from services.kit.errors import (
     DeadlinePassedError,
     InvalidRequestError,
@@ -40,6 +43,7 @@ from services.kit.errors import (
     invalid,
 )
 from services.kit.rpc import Context, Scoped
+from services.kit.security import server_credentials
 from zeta_client import AsyncClient, Client, g_zeta_embed_text
 from zeta_client.wire import question
 
@@ -355,6 +359,47 @@ async def test_embeds_for_a_model(served: Served) -> None:
         assert rows.tolist() == [[2.0, 0.0], [4.0, 0.0]]
 
     await asyncio.to_thread(work)
+
+
+@pytest.fixture(scope="module")
+def mutual_tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """Make a certificate that is its own authority, good for both sides."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl program to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-subj", "/CN=zeta", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-out", cert, "-keyout", key),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return Tls(cert=cert, key=key, ca=cert, require_client_cert=True)
+
+
+async def test_tls_from_the_configuration(mutual_tls: Tls) -> None:
+    """Both clients show and check certificates as the configuration says; a plain one fails."""
+    server = grpc.aio.server(interceptors=[Scoped()])
+    add_InferenceServiceServicer_to_server(Scripted(), server)
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(mutual_tls))
+    await server.start()
+    target, settings = f"127.0.0.1:{port}", Server(tls=mutual_tls)
+
+    def blocking() -> int:
+        with Client(target, settings=settings) as zeta:
+            return zeta.count_tokens("a b")
+
+    async with AsyncClient(target, settings=settings) as zeta:
+        assert await zeta.count_tokens("a b c") == 3
+    assert await asyncio.to_thread(blocking) == 2
+    async with AsyncClient(target) as plain:
+        with pytest.raises(UnavailableError):
+            await plain.count_tokens("a")
+    await server.stop(grace=None)
 
 
 async def zeta(*arguments: str) -> tuple[int, str, str]:

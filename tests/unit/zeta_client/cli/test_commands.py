@@ -37,6 +37,14 @@ def test_every_command_explains_itself(zeta: CliRunner) -> None:
         assert command in shown
 
 
+def test_shells_can_complete_commands(zeta: CliRunner) -> None:
+    """A shell that asks for what begins with "as" is told of `ask`."""
+    asked = {"_ZETA_COMPLETE": "complete_bash", "COMP_WORDS": "zeta as", "COMP_CWORD": "1"}
+    result = zeta.invoke(app, env=asked, prog_name="zeta")
+
+    assert result.stdout.split() == ["ask"]
+
+
 def test_the_shipped_configuration_is_right(zeta: CliRunner) -> None:
     """The default configuration passes its own check."""
     result = zeta.invoke(app, ["config", "check", "--json"])
