@@ -39,6 +39,8 @@ _STEP_OUTCOMES: Final = 0.05
 """What a reported step time counts for: reports are many and say much the same."""
 _LEAST: Final = 0.02
 """No coefficient falls below this share of its prior: time does not run backwards."""
+_SURPRISE: Final = 20.0
+"""No single time counts as further from its expectation than this factor."""
 _SHORTEST_S: Final = 1e-5
 _LONGEST_S: Final = 1e5
 
@@ -224,8 +226,8 @@ class Latency:
         return sigma
 
     def _spread(self, i: int, kind: int, residual: float) -> None:
-        """Take in a log residual; no single one counts for more than a factor of twenty."""
-        squared = min(max(residual, -3.0), 3.0) ** 2
+        """Take in a log residual."""
+        squared = min(abs(residual), log(_SURPRISE)) ** 2
         self._residuals[kind, :, i] *= self._forgetting
         self._residuals[kind, :, i] += (1.0, squared)
 
@@ -247,11 +249,16 @@ class _Rates:
         return times
 
     def learn(self, i: int, x: Floats, time_s: float, outcomes: float = 1.0) -> None:
-        """Take in one time of model *i*; errors count relative to it and to the prediction."""
+        """Take in one time of model *i*, its error relative.
+
+        Weights of 1/√time fit the median of log-normal noise; the rest of the scale is expected.
+        """
         scaled = x * self._scale[i]
-        expected = float(np.maximum(self.ridges.coefficients[i], _LEAST) @ scaled)
-        relative = _NOISE * time_s * max(expected, _SHORTEST_S)
-        self.ridges.learn(i, scaled, time_s, outcomes / relative, outcomes=outcomes)
+        rates = np.maximum(self.ridges.coefficients[i], _LEAST)
+        expected = max(float(rates @ scaled), _SHORTEST_S)
+        seen = min(max(time_s, expected / _SURPRISE), expected * _SURPRISE)
+        relative = _NOISE * seen**0.5 * expected**1.5
+        self.ridges.learn(i, scaled, seen, outcomes / relative, outcomes=outcomes)
 
 
 def _batch(loads: ReplicaLoads) -> Floats:

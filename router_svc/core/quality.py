@@ -21,8 +21,8 @@ Array: TypeAlias = NDArray[Any]
 
 VERSION: Final = 1
 _DIMENSIONS: Final = len(vector(lexical_profile("")))
-_PRECISION: Final = 2.0
-"""Of the prior, per regressor: about as strong as a handful of outcomes."""
+_PRECISION: Final = 4.0
+"""Of the prior, per regressor: a model has to fail more than once before it loses its place."""
 _PRIOR_OUTCOMES: Final = 4.0
 """How many outcomes the configured prior weighs in a belief."""
 _NOISE: Final = 0.2

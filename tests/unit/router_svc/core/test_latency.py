@@ -1,0 +1,232 @@
+"""Latency starts analytic, follows observations, and knows how unsure it is."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router_svc.core.latency import Latency, LatencyPrior, LatencyQuantiles, ReplicaLoads
+
+PRIOR = LatencyPrior(
+    overhead_s=0.01, prefill_s_per_token=0.001, step_s=0.004, step_s_per_running=0.001
+)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+@pytest.fixture
+def latency() -> Latency:
+    return Latency(["a", "b"], {"a": PRIOR})
+
+
+def load(**given: float) -> ReplicaLoads:
+    figures = {
+        "running": 0.0,
+        "waiting": 0.0,
+        "waiting_prompt_tokens": 0.0,
+        "remaining_tokens": 0.0,
+        "max_running": 4.0,
+        "age_s": 0.0,
+        **given,
+    }
+    return ReplicaLoads(
+        model=np.zeros(1, dtype=np.int64), **{k: np.array([v]) for k, v in figures.items()}
+    )
+
+
+def predicted(latency: Latency, loads: ReplicaLoads, output_tokens: float = 11) -> LatencyQuantiles:
+    return latency.predict(loads, 20, np.array(output_tokens))
+
+
+def arrays(quantiles: LatencyQuantiles) -> np.ndarray:
+    return np.stack([getattr(quantiles, f.name) for f in fields(quantiles)])
+
+
+def observe(latency: Latency, loads: ReplicaLoads, ttft_s: float, total_s: float) -> None:
+    latency.learn("a", loads, prompt_tokens=20, output_tokens=11, ttft_s=ttft_s, total_s=total_s)
+
+
+def busy(rng: np.random.Generator) -> ReplicaLoads:
+    requests = float(rng.integers(0, 12))
+    return load(
+        running=min(requests, 4.0),
+        waiting=max(requests - 4.0, 0.0),
+        waiting_prompt_tokens=float(rng.integers(0, 300)),
+        remaining_tokens=float(rng.uniform(1, 30)),
+    )
+
+
+def test_an_idle_replica_answers_as_its_prior_says(latency: Latency) -> None:
+    """Without load and outcomes the medians are the sum of the prior's parts."""
+    guess = predicted(latency, load())
+
+    assert guess.ttft_p50_s[0] == pytest.approx(0.01 + 20 * 0.001)
+    assert guess.tpot_s[0] == pytest.approx(0.005)
+    assert guess.total_p50_s[0] == pytest.approx(0.03 + 10 * 0.005)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"running": 3.0},
+        {"waiting_prompt_tokens": 100.0},
+        {"running": 4.0, "waiting": 2.0, "remaining_tokens": 20.0},
+    ],
+)
+def test_more_load_takes_longer(latency: Latency, more: dict[str, float]) -> None:
+    """Each kind of load delays the first token and the end."""
+    idle, loaded = predicted(latency, load()), predicted(latency, load(**more))
+
+    assert loaded.ttft_p50_s[0] > idle.ttft_p50_s[0]
+    assert loaded.total_p50_s[0] > idle.total_p50_s[0]
+
+
+def test_learns_a_device_unlike_its_prior(rng: np.random.Generator) -> None:
+    """After two hundred noisy answers under mixed load, medians are within 15 % of the truth."""
+    device = Latency(
+        ["a"],
+        {
+            "a": LatencyPrior(
+                overhead_s=0.05,
+                prefill_s_per_token=0.0001,
+                step_s=0.001,
+                step_s_per_running=0.002,
+            )
+        },
+    )
+    model = Latency(["a"])
+    for _ in range(200):
+        loads = busy(rng)
+        true = predicted(device, loads)
+        noise = np.exp(rng.normal(0.0, 0.1))
+        observe(model, loads, true.ttft_p50_s[0] * noise, true.total_p50_s[0] * noise)
+
+    errors = []
+    for _ in range(50):
+        loads = busy(rng)
+        true, guess = predicted(device, loads, 30), predicted(model, loads, 30)
+        errors.append(np.log(guess.total_p50_s[0] / true.total_p50_s[0]))
+    assert np.abs(errors).max() < 0.15
+
+
+def test_quantiles_cover_what_they_say(rng: np.random.Generator) -> None:
+    """After learning, about nine of ten answers come before the 90 % quantile."""
+    device, model, before = Latency(["a"], {"a": PRIOR}), Latency(["a"]), []
+    for n in range(900):
+        loads = busy(rng)
+        true, guess = predicted(device, loads), predicted(model, loads)
+        noise = np.exp(rng.normal(0.0, 0.4, size=2))
+        first = true.ttft_p50_s[0] * noise[0]
+        total = first + 10 * true.tpot_s[0] * noise[1]
+        before.append(total <= guess.total_p90_s[0] if n >= 300 else None)
+        observe(model, loads, first, total)
+
+    assert 0.84 < np.mean([b for b in before if b is not None]) < 0.96
+
+
+def test_the_length_s_uncertainty_widens_the_spread() -> None:
+    """Answers of unforeseen length make the total less certain than foreseen ones."""
+    foreseen, unforeseen = Latency(["a"]), Latency(["a"])
+    for tokens in (5, 200) * 30:
+        for latency, expected in ((foreseen, tokens), (unforeseen, 30)):
+            latency.learn(
+                "a",
+                load(),
+                prompt_tokens=20,
+                output_tokens=tokens,
+                ttft_s=0.01,
+                total_s=0.01 + 0.005 * (tokens - 1),
+                expected_tokens=expected,
+            )
+
+    sure, unsure = predicted(foreseen, load()), predicted(unforeseen, load())
+    assert unsure.total_sigma[0] > 2.0 * sure.total_sigma[0]
+
+
+def test_reported_steps_move_the_step_time(latency: Latency) -> None:
+    """A replica's own step times are followed even without answers."""
+    for _ in range(300):
+        latency.learn_step("a", 1.0, 0.02)
+
+    assert predicted(latency, load()).tpot_s[0] == pytest.approx(0.02, rel=0.05)
+
+
+def test_old_reports_are_uncertain(latency: Latency) -> None:
+    """The older the report, the wider the quantiles and the less sure a deadline."""
+    fresh, old = predicted(latency, load()), predicted(latency, load(age_s=5.0))
+
+    assert old.total_p50_s[0] == fresh.total_p50_s[0]
+    assert old.total_p90_s[0] > fresh.total_p90_s[0]
+    deadline_s = 2.0 * fresh.total_p50_s[0]
+    assert old.p_finish(deadline_s)[0] < fresh.p_finish(deadline_s)[0]
+
+
+def test_p_finish_agrees_with_the_quantiles(latency: Latency) -> None:
+    """Half finish by the median, nine of ten by the 90 % quantile, none by a deadline gone by."""
+    guess = predicted(latency, load())
+
+    assert guess.p_finish(float(guess.total_p50_s[0]))[0] == pytest.approx(0.5)
+    assert guess.p_finish(float(guess.total_p90_s[0]))[0] == pytest.approx(0.9, abs=1e-3)
+    assert guess.p_finish(0.0)[0] == 0.0
+
+
+def test_models_learn_apart(latency: Latency) -> None:
+    """What one model's answers say leaves the other model alone."""
+    other = replace(load(), model=np.ones(1, dtype=np.int64))
+    before = arrays(predicted(latency, other))
+    observe(latency, load(), 1.0, 2.0)
+
+    np.testing.assert_array_equal(arrays(predicted(latency, other)), before)
+
+
+def test_a_restart_changes_nothing(latency: Latency, rng: np.random.Generator) -> None:
+    """State saved and restored predicts bit for bit the same; a new model starts at its prior."""
+    for _ in range(20):
+        observe(latency, busy(rng), 0.1, 0.3)
+    again = Latency(["new", "a"], {"a": PRIOR, "new": PRIOR})
+    again.restore(latency.to_arrays())
+    shifted = replace(load(), model=np.ones(1, dtype=np.int64))
+
+    np.testing.assert_array_equal(
+        arrays(predicted(again, shifted)), arrays(predicted(latency, load()))
+    )
+    assert predicted(again, load()).tpot_s[0] == pytest.approx(0.005)
+
+
+def test_refuses_the_state_of_another_version(latency: Latency) -> None:
+    """State of an unknown layout is refused, not guessed at."""
+    with pytest.raises(ValueError, match="version 99"):
+        latency.restore({**latency.to_arrays(), "version": np.array(99)})
+
+
+@pytest.mark.parametrize(("ttft_s", "total_s"), [(-0.1, 1.0), (2.0, 1.0), (float("nan"), 1.0)])
+def test_refuses_times_out_of_order(latency: Latency, ttft_s: float, total_s: float) -> None:
+    """Times that cannot have been measured are refused."""
+    with pytest.raises(ValueError, match="not in order"):
+        observe(latency, load(), ttft_s, total_s)
+
+
+times = st.floats(0.0, 1e4)
+counts = st.floats(0.0, 1e6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(counts, counts, counts, times, times), max_size=10))
+def test_predictions_are_positive_and_finite(
+    seen: list[tuple[float, float, float, float, float]],
+) -> None:
+    """Whatever was observed, times are positive, finite and in order."""
+    latency = Latency(["a"])
+    for running, prompt, remaining, one, two in seen:
+        loads = load(running=running, waiting_prompt_tokens=prompt, remaining_tokens=remaining)
+        observe(latency, loads, min(one, two), max(one, two))
+
+    guess = predicted(latency, load(running=3.0, age_s=60.0))
+    assert np.isfinite(arrays(guess)).all()
+    assert 0.0 < guess.ttft_p50_s[0] <= guess.ttft_p90_s[0]
+    assert guess.ttft_p50_s[0] <= guess.total_p50_s[0] <= guess.total_p90_s[0]

@@ -1,0 +1,192 @@
+"""Quality starts at its priors, follows outcomes, and survives a restart."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router_svc.core.features import TASKS, Features, lexical_profile
+from router_svc.core.quality import Quality
+
+MODELS = ("general", "coder", "reasoner")
+PRIORS = {
+    "general": {"code": 0.4, "reasoning": 0.4, "general": 0.7},
+    "coder": {"code": 0.7, "reasoning": 0.4, "general": 0.4},
+    "reasoner": {"code": 0.4, "reasoning": 0.7, "general": 0.4},
+}
+TRUTH = np.array([[0.9, 0.2, 0.1], [0.3, 0.9, 0.2], [0.1, 0.3, 0.9], [0.2, 0.1, 0.8]])
+"""Success per family of prompt and model; the last family contradicts the priors."""
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+@pytest.fixture
+def quality() -> Quality:
+    return Quality(MODELS, PRIORS)
+
+
+def certain(task: str) -> Features:
+    tasks = np.array([float(task == t) for t in TASKS])
+    return replace(lexical_profile("Something."), tasks=tasks)
+
+
+def prompt(family: int, rng: np.random.Generator) -> Features:
+    a, b = rng.integers(2, 99, size=2)
+    word = rng.choice(["apple", "tower", "silver", "garden"])
+    text = (
+        f"Is '{word}' a colour or an animal?",
+        f"What does ['{word}', {a}][0] return in Python?",
+        f"What is {a} + {b} * {a}?",
+        f"In Python, what is sum([{a}, {b}, {a}, {b}]) + {a} * {b}?",
+    )[family]
+    return lexical_profile(text)
+
+
+def test_the_prior_decides_before_any_outcome(quality: Quality) -> None:
+    """Every prediction starts at the configured prior of the task."""
+    for task in ("code", "reasoning", "general"):
+        mean, stddev = quality.predict(certain(task))
+        np.testing.assert_allclose(mean, [PRIORS[m][task] for m in MODELS])
+        assert (stddev > 0.1).all()
+
+
+def test_one_outcome_moves_a_prediction_but_little(quality: Quality) -> None:
+    """A single failure lowers the expectation and does not sweep the prior away."""
+    quality.learn("coder", certain("code"), 0.0)
+
+    mean, _ = quality.predict(certain("code"))
+    assert 0.35 < mean[1] < 0.65
+    assert mean[0] == pytest.approx(0.4)
+
+
+def test_uncertainty_shrinks_with_outcomes(quality: Quality) -> None:
+    """What was asked often is known better than what was not."""
+    _, before = quality.predict(certain("code"))
+    for score in (1.0, 0.0) * 20:
+        quality.learn("coder", certain("code"), score)
+
+    _, after = quality.predict(certain("code"))
+    assert after[1] < 0.5 * before[1]
+    assert after[0] == pytest.approx(before[0])
+
+
+def test_routes_each_family_well_after_a_few_hundred_outcomes(rng: np.random.Generator) -> None:
+    """With feedback on the chosen model alone, the right one is found per family, labels unseen."""
+    quality, right = Quality(MODELS, PRIORS), []
+    for n in range(400):
+        family = int(rng.integers(len(TRUTH)))
+        features = prompt(family, rng)
+        mean, _ = quality.predict(features)
+        chosen = int(rng.integers(3)) if rng.random() < 0.04 else int(mean.argmax())
+        quality.learn(MODELS[chosen], features, float(rng.random() < TRUTH[family, chosen]))
+        right.append(mean.argmax() == TRUTH[family].argmax() if n >= 250 else None)
+
+    assert np.mean([r for r in right if r is not None]) > 0.9
+
+
+def test_follows_a_model_that_degrades() -> None:
+    """A short half-life lets recent failures outweigh a long good past."""
+    quality, features = Quality(MODELS, PRIORS, half_life_outcomes=20.0), certain("code")
+    for score in [1.0] * 200 + [0.0] * 40:
+        quality.learn("coder", features, score)
+
+    mean, _ = quality.predict(features)
+    assert mean[1] < mean[0]
+
+
+def test_weight_counts_like_repetition() -> None:
+    """An outcome of weight 3 says as much as the same one three times."""
+    once, thrice = (Quality(MODELS, PRIORS, half_life_outcomes=1e9) for _ in range(2))
+    once.learn("coder", certain("code"), 1.0, weight=3.0)
+    for _ in range(3):
+        thrice.learn("coder", certain("code"), 1.0)
+
+    np.testing.assert_allclose(
+        once.predict(certain("code"))[0], thrice.predict(certain("code"))[0], atol=1e-6
+    )
+
+
+def test_beliefs_tell_what_was_seen(quality: Quality) -> None:
+    """A belief is the prior's handful of outcomes and those seen, per model and task."""
+    for _ in range(4):
+        quality.learn("coder", certain("code"), 1.0)
+
+    found = {(b.model, b.task): b for b in quality.beliefs()}
+    assert len(found) == len(MODELS) * len(TASKS)
+    assert found["coder", "code"].mean == pytest.approx((4 * 0.7 + 4) / 8, abs=1e-3)
+    assert found["coder", "code"].outcomes == pytest.approx(4.0, abs=0.01)
+    assert found["general", "general"].mean == pytest.approx(0.7)
+
+
+def test_a_restart_changes_nothing(quality: Quality, rng: np.random.Generator) -> None:
+    """State saved and restored predicts bit for bit the same, and goes on learning the same."""
+    for n in range(30):
+        quality.learn(MODELS[n % 3], prompt(n % 4, rng), float(n % 2))
+    again = Quality(MODELS, PRIORS)
+    again.restore(quality.to_arrays())
+    features = prompt(1, rng)
+    for each in (quality, again):
+        each.learn("coder", features, 1.0)
+
+    np.testing.assert_array_equal(again.predict(features), quality.predict(features))
+    assert again.beliefs() == quality.beliefs()
+
+
+def test_models_may_come_and_go(quality: Quality) -> None:
+    """A model that stays keeps its state wherever it is listed; a new one starts at its prior."""
+    quality.learn("coder", certain("code"), 0.0)
+    changed = Quality(("new", "coder"), {"new": {"code": 0.6}, **PRIORS})
+    changed.restore(quality.to_arrays())
+
+    mean, _ = changed.predict(certain("code"))
+    assert mean[0] == pytest.approx(0.6)
+    assert mean[1] == quality.predict(certain("code"))[0][1]
+
+
+def test_refuses_the_state_of_another_version(quality: Quality) -> None:
+    """State of an unknown layout is refused, not guessed at."""
+    arrays = {**quality.to_arrays(), "version": np.array(99)}
+
+    with pytest.raises(ValueError, match="version 99"):
+        quality.restore(arrays)
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan"), float("inf")])
+def test_refuses_scores_out_of_range(quality: Quality, score: float) -> None:
+    """A score outside [0, 1] is refused and leaves no trace."""
+    before = quality.predict(certain("code"))
+    with pytest.raises(ValueError, match="score"):
+        quality.learn("coder", certain("code"), score)
+
+    np.testing.assert_array_equal(quality.predict(certain("code")), before)
+
+
+def test_refuses_unknown_models(quality: Quality) -> None:
+    """Learning about a model that is not there is a mistake of the caller."""
+    with pytest.raises(KeyError):
+        quality.learn("nobody", certain("code"), 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(MODELS), st.text(max_size=80), st.floats(0, 1), st.floats(0, 1e6)
+        ),
+        max_size=12,
+    )
+)
+def test_predictions_stay_in_range(outcomes: list[tuple[str, str, float, float]]) -> None:
+    """Whatever was learned, the mean is in [0, 1] and the deviation finite."""
+    quality = Quality(MODELS, PRIORS)
+    for model, text, score, weight in outcomes:
+        quality.learn(model, lexical_profile(text), score, weight)
+
+    mean, stddev = quality.predict(lexical_profile("What is 3 + 4?"))
+    assert ((mean >= 0.0) & (mean <= 1.0)).all()
+    assert ((stddev >= 0.0) & (stddev <= 0.5)).all()
