@@ -1,0 +1,140 @@
+"""Decisions as pure functions."""
+
+import numpy as np
+import pytest
+
+from router_svc.core.decide import DeadlineError, NoCandidateError, QualityError, decide, weighed
+from router_svc.core.plan import Cascade, Single, Vote
+from router_svc.core.types import Policy, Priority
+from tests.unit.router_svc.fixtures import ask, candidates
+
+RNG = np.random.default_rng(7)
+PLAIN = Policy(explore_ratio=0.0, max_calls=1)
+
+
+def test_the_best_quality_wins_when_nothing_else_matters() -> None:
+    """Without weights, utility is quality."""
+    decision = decide(ask(), candidates([0.5, 0.9, 0.7]), PLAIN, RNG, gains={})
+    assert decision.plan == Single("b")
+    assert decision.propensity == 1.0
+    assert not decision.explored
+
+
+def test_latency_and_cost_take_off_at_their_prices() -> None:
+    """A better model that is dear or slow enough loses."""
+    slow = candidates([0.6, 0.9], total_s=[0.1, 10.0])
+    dear = candidates([0.6, 0.9], cost_usd=[0.0, 0.1])
+    priced = Policy(
+        explore_ratio=0.0, max_calls=1, latency_weight_per_s=0.05, cost_weight_per_usd=10
+    )
+    assert decide(ask(), slow, priced, RNG, gains={}).plan == Single("a")
+    assert decide(ask(), dear, priced, RNG, gains={}).plan == Single("a")
+    mine = ask(latency_weight_per_s=0.0)
+    assert decide(mine, slow, weighed(priced, mine), RNG, gains={}).plan == Single("b")
+
+
+def test_the_deadline_moves_the_choice_to_a_faster_model() -> None:
+    """A model that would be late gives way, and that is the decision."""
+    found = candidates([0.6, 0.9], total_s=[0.5, 5.0])
+    assert decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={}).plan == Single("a")
+    assert decide(ask(deadline_s=60.0), found, PLAIN, RNG, gains={}).plan == Single("b")
+
+
+def test_a_hopeless_deadline_is_refused_and_a_doubtful_one_is_tried() -> None:
+    """Refused only where a miss is as sure as a hit should be."""
+    found = candidates([0.9], total_s=[5.0])
+    with pytest.raises(DeadlineError) as late:
+        decide(ask(deadline_s=0.1), found, PLAIN, RNG, gains={})
+    assert late.value.best < 0.1
+    assert decide(ask(deadline_s=4.5), found, PLAIN, RNG, gains={}).plan == Single("a")
+
+
+def test_a_cold_model_refuses_no_reasonable_deadline() -> None:
+    """Wide uncertainty is no certainty of missing."""
+    cold = candidates([0.9], total_s=[5.0], spread=4.0)
+    assert decide(ask(deadline_s=2.0), cold, PLAIN, RNG, gains={}).plan == Single("a")
+
+
+def test_a_demanded_quality_is_met_or_refused() -> None:
+    """No plan below it is chosen, not even to explore."""
+    curious = Policy(explore_ratio=0.5, max_calls=1)
+    found = candidates([0.5, 0.9])
+    for _ in range(50):
+        assert decide(ask(min_quality=0.8), found, curious, RNG, gains={}).plan == Single("b")
+    with pytest.raises(QualityError) as low:
+        decide(ask(min_quality=0.95), found, curious, RNG, gains={})
+    assert low.value.best == 0.9
+
+
+def test_without_candidates_there_is_no_decision() -> None:
+    """It says so."""
+    with pytest.raises(NoCandidateError):
+        decide(ask(), candidates([]), PLAIN, RNG, gains={})
+
+
+def test_exploration_is_as_frequent_and_as_spread_as_its_propensities_say() -> None:
+    """Over many decisions every plan comes up with the probability that was logged for it."""
+    found = candidates([0.9, 0.5, 0.5], stddev=[0.1, 0.1, 0.3])
+    policy = Policy(explore_ratio=0.2, max_calls=1)
+    logged: dict[str, float] = {}
+    seen = dict.fromkeys("abc", 0)
+    for _ in range(4000):
+        decision = decide(ask(), found, policy, RNG, gains={})
+        assert isinstance(decision.plan, Single)
+        logged[decision.plan.model] = decision.propensity
+        seen[decision.plan.model] += 1
+    assert logged == pytest.approx({"a": 0.84, "b": 0.04, "c": 0.12})
+    for model, count in seen.items():
+        assert count / 4000 == pytest.approx(logged[model], abs=0.02)
+
+
+def test_critical_requests_never_explore() -> None:
+    """Their propensity is 1."""
+    policy = Policy(explore_ratio=0.5, max_calls=1)
+    found = candidates([0.9, 0.5])
+    decision = decide(ask(priority=Priority.CRITICAL), found, policy, RNG, gains={})
+    assert decision.propensity == 1.0
+
+
+def test_exploration_asks_single_models_only() -> None:
+    """Ensembles are earned, not tried."""
+    found = candidates([0.6, 0.6, 0.6], sharpness=3.0)
+    policy = Policy(explore_ratio=0.5, max_calls=3)
+    decision = decide(ask(), found, policy, RNG, gains={})
+    chances = decision.probabilities
+    best = int(decision.menu.utility.argmax())
+    others = ~decision.menu.single & (np.arange(len(chances)) != best)
+    assert (chances[others] == 0.0).all()
+    assert chances.sum() == pytest.approx(1.0)
+
+
+def test_an_ensemble_is_chosen_where_it_pays() -> None:
+    """Equals vote; a sharp cheap model leads a cascade; dear calls leave one model."""
+    vote = candidates([0.7, 0.7, 0.7])
+    free = Policy(explore_ratio=0.0, max_calls=3)
+    assert isinstance(decide(ask(), vote, free, RNG, gains={}).plan, Vote)
+    sharp = candidates([0.7, 0.75], sharpness=3.0, cost_usd=[0.001, 0.01])
+    costs = Policy(explore_ratio=0.0, max_calls=3, cost_weight_per_usd=10.0)
+    plan = decide(ask(), sharp, costs, RNG, gains={}).plan
+    assert isinstance(plan, Cascade)
+    assert (plan.first, plan.then) == ("a", "b")
+    dear = Policy(explore_ratio=0.0, max_calls=3, cost_weight_per_usd=1000.0)
+    assert decide(ask(), sharp, dear, RNG, gains={}).plan == Single("a")
+
+
+def test_what_ensembles_proved_to_be_worth_changes_the_choice() -> None:
+    """A learned loss takes them off the table."""
+    found = candidates([0.7, 0.7, 0.7])
+    free = Policy(explore_ratio=0.0, max_calls=3)
+    bad = {"vote": -0.3, "cascade": -0.3}
+    assert isinstance(decide(ask(), found, free, RNG, gains=bad).plan, Single)
+
+
+def test_equal_arguments_make_equal_decisions() -> None:
+    """Chance is an argument."""
+    found, policy = candidates([0.9, 0.5, 0.5]), Policy(explore_ratio=0.5)
+    plans = [
+        [decide(ask(), found, policy, rng, gains={}).plan for _ in range(20)]
+        for rng in (np.random.default_rng(3), np.random.default_rng(3))
+    ]
+    assert plans[0] == plans[1]

@@ -1,0 +1,73 @@
+"""Load between reports."""
+
+import numpy as np
+import pytest
+
+from router_svc.core.load import Load, capacity_price
+
+
+def load() -> Load:
+    """Two replicas of four slots."""
+    return Load(np.array([0, 1], dtype=np.intp), [4, 4])
+
+
+def test_own_requests_count_at_once() -> None:
+    """Without any report."""
+    fleet = load()
+    for _ in range(6):
+        fleet.began(0, 10.0, 20.0)
+    now = fleet.loads(1.0)
+    assert now.running.tolist() == [4.0, 0.0]
+    assert now.waiting.tolist() == [2.0, 0.0]
+    assert now.waiting_prompt_tokens.tolist() == [60.0, 0.0]
+    assert now.remaining_tokens.tolist() == [10.0, 0.0]
+
+
+def test_a_report_replaces_and_what_happened_since_is_added() -> None:
+    """Others' requests are seen, own ones are not counted twice."""
+    fleet = load()
+    fleet.began(0, 10.0, 20.0)
+    fleet.reported(0, requests=3.0, prompt_tokens=30.0, max_running=8.0, read_at_s=1.0)
+    assert fleet.loads(1.0).running[0] == 3.0
+    fleet.began(0, 10.0, 20.0)
+    assert fleet.loads(1.0).running[0] == 4.0
+    assert fleet.loads(1.0).waiting_prompt_tokens[0] == 40.0
+    fleet.fed(0, 10.0)
+    fleet.ended(0, 20.0)
+    assert fleet.loads(1.0).running[0] == 3.0
+    assert fleet.loads(1.0).max_running[0] == 8.0
+
+
+def test_an_old_report_says_nothing_any_more() -> None:
+    """Own requests still do, and the age is told."""
+    fleet = load()
+    fleet.reported(0, requests=3.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
+    fleet.began(0, 1.0, 1.0)
+    assert fleet.loads(100.0).running[0] == 1.0
+    assert fleet.ages_s(3.5).tolist() == [2.5, np.inf]
+    fleet.forget(0)
+    assert fleet.ages_s(3.5).tolist() == [np.inf, np.inf]
+
+
+def test_load_never_becomes_negative() -> None:
+    """A report that is a moment late takes nothing below what is known to run."""
+    fleet = load()
+    fleet.began(0, 10.0, 20.0)
+    fleet.reported(0, requests=0.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
+    assert fleet.loads(1.0).running[0] == 1.0
+    fleet.fed(0, 10.0)
+    fleet.ended(0, 20.0)
+    now = fleet.loads(1.0)
+    assert now.running[0] == 0.0
+    assert now.waiting_prompt_tokens[0] == 0.0
+
+
+def test_capacity_is_free_until_it_is_short() -> None:
+    """Then its price rises."""
+    fleet, prices = load(), []
+    for _ in range(8):
+        fleet.began(0, 0.0, 0.0)
+        prices.append(float(capacity_price(fleet.loads(0.0))[0]))
+    assert prices[:3] == [0.0, 0.0, 0.0]
+    assert prices[3:] == sorted(prices[3:])
+    assert prices[-1] == pytest.approx(0.2)

@@ -1,0 +1,94 @@
+"""Prices of plans against closed forms and simulations."""
+
+import numpy as np
+import pytest
+
+from router_svc.core.price import cumulative, menu, moments, vote_weights
+from router_svc.core.types import Policy
+from tests.unit.router_svc.fixtures import candidates
+
+POLICY = Policy(max_calls=3)
+
+
+def test_a_lognormal_is_fitted_through_its_quantiles() -> None:
+    """Median and 90th percentile give back their own probabilities."""
+    found = candidates([0.5], total_s=[2.0], spread=1.5)
+    assert moments(found, 2.0).in_time[0] == pytest.approx(0.5, abs=1e-3)
+    assert moments(found, 3.0).in_time[0] == pytest.approx(0.9, abs=1e-3)
+    draws = np.random.default_rng(1).lognormal(np.log(2.0), np.log(1.5) / 1.2816, 400_000)
+    assert moments(found, None).mean_s[0] == pytest.approx(draws.mean(), rel=0.01)
+    assert moments(found, None).variance_s2[0] == pytest.approx(draws.var(), rel=0.05)
+
+
+def test_the_normal_distribution_is_close() -> None:
+    """Within 2e-4 of known values."""
+    known = {-2.0: 0.02275, -1.0: 0.158655, 0.0: 0.5, 1.2816: 0.9, 3.0: 0.99865}
+    for z, p in known.items():
+        assert cumulative(np.array([z]))[0] == pytest.approx(p, abs=2e-4)
+
+
+def test_a_cascade_that_can_tell_nothing_is_worth_one_of_its_models() -> None:
+    """Without sharpness it is its better half, and no more."""
+    priced = menu(candidates([0.5, 0.8], sharpness=0.0), POLICY, None, {})
+    singles, cascades = priced.blocks
+    assert singles.figures.quality.tolist() == [0.5, 0.8]
+    assert cascades.figures.quality == pytest.approx([0.8, 0.8], abs=1e-3)
+
+
+def test_a_sharp_cascade_beats_both_its_models() -> None:
+    """And takes less time than both together."""
+    priced = menu(candidates([0.7, 0.7], sharpness=2.0), POLICY, None, {})
+    cascades = priced.blocks[1]
+    assert (cascades.figures.quality > 0.75).all()
+    single_s = priced.blocks[0].figures.latency_s[0]
+    assert (cascades.figures.latency_s < 1.9 * single_s).all()
+    assert (cascades.figures.latency_s > single_s).all()
+
+
+def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
+    """Its probability of being in time is below its first model's."""
+    priced = menu(candidates([0.5, 0.9], sharpness=1.0), POLICY, 1.5, {})
+    alone, together = (block.figures.deadline_probability for block in priced.blocks)
+    assert (together < alone.max()).all()
+
+
+def test_a_vote_of_equals_gains_what_independence_half_grants() -> None:
+    """Three models at 0.7: the majority is right with 0.784, the price grants half the gain."""
+    priced = menu(candidates([0.7, 0.7, 0.7]), POLICY, None, {})
+    vote = priced.blocks[-1]
+    assert vote.kind == "vote"
+    assert vote.figures.quality == pytest.approx([0.7 + 0.5 * 0.084])
+
+
+def test_a_vote_cannot_outdo_a_dictator() -> None:
+    """Where one weight outweighs the rest, the vote is that model, at three times the price."""
+    found = candidates([0.99, 0.3, 0.3], cost_usd=[0.1, 0.1, 0.1])
+    vote = menu(found, POLICY, None, {}).blocks[-1]
+    assert vote.figures.quality == pytest.approx([0.99])
+    assert vote.figures.cost_usd == pytest.approx([0.3])
+
+
+def test_weights_follow_the_likelihood_ratio() -> None:
+    """Chance level weighs next to nothing; the order is the order of quality."""
+    weights = vote_weights(np.array([0.2, 0.5, 0.8]))
+    assert weights == pytest.approx([0.01, np.log(4.0), np.log(16.0)], abs=1e-9)
+
+
+def test_calls_are_limited_by_the_policy() -> None:
+    """One call: singles; two: cascades as well; three: votes as well."""
+    found = candidates([0.7, 0.6, 0.5])
+    kinds = [
+        {b.kind for b in menu(found, Policy(max_calls=calls), None, {}).blocks}
+        for calls in (1, 2, 3)
+    ]
+    assert kinds == [{"single"}, {"single", "cascade"}, {"single", "cascade", "vote"}]
+
+
+def test_many_models_do_not_explode() -> None:
+    """Twelve candidates are priced alone, and only the best are combined."""
+    found = candidates(np.linspace(0.3, 0.9, 12).tolist())
+    priced = menu(found, Policy(max_calls=5), None, {})
+    assert priced.single.sum() == 12
+    assert len(priced.utility) < 100
+    block, i = priced.at(int(priced.utility.argmax()))
+    assert "l" in repr(block.plan(i, found.models))

@@ -1,0 +1,102 @@
+"""Fleets, requests and clocks of plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from router_svc.core.features import EMBEDDING_SIZE, Features, lexical
+from router_svc.core.load import Load
+from router_svc.core.types import Ask, Candidates, Replicas
+from services.kit.config import Model, Replica
+
+
+class ManualClock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+
+def ask(text: str = "what is 2 + 2?", **fields: object) -> Ask:
+    """A request."""
+    return replace(Ask(text=text, characters=len(text)), **fields)  # type: ignore[arg-type] # tests vary them
+
+
+def features(text: str = "what is 2 + 2?", *, output_tokens: float = 10.0) -> Features:
+    """A profile that calls everything a general question."""
+    return Features(
+        embedding=np.zeros(EMBEDDING_SIZE),
+        tasks=np.array([0.0, 0.0, 1.0, 0.0]),
+        difficulty=0.5,
+        expected_output_tokens=output_tokens,
+        prompt_tokens=5,
+        lexical=lexical(text),
+        source="test",
+    )
+
+
+def candidates(
+    quality: Sequence[float],
+    *,
+    total_s: Sequence[float] | None = None,
+    cost_usd: Sequence[float] | None = None,
+    spread: float = 1.5,
+    sharpness: float = 0.0,
+    stddev: Sequence[float] | None = None,
+) -> Candidates:
+    """Candidates a, b, c … with these figures."""
+    count = len(quality)
+    total = np.array(total_s or [1.0] * count)
+    return Candidates(
+        models=tuple("abcdefghijkl"[:count]),
+        replicas=tuple(f"{name}-0" for name in "abcdefghijkl"[:count]),
+        quality=np.array(quality),
+        quality_stddev=np.array(stddev or [0.1] * count),
+        ttft_p50_s=total / 2.0,
+        ttft_p90_s=total / 2.0 * spread,
+        total_p50_s=total,
+        total_p90_s=total * spread,
+        cost_usd=np.array(cost_usd or [0.0] * count),
+        output_tokens=np.full(count, 10.0),
+        report_age_s=np.zeros(count),
+        capacity_price=np.zeros(count),
+        sharpness=np.full(count, sharpness),
+    )
+
+
+def replicas(layout: Mapping[str, int]) -> Replicas:
+    """Healthy, idle replicas: model to how many of it."""
+    model = np.array([m for m, n in enumerate(layout.values()) for _ in range(n)], dtype=np.intp)
+    count = len(model)
+    load = Load(model, [4] * count)
+    yes = np.ones(count, dtype=np.bool_)
+    return Replicas(
+        models=tuple(layout),
+        names=tuple(f"{name}-{i}" for name, n in layout.items() for i in range(n)),
+        model=model,
+        healthy=yes,
+        draining=~yes,
+        circuit_closed=yes,
+        can_generate=yes,
+        context_tokens=np.full(count, 512.0),
+        loads=load.loads(0.0),
+        report_age_s=load.ages_s(0.0),
+    )
+
+
+def models(layout: Mapping[str, int]) -> tuple[Model, ...]:
+    """Configured models."""
+    return tuple(
+        Model(
+            name=name,
+            dir=".",
+            max_running=4,
+            replicas=tuple(Replica(listen=f"{name}:{i}") for i in range(count)),
+        )
+        for name, count in layout.items()
+    )
