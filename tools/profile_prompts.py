@@ -4,6 +4,8 @@ A line of a list below is `difficulty tokens | stem`: how hard its prompts are i
 how long their answers get. A stem belongs to one split whatever fills its slots.
 """
 
+# ruff: noqa: E501, SIM905 - a stem is one line, and lists of words read best as words
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +146,117 @@ CODE: Final = r"""
 .35 150 | Écris une fonction {lang} qui renvoie la somme d'une liste.
 .4 180 | ¿Por qué este código de {lang} no funciona?\n{snippet}
 .35 150 | Escribe una consulta SQL que devuelva todos los clientes de {city}.
+.6 350 | Write Terraform code for a {cloud} with {n} nodes.
+.55 300 | Write an Ansible playbook that installs {framework} on {n} servers.
+.55 300 | Create a Helm chart for a {framework} service with a config map and an ingress.
+.5 250 | My pod is stuck in CrashLoopBackOff after I changed the {framework} image. How do I debug it?
+.5 250 | nginx returns 502 for my {framework} backend, what should I check?
+.45 200 | How do I set up a reverse proxy for {framework} with nginx?
+.45 200 | Which {lang} library should I use to parse XML?
+.4 200 | Give me an example of {concept} in {lang}.
+.4 200 | {concept} vs {concept2} in {lang}
+.45 220 | best practice for {concept} in a {framework} code base?
+.5 250 | How do I test {concept} in {framework}?
+.5 300 | Write a migration that adds the column {column} to {table} and fills it.
+.5 220 | Write a stored procedure which archives rows of {table} older than {n} days.
+.45 180 | create table statement for {thing} with a foreign key to {table}
+.55 260 | Normalise this schema: {table}({column}, customer_name, customer_city, product_name)
+.5 200 | MongoDB query that groups {table} by {column}
+.5 260 | Write an Elasticsearch query for {thing} in {city} sorted by date.
+.4 150 | How do I pass an array to a function in {lang}?
+.4 150 | how to catch an exception in {lang} and log it
+.35 120 | check if a key exists in a dictionary {lang}
+.35 120 | {lang} read file
+.35 120 | {lang} http request example
+.45 200 | convert a callback to async/await in {lang}
+.5 250 | My unit test passes locally but fails in CI with {error}
+.5 250 | Can you find the mistake? {snippet}
+.45 220 | Simplify this code.\n\n{snippet}
+.45 220 | Explain line by line:\n{snippet}
+.4 180 | Does this code have a security problem?\n{snippet}
+.5 280 | Rewrite the following without a loop:\n{snippet}
+.45 220 | Make this function recursive: {snippet}
+.4 160 | What does the error "{error}" mean?
+.6 350 | Design a database schema for an online shop that sells {thing}.
+.7 500 | Design the API of a service that stores {thing}, with versioning and pagination.
+.75 600 | How would you design a system like a URL shortener that serves {n} million users?
+.65 400 | Write a CUDA kernel that adds two matrices.
+.65 400 | Vectorise this loop with AVX intrinsics:\n{snippet}
+.6 350 | Train a small classifier on {thing} with scikit-learn and print a confusion matrix.
+.65 400 | Write a PyTorch module for {algorithm} style attention with {k} heads.
+.4 150 | How do I install {framework} in a virtual environment?
+.4 160 | set up eslint and prettier in a {framework} project
+.5 260 | Write an HTML form with validation that collects a name and an email address.
+.45 220 | Write a Chrome extension manifest that changes the background colour.
+.5 260 | Make a {lang} command line tool that can {easy_do}.
+.55 320 | Write a Discord bot in {lang} that answers with a random quote.
+.6 380 | Make a snake game in {lang}.
+.6 380 | write tic tac toe in {lang} with a computer opponent
+.3 60 | chmod 755 means what?
+.35 80 | what does the -r flag of grep do
+.35 100 | cron expression for every weekday at {k} in the morning
+.3 60 | exit vim
+.25 20 | In Python, is {n} == {n}.0 true?
+.25 20 | What type is {expr} in Python?
+.25 30 | Fill in the blank: def {name}({arg}): return ____  # {desc}
+.3 40 | Write one line of Python for this: {desc}
+.25 15 | Make '{word}' upper case.
+.25 15 | What is the first letter of '{word}' and the last of '{word}'?
+.3 15 | Sort the letters of {word}.
+.25 15 | How many letters '{letter}' are in {word}?
+.4 180 | Erkläre mir {concept} in {lang} mit einem Beispiel.
+.4 180 | Comment corriger l'erreur {error} en {lang} ?
+.4 180 | Come si legge un file in {lang}?
+.4 180 | Como faço para ordenar uma lista em {lang}?
+.4 180 | my {framework} page shows a blank screen after the last deploy, no errors in the console
+.4 200 | the login form in my app submits twice, here's the handler: {snippet}
+.45 200 | I have a function that should return {desc} but it always returns None
+.4 180 | why is my loop infinite?
+.4 200 | the inner join drops rows that I need, which join should I use
+.4 200 | explain group by and having with an example
+.45 200 | what is an index in a database and when does it hurt
+.5 250 | implement a stack with two queues
+.5 250 | implement bubble sort, no libraries
+.55 280 | implement depth first search on a grid
+.5 260 | write pseudocode for checking balanced brackets
+.45 220 | reverse a linked list in place
+.5 260 | code to detect a cycle in a linked list please
+.45 200 | convert this awk one-liner to {lang}: awk '{{print $2}}' data.txt
+.45 220 | sed command to delete every line containing {word}
+.5 240 | how would you mock the network in these tests
+.45 220 | parametrize this pytest test for three inputs
+.45 240 | write a test that checks that {name} raises an exception for negative numbers
+.4 150 | difference between == and ===
+.4 150 | pass by value or pass by reference?
+.45 200 | what happens when I await inside a for loop
+.45 220 | is it safe to share this object between threads?
+.5 260 | my websocket disconnects after {n} seconds
+.5 260 | the container exits immediately with code {k}
+.5 240 | my CSS grid overflows on mobile
+.45 200 | the button's onClick handler isn't firing
+.45 220 | cannot find symbol {name} although I imported it
+.45 220 | Uncaught (in promise) {error}
+.45 220 | {error} in the reducer when I dispatch an action
+.5 220 | SyntaxError near "FROM": {sql_do} fails
+.35 120 | Add a --verbose flag to my argparse parser.
+.35 120 | Log to a file instead of stdout
+.4 160 | Use an environment variable for the API key here: {snippet}
+.45 240 | turn this class into a dataclass
+.45 240 | split this function in two, it does too much:\n{snippet}
+.5 250 | package.json scripts for building, linting and releasing
+.5 260 | pyproject.toml for a small library with a console script
+.5 280 | write a GitHub issue template for bug reports in YAML
+.6 320 | Write a merge request description for these changes:\n{snippet}
+.7 450 | port this to {lang2} and keep the API the same: {snippet}
+.65 400 | Write a parser for INI files.
+.65 380 | build a simple key-value store that persists to disk
+.7 450 | implement backpropagation for a two-layer network without a framework
+.6 350 | Simulate {k} elevators with an event queue, code only.
+.6 350 | a generator that yields primes lazily
+.2 15 | What is the value of {expr}?
+.25 20 | After a = [{k}, {m}]; a.append({n}), what is a?
+.25 20 | d = {{'x': {n}}}; d.get('y', {k}) gives?
+.3 60 | is '{word}' in {expr} True or False?
 """
 
 REASONING: Final = r"""
@@ -248,6 +361,111 @@ REASONING: Final = r"""
 .7 350 | Beweise, dass die Wurzel aus {prime} irrational ist.
 .5 120 | Combien font {n} fois {m} ? Explique ton calcul.
 .5 120 | Si un tren viaja a {n} km/h durante {k} horas, ¿qué distancia recorre?
+.5 120 | No {plural} are {plural2}. All {plural3} are {plural}. Are any {plural3} {plural2}?
+.5 120 | {person} says that if it snows the {place} closes. It did not snow. Must the {place} be open?
+.6 250 | Four friends finish a race. {person} is not last, {person2} is right behind {person3}, and {person3} is not first. In which order did they finish?
+.6 250 | {person}, {person2} and {person3} sit in a row. {person} is not next to {person3}. {person2} is on the left. Is that possible?
+.65 250 | Exactly one of these statements is true: 1) {person} took the {colour} one. 2) {person2} lied. 3) {person3} told the truth. Who took it?
+.6 200 | You meet three doors. Behind one is a prize. The host opens another one. Should you switch, and why?
+.65 250 | Two people play a game: they take one to {k} stones from a heap of {n}. Who wins with perfect play?
+.7 350 | There are {n} prisoners and a light bulb. What strategy guarantees that they get free?
+.6 200 | A clock shows {k}:{m}. What is the angle between its hands?
+.6 200 | How many squares are there on a chessboard?
+.55 150 | If I fold a paper {k} times, how many layers are there? And how thick is it if one is 0.1 mm?
+.55 150 | A snail climbs {k2} metres by day and slips {k} by night. When is it out of a well of {n} metres?
+.5 90 | A car uses {k} litres per 100 km. How much fuel does it need for {n}{n2} km?
+.5 90 | {person} splits {n} {objects} in the ratio {k} to {k2}. How many does each part have?
+.45 80 | Each of the {k} shelves holds {n} {objects}. {m} are borrowed. How many are on the shelves?
+.4 60 | {person} had {n} {objects}, found {m} more and then shared all of them with {k} friends. What does each get?
+.4 60 | {n} {objects} cost {m} euros. What do {k} cost?
+.35 40 | {person} wakes up at {k}:{n} and needs {m} minutes to get ready. When can {person} leave?
+.35 40 | A film starts at {k}:{m} and lasts {n} minutes. When does it end?
+.3 20 | Which year was it {n} years before 2010?
+.3 20 | How many hours are in {k} days?
+.25 15 | {n}+{m}*{k}
+.3 15 | ({n}-{m})*{k}=
+.2 10 | add {n}, {m} and {k}
+.2 10 | double {n} and subtract {k}
+.25 15 | half of {n}0 is?
+.35 20 | {k} squared plus {m} squared
+.4 30 | What is the square root of {n}00, to two places?
+.4 30 | {k} to the power of {k2}
+.45 40 | log base 2 of {n}4
+.45 60 | Write {n} in binary.
+.45 60 | Convert the binary number 1{n}01 to decimal, if it is one.
+.5 60 | Simplify the fraction {n}0/{m}5.
+.5 80 | Expand (x + {k})(x - {m}).
+.55 100 | Factor x^2 + {n}x + {m}.
+.6 200 | Find the inverse of f(x) = ({k}x + {m}) / (x - {k2}).
+.7 300 | Determine whether the series sum of 1/n^{k} converges.
+.75 400 | Solve the differential equation y' = {k}y + {m}.
+.75 400 | Use Lagrange multipliers to maximise xy subject to x + {k}y = {n}.
+.8 500 | Prove or disprove: {theorem}.
+.85 600 | Give a rigorous proof that {theorem}.
+.85 500 | Derive the formula for the sum of the first n cubes.
+.75 400 | What is the expected number of throws of a die until every face has come up?
+.7 350 | {person} draws cards until the first ace. What is the expected number of draws?
+.7 300 | Compute the variance of a binomial variable with n = {n} and p = 0.{k}.
+.65 300 | A sample of {n} has mean {m} and standard deviation {k}. Give the 95% confidence interval.
+.75 400 | A satellite circles the Earth at a height of {n}0 km. How fast does it move?
+.7 350 | Two resistors of {n} and {m} ohms are in parallel at {k} volts. What current flows?
+.7 300 | How much energy is needed to boil {k} litres of water from {m} degrees?
+.7 400 | Plan my week: {k} tasks of {m} minutes, two deadlines on Wednesday and at most {k2} hours a day.
+.75 450 | A delivery van must visit {k} customers in {city} between {m} and {n} o'clock. Find a good order and justify it.
+.7 400 | We have a budget of {n}000 euros and {k} projects with different returns. Which should we choose? Show the reasoning.
+.65 350 | Weigh the evidence: {k} witnesses saw a {colour} car, one saw a {colour2} one. What is most likely, and how sure can we be?
+.7 400 | What are the second-order effects if a city like {city} makes public transport free? Argue step by step.
+.7 350 | Find the contradiction in these statements: {person} was in {city} on Monday. On Monday {person} was only in {city2}. All trains were cancelled.
+.55 150 | Wie alt ist {person}, wenn {person2} {n} ist und {k} Jahre jünger?
+.5 100 | Was ist {n} geteilt durch {k}?
+.55 150 | {person} achète {k} boîtes de {m} œufs et en casse {k2}. Combien en reste-t-il ?
+.55 150 | Calcula el {k}% de {n}0 y explica los pasos.
+.55 150 | Quanto fa {n} per {m} meno {k}?
+.8 500 | Démontre que la racine carrée de {prime} est irrationnelle.
+.5 120 | If all {nonsense} are {nonsense2} and no {nonsense2} are {plural}, can a {nonsense} be one of the {plural}?
+.5 120 | All {nonsense} are {nonsense2}. Everything that is one of the {nonsense2} is {adjective}. Is every one of the {nonsense} {adjective}?
+.5 120 | some {nonsense} are {plural}, all {plural} are {nonsense2}, so are some {nonsense} {nonsense2}?
+.5 120 | If A implies B and B implies C, and C is false, what about A?
+.55 150 | A is taller than B, C is shorter than B, D is taller than A. Order them.
+.55 150 | Either {person} or {person2} is lying. {person} says both are. Who lies?
+.6 180 | The password has {k} digits, starts with {k2} and its digits add up to {m}. How many such passwords are there?
+.6 200 | A bacteria culture doubles every {k} minutes. It fills the jar after {n} minutes. When is it half full?
+.6 200 | A lake loses {k}% of its water a year. How long until only a third is left?
+.6 200 | The value of a car falls by {k} percent each year. What is it worth after {k2} years if it cost {n}000?
+.5 110 | {person} packs {k} crates with {n} {objects} each, {m} of them are bad. How many good ones are there?
+.5 110 | A school orders {n} chairs at {k} euros and {m} desks at {n2} euros. What is the bill?
+.5 110 | {n} people share a bill of {n2}{k} euros, {k2} of them pay nothing. What does each of the others pay?
+.5 120 | {person} walks {k} km in the time in which {person2} cycles {n}. How far has {person2} gone when {person} has walked {k2} km?
+.55 140 | three taps fill a bath in {k}, {k2} and {m} minutes. how long with all of them open?
+.55 140 | the sides of a box are {k}, {k2} and {m} cm. what is the longest stick that fits inside?
+.6 200 | How many different hands of {k} cards contain exactly two aces?
+.6 200 | How many ways are there to choose {k} from {n}?
+.6 200 | In how many ways can the letters of {word} be arranged?
+.6 220 | What is the chance that at least one of {k} dice shows a six?
+.65 250 | Find the maximum of f(x) = -x^2 + {n}x - {m}.
+.65 250 | At which points does the curve y = x^3 - {k}x have a horizontal tangent?
+.65 250 | What is the distance of the point ({k}, {m}) from the line y = {k2}x + {n}?
+.65 250 | Is the function x^{k} - {m}x injective on the reals? Justify.
+.8 500 | Show that between any two {numbers} lies another one.
+.8 500 | Prove that the product of {k} consecutive integers is divisible by {k}.
+.8 500 | Prove that a graph with n vertices and more than n - 1 edges has a cycle.
+.85 600 | Let f be continuous with f(0) = f({k}). Show that f takes some value twice.
+.8 500 | Prove that a set with n elements has 2^n subsets.
+.85 550 | Is every subgroup of an abelian group normal? Prove it or give a counterexample.
+.7 350 | Deduce from these clues who lives where: {person} lives above {person2}. {person3} does not live at the top. The {colour} door is at the bottom.
+.7 350 | Crack the code: {n}{k} has one right digit in the right place, {m}{k2} has none right, {n2}{k} has one in the wrong place.
+.7 350 | A sudoku row holds {k}, 1, _, 4, _, 9, _, _, 2. Which digits can the gaps hold?
+.7 400 | White to move: king on e1, rook on a1, black king on e8. How does White win?
+.6 200 | I am {n}, my brother was half my age when I was {k}. How old is he?
+.6 200 | What is wrong with this proof that 1 = 2: a = b, a^2 = ab, a^2 - b^2 = ab - b^2, a + b = b?
+.7 350 | Compare the two mortgage offers: {k}.{k2}% over {n} years against {k2}.{k}% over {m} years. Which is cheaper in total?
+.7 400 | Given a budget of {n} hours and the tasks A ({k} h), B ({k2} h), C ({m} h), in which order should they be done to finish most by noon?
+.7 400 | If demand falls by {k}% when the price rises by {k2}%, should the shop raise its price? Show the calculation.
+.3 15 | {n} minus {m} equals
+.2 10 | whats {n} + {n2} + {m}
+.3 20 | {n}{k} / {k2}
+.35 25 | {n} x {m} - {n2}
+.3 15 | sum of {n}, {m}, {k} and {k2}
 """
 
 GENERAL: Final = r"""
@@ -386,6 +604,177 @@ GENERAL: Final = r"""
 .35 200 | ¿Qué es {topic}? Explícalo con palabras sencillas.
 .35 200 | Che cosa è {topic}? Spiegalo in modo semplice.
 .35 200 | O que é {topic}? Explique de forma simples.
+.05 15 | ok thanks
+.05 15 | great, that's what I needed
+.05 15 | You're awesome!
+.05 20 | bye, see you tomorrow
+.05 25 | what's up
+.1 40 | Are you a human?
+.1 40 | How are you feeling about the weekend?
+.15 50 | I just got a new {animal}!
+.2 80 | guess what, I am going to {city} next week
+.25 120 | I had an argument with {person} about {matter}.
+.3 100 | Shorten the text below to one paragraph.\n\n{passage} {passage} {passage}
+.3 100 | What are the key points here?\n\n{passage} {passage}
+.3 100 | Read this and tell me what it is about: {passage}
+.3 100 | Turn this into bullet points: {passage} {passage}
+.3 80 | Find a headline for this article: {passage} {passage}
+.3 80 | Write a conclusion for this text: {passage}
+.3 120 | Continue this story: {sentence}
+.3 120 | Proofread the following paragraph: {passage}
+.3 100 | make it sound friendlier: {sentence}
+.3 120 | Reply to this email: {sentence} {sentence}
+.3 120 | Answer this customer politely: "{sentence}"
+.25 30 | Is this text formal or informal? {sentence}
+.25 20 | Which language is this: {sentence}
+.3 60 | Extract all names and dates from this text: {passage}
+.3 60 | Based on the text, where does it take place? {passage}
+.25 20 | Classify the topic as sports, politics or culture: {sentence}
+.3 100 | Translate the following paragraph into {tongue}: {passage}
+.25 50 | {sentence} - in {tongue} please
+.25 30 | what does "{adjective}" mean
+.2 20 | plural of {food}
+.2 20 | How is "{adjective}" spelled?
+.2 20 | Which word rhymes with {word}?
+.15 10 | Who discovered {element}?
+.15 10 | Who invented the {invention}?
+.15 15 | When was the {invention} invented?
+.15 10 | What do {animal}s eat?
+.15 10 | How many legs does a {animal} have?
+.1 10 | Is {city} in {country}?
+.1 10 | Which ocean is closest to {country}?
+.1 10 | Which is larger by population, {country} or {city}?
+.1 10 | Is {element} a metal?
+.15 10 | What belongs together: {food}, {food2} or {animal}?
+.15 10 | Which one does not fit: {animal}, {animal2}, {food}?
+.15 15 | What is a baby {animal} called?
+.15 15 | What is the national dish of {country}?
+.2 30 | Who is the author of {book} and when was it published?
+.25 60 | Give me a quote by {figure}.
+.3 150 | Tell me three interesting things about {figure}.
+.3 200 | Give me an overview of {topic}.
+.35 250 | How has {topic} changed over the last fifty years?
+.35 250 | Why do people like {topic}?
+.35 250 | Why is {topic} important?
+.4 300 | What do critics say about {topic}?
+.4 300 | Who benefits from {topic} and who does not?
+.45 350 | What role did {figure} play in history?
+.45 350 | How did {happening} change {country}?
+.45 350 | Describe {city} as it was a hundred years ago.
+.4 250 | Describe the {place} of {city} to somebody who has never been there.
+.45 400 | Make a weekly meal plan with {food} and {food2}.
+.35 250 | Make a plan for learning {tongue} in half a year.
+.35 200 | Make a list of things to do in {city} when it rains.
+.3 100 | Make up a name for my {animal}.
+.35 150 | How can I get rid of stains from {food}?
+.35 200 | How long does {food} keep in the fridge?
+.35 200 | Can I eat {food} every day?
+.35 200 | Which {product} should I buy?
+.3 150 | Is it worth buying a new {product}?
+.35 200 | What questions should I ask before I rent a flat in {city}?
+.35 200 | How should I tell {person} about {matter}?
+.4 250 | What are my rights in case of {matter}?
+.4 250 | How much does a {job} earn in {country}?
+.4 250 | What skills does a {job} need?
+.45 300 | Write a toast for the wedding of {person} and {person2}.
+.45 300 | Write a review of a {product} as an unhappy customer.
+.5 400 | Write a monologue for {figure}.
+.5 400 | Write a fairy tale with a {animal}, a {animal2} and a moral.
+.5 500 | Write the first chapter of a crime novel set in {city}.
+.45 250 | Write lyrics about {feeling} days in {city}.
+.4 150 | Write a limerick about a {job} from {city}.
+.4 200 | Write a LinkedIn post about {activity}.
+.4 200 | Write an invitation to a party at the {place}.
+.35 150 | Write a complaint about {matter} to the railway company.
+.4 250 | Act as a {job} and give me advice about {matter}.
+.4 250 | Imagine that you are a {animal}. Describe your day.
+.4 250 | Interview {figure} about {topic}, five questions and answers.
+.35 150 | In a few words, what is {topic}?
+.35 200 | ELI5 {topic}
+.35 200 | {topic}?
+.15 10 | Welche Sprache spricht man in {country}?
+.35 200 | Fasse diesen Text zusammen: {passage}
+.3 60 | Traduis en anglais : le petit chat dort sur la chaise.
+.35 200 | Raconte-moi une histoire sur un renard et une oie.
+.35 200 | Dame tres consejos para dormir mejor.
+.35 200 | Scrivi una breve poesia sul mare.
+.35 200 | Vertel me iets over {city}.
+.35 200 | Berätta om {city} för mig.
+.05 20 | hey!! how's it going
+.05 20 | yo
+.05 20 | good evening :)
+.05 20 | nice to meet you
+.05 25 | haven't talked to you in ages
+.05 20 | lol that was funny
+.05 20 | sorry, I was away for a while
+.05 20 | good night!
+.1 40 | I'm so excited for the holidays!!
+.1 60 | can't sleep, talk to me
+.1 60 | I'm bored, entertain me
+.1 60 | my {animal} is sleeping on my keyboard again
+.15 80 | ugh, {feeling} again, and it's only Monday
+.2 100 | do you believe in ghosts?
+.2 100 | what's your favourite film
+.25 120 | should I cut my hair short?
+.3 150 | What could I give my father for his birthday?
+.3 150 | present for a {job} who has everything
+.3 150 | fun things to do with kids on a rainy day
+.3 200 | Can you recommend a good restaurant menu with {food}?
+.3 200 | menu ideas for a party of {n} people
+.35 250 | How do the rules of {sport} work?
+.35 250 | Explain {sport} to somebody who has never seen it.
+.35 200 | Who are the best players in {sport}?
+.3 150 | Who won the most medals in {sport}?
+.15 15 | Who was the first person to {feat}?
+.15 15 | Which woman was the first to {feat}?
+.15 15 | Which country was the first to {feat}?
+.15 10 | Who won the Nobel Prize in physics in 19{n}?
+.15 10 | Which planet is closest to the Sun?
+.15 10 | what is the boiling point of water
+.15 10 | longest river in {country}
+.15 10 | national anthem of {country}?
+.15 10 | president of {country} in 19{n}
+.3 120 | Write a welcome message for the new members of our {club}.
+.3 120 | Write a thank-you card to my {job}.
+.3 120 | Write a short text for the newsletter of our {club}.
+.3 120 | Write a birthday greeting for my grandmother.
+.35 180 | Write a speech for the retirement of a {job}.
+.3 120 | invite the neighbours to a barbecue, keep it funny
+.3 100 | out-of-office reply, back on Monday
+.3 100 | apology to a friend for {matter}
+.25 40 | Say "where is the {place}" in {tongue}.
+.25 40 | Translate 'good luck with the exam' into {tongue}
+.3 80 | What does this mean in English: {foreign}
+.3 80 | {foreign} - translation please
+.4 250 | Why do we dream?
+.4 250 | Why does bread rise?
+.4 250 | Why do leaves change colour?
+.4 250 | What causes earthquakes?
+.4 250 | How does a microwave oven heat food?
+.4 250 | How is glass made?
+.4 250 | What is the difference between a virus and a bacterium?
+.4 300 | What happened in {country} after the Second World War?
+.4 300 | What did people eat in the Middle Ages?
+.4 300 | How did people live in {city} in Roman times?
+.45 350 | Give a balanced view of {topic}.
+.45 350 | My teenager spends all day online. What can I do?
+.45 350 | how can I be more confident when I speak in meetings
+.4 300 | I moved to {city} and don't know anybody. How do I make friends?
+.4 300 | How do I tell my boss that I want more money?
+.35 250 | beginner workout without equipment
+.35 250 | how often should I water a cactus
+.35 250 | which plants grow well in the shade
+.35 200 | how to fold a fitted sheet
+.35 200 | how to tie a tie
+.35 200 | what to wear to a wedding in summer
+.35 150 | Names for a boat?
+.35 150 | What rhymes with {colour} and fits in a love song?
+.5 500 | Write a scene for a play in which two {job}s argue over a {product}.
+.5 500 | Tell me a bedtime story with a dragon who is afraid of {food}.
+.45 250 | Write a restaurant review of a place that served cold {food}.
+.4 200 | Describe the taste of {food} to someone who never had it.
+.4 200 | Come up with a riddle about a {animal}.
+.4 200 | Which myths are told about {nature}?
 """
 
 EMBEDDING: Final = r"""
@@ -454,8 +843,70 @@ EMBEDDING: Final = r"""
 .02 1 | {adjective} {product} under {n} euros
 .02 1 | {job} jobs {city} part time
 .02 1 | {framework} {concept} documentation
+.02 1 | doc: {passage}
+.02 1 | q: {search}
+.02 1 | text: {sentence}
+.02 1 | Embedding: {sentence}
+.02 1 | embed this for me: "{sentence}"
+.02 1 | please embed the text below\n\n{passage}
+.02 1 | vector for the search index: {search}
+.02 1 | Store this passage in the vector database: {passage}
+.02 1 | Find documents similar to: {sentence}
+.02 1 | semantic search: {search}
+.02 1 | Represent the question for retrieval: {search}
+.02 1 | feature vector of {product}, {colour}
+.02 1 | The {place} of {city} opens at {k} and closes at {n}. Tickets are sold at the entrance.
+.02 1 | {figure} was born into a poor family and became one of the best known people of the age.
+.02 1 | {topic} refers to a broad set of ideas that developed over several centuries.
+.02 1 | {food} is grown in {country} and {country}, mostly on small farms.
+.02 1 | Most {animal}s are active at night. They raise {k} young a year.
+.02 1 | In {city}, {person} opened a {business} that soon became popular with students.
+.02 1 | {concept} were added to {lang} to make programs shorter. Many libraries rely on them.
+.02 1 | The function returns an error when {matter} is reported twice.
+.02 1 | Every {structure} keeps its elements in an order that makes lookups fast.
+.02 1 | {framework} {k}.{m} documentation: configuration, deployment, and upgrading from {k}.{m}.
+.02 1 | Linear algebra is the study of vectors, matrices and the maps between them.
+.02 1 | The derivative measures how a quantity changes; the integral adds such changes up.
+.02 1 | Euclid's proof is among the oldest that are still taught. It was written more than two thousand years ago.
+.02 1 | Our team of {n} people builds {product}s in {country}. We care about {topic}.
+.02 1 | Pursuant to article {k}, the tenant shall report {matter} within {n} days.
+.02 1 | Patient presents with {matter}, no fever, blood pressure {n} over {m}.
+.02 1 | Ingredients: {food}, {food2}, salt, oil. Energy per 100 g: {n}{k} kJ.
+.02 1 | {product}, {colour}, stainless steel, {n} ml
+.02 1 | {person} joined the company in 20{k} and leads the team for {topic}.
+.02 1 | {happening}: causes, course and consequences. A reader edited by {person} and {person2}.
+.02 1 | {sentence} {sentence} {sentence}
+.02 1 | "{sentence}" said {person}, looking at the {place}.
+.02 1 | {city} {city2} train timetable
+.02 1 | {food} {food2} recipe easy
+.02 1 | {animal} lifespan
+.02 1 | used {product} {city}
+.02 1 | Der Zug nach Wien fährt von Gleis vier ab und hält in jeder größeren Stadt.
+.02 1 | La ville compte deux musées et un port de pêche très fréquenté en été.
+.02 1 | El río nace en las montañas y llega al mar después de un largo camino.
+.02 1 | query: {adjective} {product} for women
+.02 1 | query: {food} without {food2}
+.02 1 | query: how to {easy_do}
+.02 1 | passage: {figure} lived in {city} and later in {city2}.
+.02 1 | passage: The river rises near {city} and flows into the sea.
+.02 1 | passage: {concept} are one of the main features of {lang}.
+.02 1 | The {place} holds more than {n} paintings, most of them given by one family in 19{n}.
+.02 1 | The archive keeps letters from 18{n} to 19{m}. They were found in a cellar in {city}.
+.02 1 | {person} was elected with {n} percent of the votes. The turnout was higher than {k} years before.
+.02 1 | {city} beat {city2} by {k} to {k2} on Saturday. The second half was {adjective}.
+.02 1 | Rain is expected in the north, with up to {n} millimetres by the evening.
+.02 1 | Shares of the company fell by {k} percent after it cut its forecast.
+.02 1 | The bridge was closed for {n} weeks while its {colour} paint was renewed.
+.02 1 | This paper presents a method for {topic}. Experiments on {k} data sets show an improvement of {m} percent.
+.02 1 | She put the {objects} on the table, opened the window and waited for {person}.
+.02 1 | It had been a {adjective} winter, and nobody in the village spoke of {topic} any more.
+.02 1 | Cells divide, grow and die. The process is controlled by genes that were first described in {animal}s.
+.02 1 | Sorting algorithms differ in how many comparisons they need and whether they keep equal elements in order.
+.02 1 | Relational databases store rows in tables and find them again with the help of indexes.
+.02 1 | An integer is even if it is divisible by two. All other integers are called odd.
 """
 
+# fmt: off
 SLOTS: Final[Mapping[str, Sequence[str]]] = {
     "lang": "Python JavaScript TypeScript Java Rust Go C C++ C# Ruby PHP Kotlin Swift Haskell Scala Bash".split(),
     "lang2": "Python TypeScript Rust Go Java C++".split(),
@@ -481,7 +932,7 @@ SLOTS: Final[Mapping[str, Sequence[str]]] = {
         "def f(xs):\n    total = 0\n    for x in xs:\n        total =+ x\n    return total",
         "for (let i = 0; i <= items.length; i++) {{\n  console.log(items[i].name);\n}}",
         "x = [1, 2, 3]\ny = x\ny.append(4)\nprint(x)",
-        "fn main() {{\n    let s = String::from(\"hi\");\n    let t = s;\n    println!(\"{{}}\", s);\n}}",
+        'fn main() {{\n    let s = String::from("hi");\n    let t = s;\n    println!("{{}}", s);\n}}',
         "SELECT name, COUNT(*) FROM orders WHERE total > 10;",
         "def fib(n):\n    return fib(n - 1) + fib(n - 2)",
         "public int add(int a, int b) {{ return a - b; }}",
@@ -512,6 +963,7 @@ SLOTS: Final[Mapping[str, Sequence[str]]] = {
     ],
     "table": "orders users events invoices sessions products".split(),
     "column": "email created_at status customer_id price name".split(),
+    "cloud": ["virtual network", "Kubernetes cluster", "managed database", "load balancer"],
     "pattern": ["an email address", "a date like 2024-01-31", "an IPv4 address", "a hex colour", "a US phone number", "text in quotes", "a price in euros"],
     "regex": [r"(\\d+)-(\\w+)", r"[A-Z]{{2}}\\d{{4}}", r"(?:https?://)?[\\w.]+", r"\\s*#.*"],
     "git_do": ["squash three commits", "rebase onto main", "delete a remote branch", "find the commit that broke a test", "stash only one file"],
@@ -573,6 +1025,14 @@ SLOTS: Final[Mapping[str, Sequence[str]]] = {
     "painting": ["the Mona Lisa", "The Starry Night", "Guernica", "The Night Watch", "Girl with a Pearl Earring"],
     "happening": ["the French Revolution", "the moon landing", "the fall of the Berlin Wall", "the First World War", "the sinking of the Titanic", "the Black Death"],
     "figure": ["Marie Curie", "Napoleon", "Cleopatra", "Isaac Newton", "Nelson Mandela", "Frida Kahlo", "Mozart", "Ada Lovelace"],
+    "invention": ["telephone", "printing press", "bicycle", "light bulb", "steam engine", "telescope"],
+    "nonsense": "wugs blickets daxes zorps fleems snarks".split(),
+    "nonsense2": "toves mimsies gazzles quibs plonkers".split(),
+    "numbers": ["fractions", "real numbers", "irrational numbers", "decimals"],
+    "sport": ["tennis", "baseball", "curling", "rugby", "chess", "volleyball", "ice hockey"],
+    "feat": ["climb Mount Everest", "fly across the Atlantic", "win an Olympic medal", "reach the South Pole", "go into space"],
+    "club": ["choir", "chess club", "football team", "reading circle", "allotment society"],
+    "foreign": ["Das Wetter ist heute schön.", "Où est la gare ?", "Me gusta la música.", "Dove abiti?", "Jag heter Anna."],
     "superlative": "ocean desert island lake country animal".split(),
     "category": ["fruit", "river in Europe", "musical instrument", "metal", "planet", "sport played with a ball"],
     "category_plural": ["vegetables", "birds", "European capitals", "colours", "types of cheese", "board games", "famous scientists"],
@@ -613,13 +1073,16 @@ SLOTS: Final[Mapping[str, Sequence[str]]] = {
         "The study followed {n} adults over {k} years. Those who walked daily reported fewer colds and better sleep.",
         "Trade along the coast made {city} rich. Merchants dealt in {food}, cloth and silver, and kept careful books.",
     ],
-}  # fmt: skip
+}
+# fmt: on
 
 
 def stems() -> list[Stem]:
     """Return every stem of every kind."""
     lists = {"code": CODE, "reasoning": REASONING, "general": GENERAL, "embedding": EMBEDDING}
-    return [_stem(kind, line) for kind, lines in lists.items() for line in lines.strip().split("\n")]
+    return [
+        _stem(kind, line) for kind, lines in lists.items() for line in lines.strip().split("\n")
+    ]
 
 
 def prompts(split: Split, *, per_stem: int, seed: int) -> Iterator[tuple[Stem, str]]:
@@ -655,12 +1118,11 @@ def _choice(slot: str, rng: Random) -> str:
 
 
 def _typed(text: str, rng: Random) -> str:
-    """Return *text* as some people type: in lower case, without the last mark, with a please."""
+    """Return *text* as some people type: in lower case, without its last mark, with a space too many."""
     draw = rng.random()
-    if draw < 0.12:
+    lower, unmarked, spaced = 0.12, 0.2, 0.23
+    if draw < lower:
         return text.lower()
-    if draw < 0.2:
+    if draw < unmarked:
         return text.rstrip(".?!")
-    if draw < 0.23:
-        return f"{text} "
-    return text
+    return f"{text} " if draw < spaced else text

@@ -1,6 +1,9 @@
 """Start one embedding process: `python -m services.embedding --config FILE --replica N`."""
 
 import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from zeta.embedding.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
@@ -13,25 +16,33 @@ from services.embedding.profiler import Profiler
 from services.embedding.servicer import NAME, EmbeddingServicer
 from services.kit import config as kit_config
 from services.kit import metrics
-from services.kit.config import EmbeddingReplica, FleetConfig
+from services.kit.config import Embedding, EmbeddingReplica, FleetConfig, Server
 from services.kit.errors import ConfigError
-from services.kit.server import run, serving
+from services.kit.server import Serving, run, serving
 
 _WARM_UP = ("warm", "up " * 200)
 """One short text and one that fills the window."""
 
 
 async def serve(config: FleetConfig, replica: EmbeddingReplica) -> None:
-    """Load, warm up, then listen: a health check that answers can be believed."""
-    settings = config.embedding
+    """Load the encoder and serve it until the process is to end."""
     metrics.serve(replica.metrics)
-    encoder = onnx_encoder.load(settings, kit_config.state_dir(config) / "cache")
+    encoder = onnx_encoder.load(config.embedding, kit_config.state_dir(config) / "cache")
+    async with serving_encoder(encoder, config.embedding, replica, config.server) as server:
+        await server.stopped.wait()
+
+
+@asynccontextmanager
+async def serving_encoder(
+    encoder: OnnxEncoder, settings: Embedding, replica: EmbeddingReplica, server: Server
+) -> AsyncIterator[Serving]:
+    """Warm up, then listen: a health check that answers can be believed."""
     with Batcher(encoder, max_batch=settings.max_batch) as batcher:
         servicer = await _warm_servicer(encoder, batcher, settings.cache_entries)
-        services = {NAME: lambda server: add_EmbeddingServiceServicer_to_server(servicer, server)}
-        async with serving(replica.listen, config.server, services) as server:
-            await server.set_serving()
-            await server.stopped.wait()
+        services = {NAME: partial(add_EmbeddingServiceServicer_to_server, servicer)}
+        async with serving(replica.listen, server, services) as running:
+            await running.set_serving()
+            yield running
 
 
 async def _warm_servicer(
@@ -50,15 +61,18 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="the fleet's TOML file")
     parser.add_argument("--replica", type=int, default=0, help="number of the replica, from 0")
     args = parser.parse_args()
-    run(f"embedding-{args.replica}", _start(args.config, args.replica))
+    try:
+        config = kit_config.load(args.config)
+        replica = _replica(config.embedding, args.replica)
+    except ConfigError as error:
+        parser.error(str(error))
+    run(f"embedding-{args.replica}", serve(config, replica), config.fleet.log_level)
 
 
-async def _start(path: Path, index: int) -> None:
-    config = kit_config.load(path)
-    replicas = config.embedding.replicas
-    if not 0 <= index < len(replicas):
-        raise ConfigError(f"--replica {index}: embedding.replicas has {len(replicas)}")
-    await serve(config, replicas[index])
+def _replica(settings: Embedding, index: int) -> EmbeddingReplica:
+    if not 0 <= index < len(settings.replicas):
+        raise ConfigError(f"--replica {index}: embedding.replicas has {len(settings.replicas)}")
+    return settings.replicas[index]
 
 
 if __name__ == "__main__":

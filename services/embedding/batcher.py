@@ -51,14 +51,18 @@ class Batcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Fail what still waits and end the thread after the batch that runs."""
+        self.close()
+
+    def close(self) -> None:
+        """Fail what still waits, and end the thread after the batch that runs."""
         with self._changed:
             self._closed = True
+            left, self._waiting = self._waiting, []
             self._changed.notify()
-        self._thread.join()
-        for item in self._waiting:
+        for item in left:
             if item.done.set_running_or_notify_cancel():
                 item.done.set_exception(DrainingError("the embedding service is stopping"))
+        self._thread.join()
 
     async def encode(self, texts: Sequence[str], *, urgent: bool) -> list[Encoded]:
         """Encode *texts*, before all that is not urgent if *urgent*.
@@ -126,13 +130,13 @@ def pick(waiting: Sequence[Waiting], *, max_texts: int, max_tokens: int) -> list
     size, longest = _size_class(leader), len(leader.prepared.ids)
     chosen = [leader]
     for item in ordered[1:]:
+        if len(chosen) == max_texts:
+            break
         longest_then = max(longest, len(item.prepared.ids))
         fits = (len(chosen) + 1) * longest_then <= max_tokens
         if _size_class(item) == size and fits:
             chosen.append(item)
             longest = longest_then
-        if len(chosen) == max_texts:
-            break
     return chosen
 
 

@@ -28,7 +28,7 @@ _OWN_LETTERS: Final = frozenset(("uk", "fa"))
 """Told from a larger script by a few letters, so their share is not asked for."""
 _WORD: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _COMMON: Final[Mapping[str, str]] = {
-    "en": "the of and to in is that it for you with on are this what how be not or have from "
+    "en": "a the of and to in is that it for you with on are this what how be not or have from "
     "by at an can do does which write my if was were your explain there me who when why",
     "de": "der die das und ist nicht ein eine zu den mit von für auf wie was ich sie es im dem "
     "kann wird sind auch auf bitte warum schreibe erkläre wer wo mir einen des oder",

@@ -36,7 +36,8 @@ _COUNTED: Final[Sequence[tuple[str, re.Pattern[str]]]] = (
         "languages",
         _words(
             "python|javascript|typescript|java|rust|go|golang|c|ruby|php|bash|shell|kotlin|swift|"
-            "haskell|html|css|react|django|numpy|pandas|docker|kubernetes|git|regex|json|yaml"
+            "haskell|html|css|react|django|numpy|pandas|pytorch|docker|kubernetes|terraform|nginx|"
+            "npm|git|regex|json|yaml|xml|graphql|mongodb|postgresql|linux|cron|cuda"
         ),
     ),
     (
@@ -88,6 +89,20 @@ _COUNTED: Final[Sequence[tuple[str, re.Pattern[str]]]] = (
     ),
     ("addressing", _words("you|your|me|my|i|please|let's|we")),
     ("opening_question", re.compile(r"^\W*(?:who|what|where|when|why|which|how)\b", re.IGNORECASE)),
+    (
+        "opening_order",
+        re.compile(
+            r"^\W*(?:please |can you |could you )?(?:write|give|make|explain|find|show|tell|list|"
+            r"create|translate|describe|suggest|implement|build|fix|add|convert|summari[sz]e|"
+            r"rewrite|compare|name|solve|prove|calculate|compute|evaluate|design|help)\b",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "opening_statement",
+        re.compile(r"^\W*(?:the|a|an|in|our|this|these|most|every|it|he|she)\b", re.IGNORECASE),
+    ),
+    ("past_tense", re.compile(r"\b[a-z]{2,}ed\b|\b(?:was|were|had)\b")),
     ("question_marks", re.compile(r"\?")),
     ("sentence_ends", re.compile(r"[.!](?:\s|$)")),
     ("commas", re.compile(r",")),
