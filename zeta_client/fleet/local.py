@@ -27,7 +27,7 @@ async def fleet(
     `logs/` lies too. Raises StartFailedError, and ConfigError where the state is in use.
     """
     folder = state_dir(config)
-    with _held(folder):
+    with held(folder):
         file = folder / "fleet.toml"
         file.write_bytes(dump(config))
         supervisor = Supervisor(
@@ -49,7 +49,7 @@ async def _until_useful(config: FleetConfig, address: str) -> None:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Hold the state directory, since two fleets would write into each other's journal."""
     with (folder / "fleet.lock").open("a+") as lock:
         try:

@@ -1,8 +1,6 @@
 """Which processes a configuration asks for."""
 
-import asyncio
-import sys
-from asyncio.subprocess import PIPE
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ import pytest
 from services.kit.config import FleetConfig, addresses, dump, load
 from services.kit.errors import ConfigError
 from zeta_client.cli.shell import default_config
-from zeta_client.fleet.local import fleet
+from zeta_client.fleet.local import fleet, held
 from zeta_client.fleet.processes import in_state_dir, on_free_ports, processes_of
 
 
@@ -72,24 +70,5 @@ def test_addresses_that_are_off_stay_off(pocket: FleetConfig, tmp_path: Path) ->
 
 async def test_one_state_directory_serves_one_fleet(pocket: FleetConfig, tmp_path: Path) -> None:
     """A second fleet on the same state is refused, with what to do about it."""
-    config = in_state_dir(pocket, tmp_path)
-    (tmp_path / "fleet.lock").write_text("")
-    code = (
-        "import fcntl, os, sys\n"
-        "lock = open(sys.argv[1], 'w')\n"
-        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
-        "lock.write(str(os.getpid()))\n"
-        "lock.flush()\n"
-        "print(flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    holder = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", code, str(tmp_path / "fleet.lock")), stdin=PIPE, stdout=PIPE
-    )
-    assert holder.stdout
-    await holder.stdout.readline()
-
-    with pytest.raises(ConfigError, match=rf"process {holder.pid} .*--state-dir"):
-        await fleet(config).__aenter__()
-
-    await holder.communicate(b"")
+    with held(tmp_path), pytest.raises(ConfigError, match=rf"process {os.getpid()} .*--state-dir"):
+        await fleet(in_state_dir(pocket, tmp_path)).__aenter__()
