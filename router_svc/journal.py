@@ -125,7 +125,7 @@ class Journal:
         """Run *batch* in one transaction; one item's failure is its own, the commit's is all's."""
         results: list[tuple[Future[Any], Any]] = []
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("BEGIN")
             for work, answer in batch:
                 result = self._run(work, answer)
                 if answer is not None and not answer.done():

@@ -1,0 +1,322 @@
+"""The interpreter of plans, with scripted models in place of the wire."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+
+from router_svc.core.breaker import RetryBudget
+from router_svc.core.decide import Decision, decide
+from router_svc.core.features import Features
+from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.types import Policy
+from router_svc.dispatch import Call, Dispatch, Run
+from router_svc.fleet import Fleet, Lease
+from router_svc.wire import Event
+from services.kit.config import Router
+from services.kit.errors import (
+    ContextTooLongError,
+    InvalidRequestError,
+    OverloadedError,
+    StreamBrokenError,
+    UnavailableError,
+    ZetaError,
+)
+from tests.unit.router_svc.fixtures import ManualClock, ask, candidates, features, models
+
+QUALITY = {"a": 0.7, "b": 0.7, "c": 0.7}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Says:
+    """What a model does when it is asked."""
+
+    text: str = ""
+    sure: float | None = -0.05
+    error: ZetaError | None = None
+    """Raised after the text."""
+    hangs: bool = False
+    """Says the text, then nothing until it is cancelled."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """Learns nothing, believes log-probabilities above -1, and writes down what it hears."""
+
+    answered_by: list[str] = field(default_factory=list)
+
+    def answered(self, call: Call, lease: Lease, about: Features) -> None:
+        """Write it down."""
+        del lease, about
+        self.answered_by.append(call.model)
+
+    def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
+        """Believe or not."""
+        del model, quality
+        return 0.9 if mean_logprob > -1.0 else 0.1
+
+
+class Stage:
+    """Models a, b, c with a script for each, and a dispatch before them."""
+
+    def __init__(self, script: Mapping[str, Says], *, burst: float = 10.0) -> None:
+        self.script = dict(script)
+        self.asked: list[str] = []
+        self.cancelled: list[str] = []
+        self.hanging = asyncio.Event()
+        self.done: list[Run] = []
+        clock = ManualClock()
+        settings = Router(breaker_failures=2, breaker_open_s=5.0)
+        self.fleet = Fleet(models({"a": 1, "b": 1, "c": 1}), settings, clock)
+        for name in self.fleet.names:
+            self.fleet.health(name, serving=True)
+        self.watched = Watched()
+        self.dispatch = Dispatch(
+            self.fleet,
+            self.watched,
+            RetryBudget(ratio=0.0, burst=burst),
+            cost_usd=lambda _model, prompt, completion: prompt + 2.0 * completion,
+            clock=clock,
+            done=self.done.append,
+        )
+
+    def run(self, plan: Plan) -> Run:
+        """Make a run of *plan*."""
+        found = candidates(list(QUALITY.values()))
+        decision = replace(_decided(frozenset()), plan=plan, candidates=found)
+        return Run(
+            id="d-1",
+            ask=ask(),
+            features=features(),
+            decision=decision,
+            upstream=self._upstream,
+            replan=_decided,
+            explain=lambda: None,
+            arrived_s=100.0,
+            deadline_at_s=None,
+        )
+
+    async def play(self, plan: Plan) -> tuple[str, inference_pb.Finished]:
+        """Run *plan* to its end; check the order of events, and that nothing stays in flight."""
+        run = self.run(plan)
+        events = [event async for event in self.dispatch.run(run)]
+        kinds = [event.WhichOneof("event") for event in events]
+        assert kinds == ["started", *["delta"] * (len(kinds) - 2), "finished"]
+        self.check_idle()
+        assert self.done == [run]
+        return "".join(e.delta.text for e in events), events[-1].finished
+
+    def check_idle(self) -> None:
+        """Nobody is busy any more."""
+        now = self.fleet.replicas()
+        assert now.loads.running.tolist() == [0.0] * 3
+        assert now.loads.waiting_prompt_tokens.tolist() == [0.0] * 3
+
+    async def _upstream(
+        self, replica: str, model: str, timeout_s: float | None
+    ) -> AsyncGenerator[Event, None]:
+        del timeout_s
+        self.asked.append(replica)
+        says = self.script[model]
+        yield Event(started=inference_pb.Started(prompt_tokens=3))
+        for i, word in enumerate(says.text.split()):
+            yield Event(delta=inference_pb.Delta(seq=i + 1, text=word + " "))
+        if says.hangs:
+            self.hanging.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.append(model)
+        if says.error:
+            raise says.error
+        usage = inference_pb.Usage(prompt_tokens=3, completion_tokens=2)
+        finished = inference_pb.Finished(usage=usage)
+        if says.sure is not None:
+            finished.mean_logprob = says.sure
+        yield Event(finished=finished)
+
+
+def _decided(failed: frozenset[str]) -> Decision:
+    """Decide for the best model none of whose replicas failed."""
+    left = [name for name in QUALITY if f"{name}-0" not in failed]
+    if not left:
+        raise UnavailableError("nobody is left", retry_after_s=1.0)
+    keep = candidates([QUALITY[name] for name in left])
+    keep = replace(keep, models=tuple(left), replicas=tuple(f"{name}-0" for name in left))
+    policy = Policy(explore_ratio=0.0, max_calls=1)
+    return decide(ask(), keep, policy, np.random.default_rng(1), gains={})
+
+
+async def test_single_streams_one_models_answer() -> None:
+    """With its usage, price and place."""
+    stage = Stage({"b": Says(text="it is four")})
+    text, finished = await stage.play(Single("b"))
+    assert text == "it is four "
+    assert finished.model == "b"
+    assert finished.cost_usd == 3 + 2 * 2
+    assert stage.watched.answered_by == ["b"]
+
+
+@pytest.mark.parametrize(
+    "error", [UnavailableError("gone"), OverloadedError("full"), ContextTooLongError("short")]
+)
+async def test_what_another_can_answer_is_asked_of_another(error: ZetaError) -> None:
+    """Before the first token."""
+    stage = Stage({"a": Says(error=error), "b": Says(text="four")})
+    text, finished = await stage.play(Single("a"))
+    assert text == "four "
+    assert finished.model == "b"
+    assert stage.asked == ["a-0", "b-0"]
+
+
+async def test_a_wrong_request_is_not_repeated() -> None:
+    """Nor does it count against the replica."""
+    stage = Stage({"a": Says(error=InvalidRequestError("no"))})
+    for _ in range(3):
+        with pytest.raises(InvalidRequestError):
+            await stage.play(Single("a"))
+    assert stage.fleet.replicas().circuit_closed.all()
+    stage.check_idle()
+
+
+async def test_failures_open_the_circuit() -> None:
+    """Two in a row are one too many here."""
+    stage = Stage({"a": Says(error=UnavailableError("gone")), "b": Says(text="four")})
+    for _ in range(2):
+        stage.done.clear()
+        await stage.play(Single("a"))
+    assert stage.fleet.replicas().circuit_closed.tolist() == [False, True, True]
+
+
+async def test_an_empty_budget_ends_the_retries() -> None:
+    """The failure is the caller's to see."""
+    stage = Stage({"a": Says(error=UnavailableError("gone")), "b": Says(text="four")}, burst=0.0)
+    with pytest.raises(UnavailableError, match="gone"):
+        await stage.play(Single("a"))
+    stage.check_idle()
+
+
+async def test_when_nobody_is_left_the_caller_is_told_when_to_retry() -> None:
+    """After every model was tried once."""
+    stage = Stage(dict.fromkeys("abc", Says(error=UnavailableError("gone"))))
+    with pytest.raises(UnavailableError) as refused:
+        await stage.play(Single("a"))
+    assert refused.value.retry_after_s == 1.0
+    assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
+
+
+async def test_shown_text_is_never_repeated() -> None:
+    """A loss in the middle breaks the stream."""
+    stage = Stage({"a": Says(text="it is", error=UnavailableError("gone"))})
+    with pytest.raises(StreamBrokenError):
+        await stage.play(Single("a"))
+    assert stage.asked == ["a-0"]
+    stage.check_idle()
+
+
+async def test_a_cascade_keeps_an_answer_that_is_sure() -> None:
+    """The second model is not asked."""
+    stage = Stage({"a": Says(text="four", sure=-0.1)})
+    text, finished = await stage.play(Cascade("a", "b", 0.5))
+    assert (text, finished.model) == ("four ", "a")
+    assert stage.asked == ["a-0"]
+
+
+@pytest.mark.parametrize("first", [Says(text="five", sure=-3.0), Says(text="five", sure=None)])
+async def test_a_cascade_goes_on_where_the_first_is_not_sure(first: Says) -> None:
+    """The second answer is streamed; the first one's text is never shown, and its cost is."""
+    stage = Stage({"a": first, "b": Says(text="four")})
+    text, finished = await stage.play(Cascade("a", "b", 0.5))
+    assert (text, finished.model) == ("four ", "b")
+    assert finished.cost_usd == 2 * (3 + 2 * 2)
+    assert [(s.model, s.chosen) for s in finished.steps] == [("a", False), ("b", True)]
+    assert [s.agrees for s in stage.done[0].steps] == [False, None]
+
+
+async def test_a_cascade_outlives_its_first_model() -> None:
+    """Even where that was lost in the middle: nothing had been shown."""
+    stage = Stage({"a": Says(text="fi", error=UnavailableError("gone")), "b": Says(text="four")})
+    text, finished = await stage.play(Cascade("a", "b", 0.5))
+    assert (text, finished.model) == ("four ", "b")
+
+
+async def test_a_vote_goes_to_the_heavier_answer() -> None:
+    """Numbers count by value; who agreed is known afterwards."""
+    stage = Stage({"a": Says(text="5"), "b": Says(text="4"), "c": Says(text="4.0")})
+    _, finished = await stage.play(Vote(("a", "b", "c")))
+    assert finished.model == "b"
+    agreed = {s.model: s.agrees for s in stage.done[0].steps}
+    assert agreed == {"a": False, "b": None, "c": True}
+
+
+async def test_a_vote_stops_when_the_rest_cannot_matter() -> None:
+    """The straggler is cancelled."""
+    stage = Stage({"a": Says(text="4"), "b": Says(text="4"), "c": Says(hangs=True)})
+    text, _ = await stage.play(Vote(("a", "b", "c")))
+    assert text == "4 "
+    assert stage.cancelled == ["c"]
+
+
+async def test_a_vote_outlives_a_voter() -> None:
+    """The others decide."""
+    lost = Says(text="4", error=UnavailableError("gone"))
+    stage = Stage({"a": lost, "b": Says(text="5"), "c": Says(text="5")})
+    text, _ = await stage.play(Vote(("a", "b", "c")))
+    assert text == "5 "
+
+
+async def test_a_vote_in_which_everybody_fails_fails() -> None:
+    """With nobody left to ask, the caller is told when to retry."""
+    stage = Stage(dict.fromkeys("abc", Says(error=UnavailableError("gone"))))
+    with pytest.raises(UnavailableError) as refused:
+        await stage.play(Vote(("a", "b", "c")))
+    assert refused.value.retry_after_s == 1.0
+    stage.check_idle()
+
+
+async def test_a_voters_refusal_of_the_request_is_everybodys() -> None:
+    """And the other voters are stopped."""
+    stage = Stage({"a": Says(error=InvalidRequestError("no")), **hanging("b", "c")})
+    with pytest.raises(InvalidRequestError):
+        await stage.play(Vote(("a", "b", "c")))
+    assert sorted(stage.cancelled) == ["b", "c"]
+    stage.check_idle()
+
+
+def hanging(*names: str) -> dict[str, Says]:
+    """Models that never end."""
+    return dict.fromkeys(names, Says(hangs=True))
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked"),
+    [(Single("a"), "a"), (Cascade("a", "b", 0.5), "a"), (Vote(("a", "b", "c")), "abc")],
+)
+async def test_who_stops_reading_stops_every_call(plan: Plan, asked: str) -> None:
+    """Cancelling a run cancels all that it had under way."""
+    stage = Stage(dict.fromkeys("abc", Says(text="", hangs=True)))
+
+    async def consume() -> None:
+        async with aclosing(stage.dispatch.run(stage.run(plan))) as events:
+            async for _ in events:
+                pass
+
+    task = asyncio.create_task(consume())
+    await stage.hanging.wait()
+    await until(lambda: len(stage.asked) == len(asked))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(stage.cancelled) == sorted(asked)
+    stage.check_idle()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let other tasks run until *holds*."""
+    async with asyncio.timeout(10.0):
+        while not holds():  # noqa: ASYNC110 - nobody signals it
+            await asyncio.sleep(0)

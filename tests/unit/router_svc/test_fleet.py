@@ -1,0 +1,105 @@
+"""What is known of replicas."""
+
+from router_svc.fleet import Fleet, Info
+from services.kit.config import Router
+from tests.unit.router_svc.fixtures import ManualClock, models
+
+SETTINGS = Router(breaker_failures=1, breaker_open_s=5.0)
+
+
+def fleet(clock: ManualClock | None = None) -> Fleet:
+    """Two models, three replicas, all healthy."""
+    found = Fleet(models({"a": 2, "b": 1}), SETTINGS, clock or ManualClock())
+    for name in found.names:
+        found.health(name, serving=True)
+    return found
+
+
+def report(found: Fleet, replica: str, *, dead: bool = False, draining: bool = False) -> None:
+    """Have telemetry report two requests."""
+    found.reported(
+        replica,
+        requests=2.0,
+        prompt_tokens=9.0,
+        max_running=8.0,
+        draining=draining,
+        dead=dead,
+        age_s=0.5,
+    )
+
+
+def test_nobody_serves_until_its_health_says_so() -> None:
+    """And the first that does is told on."""
+    found, calls = Fleet(models({"a": 1}), SETTINGS, ManualClock()), []
+    found.changed = lambda: calls.append(1)
+    assert not found.serves()
+    found.health("a-0", serving=True)
+    found.health("a-0", serving=True)
+    assert found.serves()
+    assert calls == [1]
+
+
+def test_reports_reach_the_decision_with_their_age() -> None:
+    """Unknown replicas are ignored."""
+    clock = ManualClock()
+    found = fleet(clock)
+    report(found, "b-0")
+    report(found, "stranger-7")
+    clock.now_s += 1.0
+    now = found.replicas()
+    assert now.loads.running.tolist() == [0.0, 0.0, 2.0]
+    assert now.report_age_s[2] == 1.5
+    assert now.loads.max_running.tolist() == [4.0, 4.0, 8.0]
+
+
+def test_a_process_that_hangs_is_not_asked() -> None:
+    """Its connection lives, its agent says that it does not answer."""
+    found = fleet()
+    report(found, "a-0", dead=True)
+    report(found, "a-1", draining=True)
+    now = found.replicas()
+    assert now.healthy.tolist() == [False, True, True]
+    assert now.draining.tolist() == [False, True, False]
+    assert found.healthy_replicas("a") == []
+    report(found, "a-0")
+    assert found.healthy_replicas("a") == ["a-0"]
+
+
+def test_a_restart_closes_the_circuit_and_forgets_the_load() -> None:
+    """What was true of the old process says nothing of the new one."""
+    found = fleet()
+    report(found, "a-0")
+    lease = found.begin("a-0", 5.0, 5.0)
+    found.failed(lease)
+    found.end(lease)
+    assert not found.replicas().circuit_closed[0]
+    found.health("a-0", serving=False)
+    found.health("a-0", serving=True)
+    now = found.replicas()
+    assert now.circuit_closed[0]
+    assert now.loads.running[0] == 0.0
+
+
+def test_an_open_circuit_is_probed_by_one() -> None:
+    """And closes when the probe is answered."""
+    clock = ManualClock()
+    found = fleet(clock)
+    lease = found.begin("b-0", 5.0, 5.0)
+    found.failed(lease)
+    found.end(lease)
+    clock.now_s += 5.0
+    assert found.replicas().circuit_closed[2]
+    probe = found.begin("b-0", 5.0, 5.0)
+    assert not found.replicas().circuit_closed[2]
+    found.succeeded(probe)
+    found.end(probe)
+    assert found.replicas().circuit_closed[2]
+
+
+def test_a_models_introduction_counts_for_all_its_replicas() -> None:
+    """Its context, and whether it generates."""
+    found = fleet()
+    found.knows("a", Info(context_tokens=99, default_max_tokens=9), generates=False)
+    now = found.replicas()
+    assert now.context_tokens[:2].tolist() == [99.0, 99.0]
+    assert now.can_generate.tolist() == [False, False, True]

@@ -1,0 +1,79 @@
+"""Learning, and remembering it."""
+
+import numpy as np
+import pytest
+
+from router_svc.core.reward import Step
+from router_svc.learner import Learner, Remembered, packed, unpacked
+from tests.unit.router_svc.fixtures import features, models
+
+
+def about(*steps: Step, kind: str = "single", expected: float = 0.5) -> Remembered:
+    """A decision that was carried out."""
+    return Remembered(features=features(), kind=kind, expected_quality=expected, steps=steps)
+
+
+def step(model: str, *, chosen: bool = True, agrees: bool | None = None) -> Step:
+    """A call that was answered."""
+    return Step(model=model, replica=f"{model}-0", chosen=chosen, agrees=agrees, mean_logprob=-0.1)
+
+
+def quality(learner: Learner) -> list[float]:
+    """What is expected of each model."""
+    return [float(q) for q in learner.predictors.quality.predict(features())[0]]
+
+
+def test_scores_move_the_model_that_answered() -> None:
+    """Up with good ones, down with bad ones, and nobody else."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    before = quality(learner)
+    for _ in range(20):
+        learner.feedback(about(step("a")), 1.0)
+    after = quality(learner)
+    assert after[0] > before[0] + 0.2
+    assert after[1] == pytest.approx(before[1])
+
+
+def test_a_vote_teaches_about_every_voter() -> None:
+    """Whoever disagreed with a right answer was wrong."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    before = quality(learner)
+    for _ in range(10):
+        learner.feedback(about(step("a"), step("b", chosen=False, agrees=False), kind="vote"), 1.0)
+    after = quality(learner)
+    assert after[0] > before[0]
+    assert after[1] < before[1]
+
+
+def test_ensembles_that_disappoint_are_believed_less() -> None:
+    """Relative to how single models do against their own expectation."""
+    learner = Learner(models({"a": 1}), 1000.0)
+    for _ in range(100):
+        learner.feedback(about(step("a"), kind="single", expected=0.5), 0.5)
+        learner.feedback(about(step("a"), kind="cascade", expected=0.9), 0.5)
+    assert learner.predictors.gains.by_kind()["cascade"] == pytest.approx(-0.3, abs=0.06)
+
+
+def test_what_was_learned_survives_packing() -> None:
+    """Also where the fleet has another model by then."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    for _ in range(20):
+        learner.feedback(about(step("b"), kind="cascade"), 1.0)
+    saved = packed(learner.to_arrays())
+    other = Learner(models({"new": 1, "b": 1}), 1000.0)
+    other.restore(unpacked(saved))
+    assert quality(other)[1] == pytest.approx(quality(learner)[1])
+    assert other.predictors.gains.by_kind() == learner.predictors.gains.by_kind()
+    same = Learner(models({"a": 1, "b": 1}), 1000.0)
+    same.restore(unpacked(saved))
+    assert quality(same) == pytest.approx(quality(learner))
+
+
+def test_damaged_or_later_state_is_refused() -> None:
+    """With ValueError, so that the router can start from its priors."""
+    learner = Learner(models({"a": 1}), 1000.0)
+    with pytest.raises(ValueError, match="damaged"):
+        unpacked(packed(learner.to_arrays())[:100])
+    later = learner.to_arrays() | {"version": np.array(99)}
+    with pytest.raises(ValueError, match="version"):
+        learner.restore(later)
