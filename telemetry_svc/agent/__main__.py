@@ -38,13 +38,20 @@ async def watch(config: FleetConfig, model: str, index: int, replica: Replica) -
         prometheus.expose(lambda: _shown(reporter))
         metrics.serve(replica.agent_metrics)
         log.info("watching", replica=name, address=replica.listen)
-        async with asyncio.TaskGroup() as group:
-            reporting = group.create_task(reporter.run())
-            await sample_until(stopped, sampler, reporter, telemetry.report_interval_s)
-            reporting.cancel()
+        await report_until(stopped, sampler, reporter, telemetry.report_interval_s)
 
 
-async def sample_until(
+async def report_until(
+    stopped: asyncio.Event, sampler: Sampler, reporter: Reporter, interval_s: float
+) -> None:
+    """Sample and report, until *stopped* is set; whatever breaks either of them is raised."""
+    async with asyncio.TaskGroup() as group:
+        reporting = group.create_task(reporter.run())
+        await _sample_until(stopped, sampler, reporter, interval_s)
+        reporting.cancel()
+
+
+async def _sample_until(
     stopped: asyncio.Event, sampler: Sampler, reporter: Reporter, interval_s: float
 ) -> None:
     """Offer a sample every *interval_s*; a late one does not make the next ones hurry."""

@@ -28,6 +28,14 @@ MAX_UNACKED = 64
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 1.0
 
+STREAM_ERRORS = (
+    grpc.aio.AioRpcError,
+    grpc.aio.BaseError,
+    asyncio.InvalidStateError,
+    ZetaError,
+)
+"""What a stream ends in: a status, or one of gRPC's own where the end crosses a write."""
+
 REPORTS = Counter("zeta_agent_reports", "Reports sent to telemetry.")
 STREAMS = Counter("zeta_agent_streams", "Report streams opened; each after the first replaces one.")
 
@@ -75,7 +83,7 @@ class Reporter:
             try:
                 STREAMS.inc()
                 await self._stream()
-            except (grpc.aio.AioRpcError, ZetaError, asyncio.InvalidStateError) as error:
+            except STREAM_ERRORS as error:
                 if self._connected is not False:
                     log.warning("telemetry lost", reason=_reason(error))
                 self._connected = False

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import grpc
-import msgspec
 import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -53,7 +53,7 @@ from services.kit.channel import open_channel
 from services.kit.config import Server, Telemetry
 from services.kit.errors import DrainingError, InvalidRequestError, OverloadedError, ZetaError
 from services.kit.rpc import Context, Scoped, zeta_error
-from telemetry_svc.agent.__main__ import sample_until
+from telemetry_svc.agent.__main__ import report_until
 from telemetry_svc.agent.collect import Sampler, ThisMachine
 from telemetry_svc.agent.report import Reporter
 from telemetry_svc.prometheus import FleetCollector
@@ -136,14 +136,10 @@ async def agent_of(model: str, telemetry: str, name: str = "m-0") -> AsyncIterat
             model="m", replica=name, address=model, channel=to_model, machine=ThisMachine()
         )
         reporter = Reporter(to_telemetry, heartbeat_s=0.1)
-        tasks = [
-            asyncio.create_task(reporter.run()),
-            asyncio.create_task(sample_until(stopped, sampler, reporter, 0.02)),
-        ]
-        yield reporter
-        stopped.set()
-        await tasks[1]
-        await aio.cancelled(tasks[0])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(report_until(stopped, sampler, reporter, 0.02))
+            yield reporter
+            stopped.set()
 
 
 @dataclass
@@ -163,13 +159,24 @@ def place(tmp_path: Path) -> Place:
     return Place(folder=tmp_path)
 
 
-QUICK = Telemetry(silent_after_s=0.5, gone_after_s=1.0)
+@pytest.fixture
+def port() -> str:
+    """Give a TCP address that can be served on again and again.
+
+    Not a unix socket: gRPC removes a stopped server's path late, under its successor.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        return f"127.0.0.1:{chosen.getsockname()[1]}"
+
+
+PATIENT = Telemetry(silent_after_s=20.0, gone_after_s=40.0)
+"""A busy machine makes nobody silent by accident."""
 
 
 @pytest.fixture
 async def telemetry(place: Place) -> AsyncIterator[str]:
     """Run telemetry; yield its address."""
-    async with telemetry_at(place("telemetry"), TelemetryServicer(QUICK)):
+    async with telemetry_at(place("telemetry"), TelemetryServicer(PATIENT)):
         yield place("telemetry")
 
 
@@ -261,56 +268,60 @@ async def test_a_draining_replica_is_seen_draining(
 
 
 async def test_a_model_that_goes_is_dead_and_one_that_comes_back_serves(
-    place: Place, stub: Stub, model: FakeModel
+    place: Place, port: str, stub: Stub, model: FakeModel
 ) -> None:
     """The agent outlives its model, and the last counters stay to be seen."""
     model.state.requests_total = 5
-    async with agent_of(place("model"), place("telemetry")):
+    async with agent_of(port, place("telemetry")):
         view = await watched(stub, lambda v: health_of(v) == {"m-0": DEAD})
         assert view["m-0"].report.state == ModelState(model="m", replica="m-0")
-        async with listening(model.add, place("model")):
+        async with listening(model.add, port):
             await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
         view = await watched(stub, lambda v: health_of(v) == {"m-0": DEAD})
         assert view["m-0"].report.state.requests_total == 5
         assert not view["m-0"].report.HasField("process")
-        async with listening(model.add, place("model")):
+        async with listening(model.add, port):
             await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
 
 
 async def test_a_model_that_hangs_is_dead(place: Place, stub: Stub, model: FakeModel) -> None:
     """A process that is there and does not answer counts as one that is not."""
-    patient = replace_settings(silent_after_s=5.0, gone_after_s=10.0)
-    del stub
-    async with (
-        telemetry_at(place("patient"), TelemetryServicer(patient)),
-        open_channel(place("patient"), Server()) as channel,
-        listening(model.add, place("model")),
-        agent_of(place("model"), place("patient")),
-    ):
-        mine = TelemetryServiceStub(channel)
-        await watched(mine, lambda v: health_of(v) == {"m-0": SERVING})
+    async with listening(model.add, place("model")), agent_of(place("model"), place("telemetry")):
+        await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
         model.answers.clear()
-        await watched(mine, lambda v: health_of(v) == {"m-0": DEAD})
+        await watched(stub, lambda v: health_of(v) == {"m-0": DEAD})
         model.answers.set()
-        await watched(mine, lambda v: health_of(v) == {"m-0": SERVING})
+        await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
 
 
-async def test_a_replica_without_its_agent_falls_silent_and_is_gone(stub: Stub) -> None:
+async def test_a_replica_without_its_agent_falls_silent_and_is_gone(place: Place) -> None:
     """Watchers are told both without anybody reporting anything."""
-    await send(stub, report("m-0"))
+    hasty = Telemetry(silent_after_s=0.3, gone_after_s=0.6)
+    async with (
+        telemetry_at(place("hasty"), TelemetryServicer(hasty)),
+        open_channel(place("hasty"), Server()) as channel,
+    ):
+        seen: list[dict[str, int]] = []
 
-    await watched(stub, lambda v: health_of(v) == {"m-0": SILENT})
-    await watched(stub, lambda v: v == {})
+        def gone(view: View) -> bool:
+            seen.append(health_of(view))
+            return view == {} and len(seen) > 1
+
+        watching = asyncio.create_task(watched(stub := TelemetryServiceStub(channel), gone))
+        await send(stub, report("m-0"))
+        await watching
+
+    assert seen[-3:] == [{"m-0": SERVING}, {"m-0": SILENT}, {}]
 
 
-async def test_an_agent_finds_telemetry_again(place: Place, model: FakeModel) -> None:
+async def test_an_agent_finds_telemetry_again(place: Place, port: str, model: FakeModel) -> None:
     """Telemetry restarted on the same address knows the replica again, with today's state."""
-    async with listening(model.add, place("model")), agent_of(place("model"), place("t")):
+    async with listening(model.add, place("model")), agent_of(place("model"), port):
         for running in (1, 2, 3):
             model.state.running = running
             async with (
-                telemetry_at(place("t"), TelemetryServicer(QUICK)),
-                open_channel(place("t"), Server()) as channel,
+                telemetry_at(port, TelemetryServicer(PATIENT)),
+                open_channel(port, Server()) as channel,
             ):
                 await watched(
                     TelemetryServiceStub(channel),
@@ -430,9 +441,7 @@ def finished(requests: int) -> TaskStats:
 async def test_history_is_told_for_a_window(place: Place) -> None:
     """Points and latency of the last seconds only, thinned as asked."""
     clock = Clock()
-    servicer = TelemetryServicer(
-        replace_settings(silent_after_s=100.0, gone_after_s=200.0), clock=clock, wall=clock
-    )
+    servicer = TelemetryServicer(PATIENT, clock=clock, wall=clock)
     async with (
         telemetry_at(place("past"), servicer),
         open_channel(place("past"), Server()) as channel,
@@ -572,7 +581,7 @@ async def test_an_unchanged_replica_is_reported_as_a_sign_of_life_only(
 
 async def test_stopping_ends_every_stream_with_its_reason(place: Place) -> None:
     """Agents and watchers learn at once that they are to look for telemetry again."""
-    servicer = TelemetryServicer(QUICK)
+    servicer = TelemetryServicer(PATIENT)
     async with (
         telemetry_at(place("ending"), servicer),
         open_channel(place("ending"), Server()) as channel,
@@ -594,7 +603,7 @@ async def test_stopping_ends_every_stream_with_its_reason(place: Place) -> None:
 
 async def test_the_metrics_page_shows_the_fleet(place: Place) -> None:
     """A scrape from another thread reads the state as it is on the loop."""
-    servicer, registry = TelemetryServicer(QUICK), CollectorRegistry()
+    servicer, registry = TelemetryServicer(PATIENT), CollectorRegistry()
     async with (
         telemetry_at(place("shown"), servicer),
         open_channel(place("shown"), Server()) as channel,
@@ -610,11 +619,6 @@ async def test_the_metrics_page_shows_the_fleet(place: Place) -> None:
 def health_of(view: View) -> dict[str, int]:
     """Return each replica's health."""
     return {name: status.health for name, status in view.items()}
-
-
-def replace_settings(**changes: float) -> Telemetry:
-    """Return the quick settings with some of them changed."""
-    return msgspec.structs.replace(QUICK, **changes)
 
 
 async def next_of(call: WatchCall) -> WatchResponse:
