@@ -171,10 +171,10 @@ class Latency:
     def learn_step(self, model: str, running: float, step_s: float) -> None:
         """Take in a decode step's mean time at *running* requests, as a replica reports it.
 
-        Raises KeyError for an unknown model, ValueError unless both are positive and finite.
+        Raises KeyError for an unknown model, ValueError unless 0 ≤ step < ∞ and 0 < running < ∞.
         """
-        if not (0.0 < step_s < np.inf and 0.0 < running < np.inf):
-            raise ValueError(f"running, step_s: {running}, {step_s} are not positive and finite")
+        if not (0.0 <= step_s < np.inf and 0.0 < running < np.inf):
+            raise ValueError(f"running, step_s: {running}, {step_s} are out of range")
         x = np.array([1.0, running])
         self._step.learn(self._index[model], x, max(step_s, _SHORTEST_S), _STEP_OUTCOMES)
 

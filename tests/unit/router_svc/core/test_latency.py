@@ -211,6 +211,15 @@ def test_refuses_times_out_of_order(latency: Latency, ttft_s: float, total_s: fl
         observe(latency, load(), ttft_s, total_s)
 
 
+@pytest.mark.parametrize(
+    ("running", "step_s"), [(0.0, 0.1), (1.0, -0.1), (1.0, float("nan")), (float("inf"), 0.1)]
+)
+def test_refuses_steps_out_of_range(latency: Latency, running: float, step_s: float) -> None:
+    """A step of nothing, or of a time that cannot be, is refused."""
+    with pytest.raises(ValueError, match="out of range"):
+        latency.learn_step("a", running, step_s)
+
+
 times = st.floats(0.0, 1e4)
 counts = st.floats(0.0, 1e6)
 
