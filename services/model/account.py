@@ -11,6 +11,7 @@ from services.kit.errors import DeadlinePassedError
 from services.kit.metrics import SECONDS
 from services.model.loop import Stream
 from services.model.state import State
+from services.model.wire import task_kind
 
 _LABELS = ("gen_ai_request_model", "zeta_task_kind")
 _TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1)
@@ -44,8 +45,8 @@ class Account:
     state: State
 
     @contextmanager
-    def request(self, task_kind: str) -> Iterator[None]:
-        """Count the request in this block by how the block ends, unless it was answered."""
+    def request(self, kind: int) -> Iterator[None]:
+        """Count the request in this block by how the block ends; an answer counts as `answered`."""
         outcome = "answered"
         try:
             yield
@@ -60,11 +61,11 @@ class Account:
             self.state.totals.errors += 1
             raise
         finally:
-            REQUESTS.labels(self.model, task_kind, outcome).inc()
+            REQUESTS.labels(self.model, task_kind(kind), outcome).inc()
 
-    def answered(self, kind: int, task_kind: str, stream: Stream, tokens: int) -> None:
+    def answered(self, kind: int, stream: Stream, tokens: int) -> None:
         """Count a whole answer of *tokens* tokens."""
-        times, labels = stream.times(), (self.model, task_kind)
+        times, labels = stream.times(), (self.model, task_kind(kind))
         self.state.answered(kind, tokens=tokens, times=times)
         DURATION.labels(*labels).observe(times.last_s)
         TTFT.labels(*labels).observe(times.first_s)

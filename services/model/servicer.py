@@ -59,23 +59,21 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         rpc.check_deadline(context)
         self._check_model(request.model)
         call = self._call(request)
-        with self._account.request(wire.task_kind(call.kind)):
-            tokens = await self._tokens(request)
-            stream = self._device.submit(self._request(tokens, call, context), arrived_s)
-            # gRPC may drop this generator long after the caller has gone: do not wait for that.
-            context.add_done_callback(
-                lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
-            )
+        tokens = await self._tokens(request)
+        stream = self._device.submit(self._request(tokens, call, context), arrived_s)
+        # gRPC may drop this generator long after the caller has gone: do not wait for that.
+        context.add_done_callback(
+            lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
+        )
+        with self._account.request(call.kind):
             yield self._started(len(tokens))
-            answer = Answer(self._model.text, call.stops)
-            seq = 0
+            answer, seq = Answer(self._model.text, call.stops), 0
             while answer.finish is None:
                 piece = answer.feed(t for t in await stream.take() if not isinstance(t, Scored))
                 seq += 1
                 yield wire.delta(seq, piece, logprobs=call.logprobs)
             self._device.cancel(stream.request.id)
-            kind = wire.task_kind(call.kind)
-            self._account.answered(call.kind, kind, stream, answer.completion_tokens)
+            self._account.answered(call.kind, stream, answer.completion_tokens)
             yield wire.finished(self._model.name, answer, stream)
 
     async def CountTokens(  # noqa: N802 - the contract's name

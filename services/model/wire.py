@@ -199,7 +199,8 @@ def _input(request: Asked, vocabulary: int = 0) -> Iterator[Violation]:
             assert isinstance(request, inference.GenerateRequest)
             yield from _token_ids(request.token_ids.ids, vocabulary)
         case _:
-            yield Violation("input", "one of messages, prompt or token_ids is needed, got none")
+            names = ", ".join(f.name for f in request.DESCRIPTOR.oneofs_by_name["input"].fields)
+            yield Violation("input", f"one of {names} is needed, got none")
 
 
 def _conversation(conversation: inference.Conversation) -> Iterator[Violation]:
