@@ -19,7 +19,7 @@ from services.embedding.instruments import BATCH_TEXTS, DEVICE_SECONDS, TOKENS
 from services.kit.errors import DrainingError
 
 _INLINE_CHARACTERS = 4096
-"""Longer texts are tokenised in a thread of their own, so that other calls go on."""
+"""Calls with more are tokenised in a thread of their own, so that other calls go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Batcher:
 
         Raises DrainingError once the batcher is closed.
         """
-        items = [Waiting(prepared=await self._prepare(t), urgent=urgent) for t in texts]
+        items = [Waiting(prepared=p, urgent=urgent) for p in await self._prepare(texts)]
         with self._changed:
             if self._closed:
                 raise DrainingError("the embedding service is stopping")
@@ -77,10 +77,10 @@ class Batcher:
             self._changed.notify()
         return await asyncio.gather(*(asyncio.wrap_future(item.done) for item in items))
 
-    async def _prepare(self, text: str) -> Prepared:
-        if len(text) <= _INLINE_CHARACTERS:
-            return self._encoder.prepare(text)
-        return await asyncio.to_thread(self._encoder.prepare, text)
+    async def _prepare(self, texts: Sequence[str]) -> list[Prepared]:
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return list(map(self._encoder.prepare, texts))
+        return await asyncio.to_thread(lambda: list(map(self._encoder.prepare, texts)))
 
     def _work(self) -> None:
         while batch := self._next():

@@ -80,13 +80,24 @@ def load(settings: Embedding, cache: Path) -> OnnxEncoder:
     Raises ConfigError for a directory that is not a BERT of sentence-transformers.
     """
     checkpoint = open_checkpoint(settings.dir)
-    provider = _CUDA if _CUDA in ort.get_available_providers() else _CPU
-    precision: Precision = "fp32" if provider == _CUDA else "int8"
-    session = open_session(
-        converted(checkpoint, precision, cache), threads=settings.threads, provider=provider
+    session = _open_cuda(checkpoint, settings, cache) or open_session(
+        converted(checkpoint, "int8", cache), threads=settings.threads
     )
-    log.info("encoder ready", sha256=checkpoint.sha256, precision=precision, provider=provider)
+    provider = session.get_providers()[0]
+    log.info("encoder ready", sha256=checkpoint.sha256, provider=provider)
     return OnnxEncoder(settings.name, checkpoint, session, max_tokens=settings.max_tokens)
+
+
+def _open_cuda(
+    checkpoint: Checkpoint, settings: Embedding, cache: Path
+) -> ort.InferenceSession | None:
+    """Open the fp32 graph on CUDA; None where the runtime or the machine has none."""
+    if _CUDA not in ort.get_available_providers():
+        return None
+    model = converted(checkpoint, "fp32", cache)
+    session = open_session(model, threads=settings.threads, provider=_CUDA)
+    # ONNX Runtime falls back to the CPU by itself where a driver or a library is missing.
+    return session if session.get_providers()[0] == _CUDA else None
 
 
 def open_session(model: bytes, *, threads: int, provider: str = _CPU) -> ort.InferenceSession:
