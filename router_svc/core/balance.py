@@ -42,6 +42,8 @@ def best_per_model(replicas: Replicas, able: Bools, keys: Floats) -> Ints:
     """Return the index of the best able replica of each model that has one, by model; (N,)."""
     order = np.lexsort((keys, replicas.model))
     order = order[able[order]]
-    _, first = np.unique(replicas.model[order], return_index=True)
+    model = replicas.model[order]
+    first = np.ones(len(model), dtype=np.bool_)
+    first[1:] = model[1:] != model[:-1]
     best: Ints = order[first]
     return best

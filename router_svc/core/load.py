@@ -99,5 +99,5 @@ def capacity_price(loads: ReplicaLoads) -> Floats:
     present utilisation alone, and stays small beside any clear difference in quality.
     """
     used = (loads.running + loads.waiting) / np.maximum(loads.max_running, 1.0)
-    price: Floats = 0.05 * np.clip((used - 0.8) / 0.2, 0.0, 4.0)
+    price: Floats = 0.05 * np.minimum(np.maximum((used - 0.8) / 0.2, 0.0), 4.0)
     return price

@@ -16,6 +16,7 @@ from router_svc.core.filters import admitted
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
 from router_svc.core.load import capacity_price
+from router_svc.core.price import within
 from router_svc.core.quality import Quality
 from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 
@@ -100,7 +101,7 @@ def candidates(
     return Candidates(
         models=tuple(replicas.models[m] for m in model.tolist()),
         replicas=tuple(replicas.names[r] for r in best.tolist()),
-        quality=np.clip(quality[model], 0.0, 1.0),
+        quality=within(quality[model], 0.0, 1.0),
         quality_stddev=stddev[model],
         ttft_p50_s=when.ttft_p50_s[best],
         ttft_p90_s=when.ttft_p90_s[best],
