@@ -165,7 +165,9 @@ class Watching(RuleBasedStateMachine):
     @invariant()
     def would_know_the_fleet(self) -> None:
         """Who takes the news now, after whatever gap, knows it too."""
-        assert apply(self.view, self.fleet.news(self.seen)) == apply({}, self.fleet.news(None))
+        news = self.fleet.news(self.seen)
+        assert apply(self.view, news) == apply({}, self.fleet.news(None))
+        assert not {entry.name for entry in news.entries} & set(news.removed)
 
 
 TestWatching = Watching.TestCase
