@@ -40,10 +40,18 @@ _BY_REASON: dict[str, type[ZetaError]] = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, ZetaError) and kind is not errors.ConfigError
 }
+# What a status without Zeta's details amounts to; the others say nothing that Zeta knows.
 _BY_STATUS: dict[grpc.StatusCode, type[ZetaError]] = {
     kind.status: kind
-    for kind in reversed(_BY_REASON.values())
-    if kind.status is not grpc.StatusCode.INTERNAL
+    for kind in (
+        errors.InvalidRequestError,
+        errors.OverloadedError,
+        errors.DeadlinePassedError,
+        errors.UnavailableError,
+        errors.NotBuiltError,
+        errors.UnauthenticatedError,
+        errors.ForbiddenError,
+    )
 }
 
 
@@ -70,8 +78,8 @@ def details_of(error: ZetaError) -> bytes:
 def zeta_error(failed: grpc.aio.AioRpcError) -> ZetaError:
     """Turn a failed call back into the error that the other side raised.
 
-    A status without Zeta's details becomes the nearest error: UNAVAILABLE is UnavailableError,
-    an unknown one a plain ZetaError.
+    A status without Zeta's details becomes the nearest error, such as UnavailableError for
+    UNAVAILABLE; one that says nothing to Zeta a plain ZetaError.
     """
     status, reason, violations, retry_after_s = status_pb2.Status(), "", [], None
     for key, value in failed.trailing_metadata() or ():

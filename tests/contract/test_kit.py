@@ -119,6 +119,24 @@ async def test_every_error_survives_the_wire(
     assert (str(error), error.retry_after_s, list(error.violations)) == ("because", 1.5, violations)
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlinePassedError),
+        (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError),
+        (grpc.StatusCode.ABORTED, ZetaError),
+        (grpc.StatusCode.NOT_FOUND, ZetaError),
+    ],
+)
+def test_a_bare_status_becomes_the_nearest_error(
+    status: grpc.StatusCode, kind: type[ZetaError]
+) -> None:
+    """What gRPC itself says, or a stranger, is not taken for one of our own reasons."""
+    nothing = grpc.aio.Metadata()
+
+    assert type(zeta_error(grpc.aio.AioRpcError(status, nothing, nothing, "words"))) is kind
+
+
 async def test_details_are_standard_messages(scripted: Scripted, channel: grpc.aio.Channel) -> None:
     """A client in any language reads them with google.rpc alone."""
     scripted.answer = raising(errors.invalid("max_tokens", "must be at least 1, got 0"))

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -83,30 +82,16 @@ def fail(message: str, code: int = 1) -> NoReturn:
 def default_config() -> Path:
     """Return the pocket fleet's file: the checkout's own, else the packaged copy."""
     checkout = _PACKAGE.parent / "config" / "pocket.toml"
-    return checkout if checkout.exists() else _PACKAGE / "config" / "pocket.toml"
+    return checkout if checkout.exists() else _PACKAGE.parent / "zeta_config" / "pocket.toml"
 
 
 def load(file: Path | None) -> FleetConfig:
     """Read a configuration, or end the command with all that is wrong with it."""
     path = file or default_config()
     try:
-        config = kit_config.load(path)
+        return kit_config.load(path)
     except ZetaError as error:
         fail(f"{error}\nmend the file and try again; `zeta config check FILE` checks it alone")
-    return moved_up(config, _PACKAGE) if path.is_relative_to(_PACKAGE) else config
-
-
-def moved_up(config: FleetConfig, package: Path) -> FleetConfig:
-    """Look for what a configuration inside *package* names beside the package instead.
-
-    In the repository the configurations lie beside the packages, in a wheel inside this one.
-    """
-
-    def beside(folder: str) -> str:
-        return str(package.parent / os.path.relpath(folder, package))
-
-    models = tuple(msgspec.structs.replace(m, dir=beside(m.dir)) for m in config.models)
-    return msgspec.structs.replace(config, models=models)
 
 
 def reach(file: Path | None, target: str | None) -> Reach:

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from services.kit.config import load
 from services.kit.errors import OverloadedError, UnavailableError
 from zeta_client.cli import app
-from zeta_client.cli.shell import default_config, moved_up, sentence
+from zeta_client.cli.shell import sentence
 
 WRONG = """
 surprise = 1
@@ -79,17 +78,6 @@ def test_mistakes_as_json(zeta: CliRunner, tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert len(json.loads(result.stdout)["mistakes"]) == 4
-
-
-def test_a_packaged_configuration_finds_its_models(tmp_path: Path) -> None:
-    """In a wheel the configurations lie inside the client's package, the models beside it."""
-    file = tmp_path / "zeta_client" / "config" / "pocket.toml"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(default_config().read_bytes())
-
-    found = moved_up(load(file), tmp_path / "zeta_client").models[0]
-
-    assert found.dir == str(tmp_path / "services" / "model" / "pocket" / "pocket-general")
 
 
 @pytest.mark.parametrize("command", ["up", "demo", "top", "ask hello"])
