@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from services.kit.errors import OverloadedError, UnavailableError
 from zeta_client.cli import app
-from zeta_client.cli.shell import sentence
+from zeta_client.cli.shell import default_config, sentence
 
 WRONG = """
 surprise = 1
