@@ -1,7 +1,6 @@
 """Run one replica of one model."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from services.kit import config as kit_config
@@ -21,7 +20,7 @@ def main() -> None:
     try:
         config = kit_config.load(arguments.config)
     except ConfigError as error:
-        sys.exit(str(error))
+        parser.error(str(error))
     server.run(process, serve(config, arguments.model, arguments.replica), config.fleet.log_level)
 
 
