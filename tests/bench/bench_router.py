@@ -1,0 +1,247 @@
+"""What the router adds to a call: direct, through a bare proxy, and through the router.
+
+python -m tests.bench.bench_router [--json] [--seconds S]
+
+Every server is a process of its own on a Unix socket: an instant model that answers with as many
+deltas as `max_tokens` says, a bare `grpc.aio` proxy that forwards bytes, and the real router. The
+three are measured in turns, round by round, so that whatever else the machine does hits them alike.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import grpc
+import numpy as np
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+
+from services.kit import config as kit_config
+from services.kit import log
+from services.kit.config import (
+    Embedding,
+    EmbeddingReplica,
+    Fleet,
+    FleetConfig,
+    Model,
+    Policy,
+    Replica,
+    Router,
+    Server,
+    Telemetry,
+)
+from services.kit.rpc import Context
+from services.kit.server import serving
+
+INFERENCE: Final = "zeta.inference.v1.InferenceService"
+GENERATE: Final = f"/{INFERENCE}/Generate"
+DELTAS: Final = {"unary-sized": 1, "64 deltas": 64}
+CALLERS: Final = (1, 16)
+ROUNDS: Final = 5
+
+
+class Instant:
+    """A model that answers at once."""
+
+    async def Generate(  # noqa: N802 - named by the contract
+        self, request: inference_pb.GenerateRequest, _context: Context
+    ) -> AsyncIterator[inference_pb.GenerateResponse]:
+        """Answer with `max_tokens` deltas."""
+        started = inference_pb.Started(model="instant", replica="instant-0", prompt_tokens=8)
+        yield inference_pb.GenerateResponse(started=started)
+        for seq in range(1, request.max_tokens + 1):
+            delta = inference_pb.Delta(seq=seq, text="word ", token_ids=[seq])
+            yield inference_pb.GenerateResponse(delta=delta)
+        usage = inference_pb.Usage(prompt_tokens=8, completion_tokens=request.max_tokens)
+        finished = inference_pb.Finished(
+            reason=inference_pb.FINISH_REASON_STOP, usage=usage, mean_logprob=-0.1
+        )
+        yield inference_pb.GenerateResponse(finished=finished)
+
+    async def ListModels(  # noqa: N802 - named by the contract
+        self, _request: inference_pb.ListModelsRequest, _context: Context
+    ) -> inference_pb.ListModelsResponse:
+        """Introduce itself."""
+        info = inference_pb.ModelInfo(name="instant", context_tokens=4096, default_max_tokens=64)
+        return inference_pb.ListModelsResponse(models=[info])
+
+
+def _add(model: Instant, server: grpc.aio.Server) -> None:
+    """Add the two methods that are asked for, without the interface's others."""
+    handlers: dict[str, Any] = {
+        "Generate": grpc.unary_stream_rpc_method_handler(
+            model.Generate,
+            inference_pb.GenerateRequest.FromString,
+            inference_pb.GenerateResponse.SerializeToString,
+        ),
+        "ListModels": grpc.unary_unary_rpc_method_handler(
+            model.ListModels,
+            inference_pb.ListModelsRequest.FromString,
+            inference_pb.ListModelsResponse.SerializeToString,
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(INFERENCE, handlers),))
+
+
+async def serve_model(listen: str) -> None:
+    """Run the instant model."""
+    add = partial(_add, Instant())
+    async with serving(listen, Server(), {INFERENCE: add}) as server:
+        await server.set_serving()
+        await server.stopped.wait()
+
+
+async def serve_proxy(listen: str, target: str) -> None:
+    """Forward Generate, byte for byte, with nothing around it."""
+    channel = grpc.aio.insecure_channel(target)
+    generate: Any = channel.unary_stream(GENERATE)
+
+    async def forward(request: bytes, _context: Context) -> AsyncIterator[bytes]:
+        async for response in generate(request):
+            yield response
+
+    server = grpc.aio.server()
+    handler: Any = grpc.unary_stream_rpc_method_handler(forward)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(INFERENCE, {"Generate": handler}),)
+    )
+    server.add_insecure_port(listen)
+    await server.start()
+    await server.wait_for_termination()
+
+
+async def call(stub: "inference_grpc.InferenceServiceAsyncStub", deltas: int) -> None:
+    """Read one whole answer, and check that it is whole."""
+    request = inference_pb.GenerateRequest(prompt="What is 2 + 2?", max_tokens=deltas)
+    count = 0
+    async for _ in stub.Generate(request):
+        count += 1
+    if count != deltas + 2:
+        raise RuntimeError(f"{count} events instead of {deltas + 2}")
+
+
+async def load(target: str, deltas: int, callers: int, seconds: float) -> tuple[list[float], float]:
+    """Call for *seconds* from so many callers; return latencies and calls per second."""
+    latencies: list[float] = []
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub = inference_grpc.InferenceServiceStub(channel)
+        await call(stub, deltas)
+        began = perf_counter()
+
+        async def caller() -> None:
+            while (at := perf_counter()) < began + seconds:
+                await call(stub, deltas)
+                latencies.append(perf_counter() - at)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(callers):
+                group.create_task(caller())
+        return latencies, len(latencies) / (perf_counter() - began)
+
+
+async def ready(target: str) -> None:
+    """Wait until *target* answers."""
+    async with asyncio.timeout(30.0), grpc.aio.insecure_channel(target) as channel:
+        while True:
+            try:
+                await call(inference_grpc.InferenceServiceStub(channel), 1)
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def measure(targets: dict[str, str], seconds: float) -> list[dict[str, Any]]:
+    """Measure every path in turns."""
+    rows = []
+    for target in targets.values():
+        await ready(target)
+    for shape, deltas in DELTAS.items():
+        for callers in CALLERS:
+            latencies: dict[str, list[float]] = {name: [] for name in targets}
+            rates: dict[str, list[float]] = {name: [] for name in targets}
+            for _ in range(ROUNDS):
+                for name, target in targets.items():
+                    found, rate = await load(target, deltas, callers, seconds / ROUNDS)
+                    latencies[name] += found
+                    rates[name].append(rate)
+            for name in targets:
+                p50, p99 = np.percentile(latencies[name], [50, 99]) * 1e3
+                base50, base99 = np.percentile(latencies["direct"], [50, 99]) * 1e3
+                rows.append(
+                    {
+                        "shape": shape,
+                        "callers": callers,
+                        "path": name,
+                        "p50_ms": float(p50),
+                        "p99_ms": float(p99),
+                        "added_p50_ms": float(p50 - base50),
+                        "added_p99_ms": float(p99 - base99),
+                        "per_s": float(np.median(rates[name])),
+                    }
+                )
+    return rows
+
+
+def run(seconds: float) -> list[dict[str, Any]]:
+    """Start the processes, measure, and stop them."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        at = {name: f"unix:{folder}/{name}.sock" for name in ("direct", "proxy", "router")}
+        config = FleetConfig(
+            fleet=Fleet(state_dir=folder, log_level="error"),
+            telemetry=Telemetry(listen=f"unix:{folder}/none.sock"),
+            embedding=Embedding(replicas=(EmbeddingReplica(listen=f"unix:{folder}/no.sock"),)),
+            router=Router(listen=at["router"], policies={"balanced": Policy()}),
+            models=(Model(name="instant", dir=".", replicas=(Replica(listen=at["direct"]),)),),
+        )
+        path = Path(folder, "fleet.toml")
+        path.write_bytes(kit_config.dump(config))
+        own = [sys.executable, "-m", "tests.bench.bench_router"]
+        for command in (
+            [*own, "--serve-model", at["direct"]],
+            [*own, "--serve-proxy", at["proxy"], at["direct"]],
+            [sys.executable, "-m", "router_svc", "--config", str(path)],
+        ):
+            process = stack.enter_context(subprocess.Popen(command))
+            stack.callback(process.send_signal, signal.SIGTERM)
+        return asyncio.run(measure(at, seconds))
+
+
+def main() -> None:
+    """Measure, or play one of the servers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per path and shape")
+    parser.add_argument("--serve-model", help=argparse.SUPPRESS)
+    parser.add_argument("--serve-proxy", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    log.configure("bench", "error")
+    if options.serve_model:
+        return asyncio.run(serve_model(options.serve_model))
+    if options.serve_proxy:
+        return asyncio.run(serve_proxy(*options.serve_proxy))
+    rows = run(options.seconds)
+    if options.json:
+        print(json.dumps({"router": rows}))
+        return None
+    print(f"{'shape':<12} {'callers':>7} {'path':<7} {'p50':>8} {'p99':>8} {'added':>8} {'/s':>8}")
+    for row in rows:
+        print(
+            f"{row['shape']:<12} {row['callers']:>7} {row['path']:<7} {row['p50_ms']:>8.2f} "
+            f"{row['p99_ms']:>8.2f} {row['added_p50_ms']:>8.2f} {row['per_s']:>8.0f}"
+        )
+    return None
+
+
+if __name__ == "__main__":
+    main()
