@@ -77,6 +77,8 @@ class Call:
 
     model: str
     replica: str
+    expected_s: float = 0.0
+    """What the decision took it to need, median."""
     prompt_tokens: int = 0
     ttft_s: float = 0.0
     total_s: float = 0.0
@@ -330,7 +332,10 @@ class Dispatch:
         )
 
     def _call(self, run: Run, model: str) -> Call:
-        return Call(model=model, replica=run.decision.replica_of(model))
+        candidates = run.decision.candidates
+        i = candidates.models.index(model)
+        expected_s = float(candidates.total_p50_s[i])
+        return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)
 
     def _accepts(self, run: Run, call: Call, accept_from: float) -> bool:
         if call.mean_logprob is None:

@@ -83,9 +83,8 @@ class Learner:
         tokens = call.completion_tokens
         self.predictors.length.learn(call.model, features, tokens)
         model = self._index[call.model]
-        prior = self.predictors.latency.predict(lease.load, call.prompt_tokens, np.array([tokens]))
-        ratio = call.total_s / float(prior.total_p50_s[0])
-        metrics.PREDICTION_RATIO.labels(call.model).observe(ratio)
+        if call.expected_s > 0.0:
+            metrics.PREDICTION_RATIO.labels(call.model).observe(call.total_s / call.expected_s)
         self.predictors.latency.learn(
             call.model,
             lease.load,

@@ -13,15 +13,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
 from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+from zeta.model.v1 import model_control_service_pb2 as model_pb
 from zeta.router.v1 import router_service_pb2 as router_pb
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
+from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 
 from router_svc.app import running
 from services.kit.config import (
@@ -40,6 +42,7 @@ from services.kit.rpc import Context
 from services.kit.server import Serving, serving
 
 INFERENCE = "zeta.inference.v1.InferenceService"
+TELEMETRY = "zeta.telemetry.v1.TelemetryService"
 EMBEDDING = "zeta.embedding.v1.EmbeddingService"
 SETTINGS = Server(drain_grace_s=0.2)
 
@@ -183,6 +186,51 @@ class FakeEmbedder(embedding_grpc.EmbeddingServiceServicer):
         return embedding_pb.EmbedResponse(encoder="fake")
 
 
+class FakeTelemetry:
+    """Sends what is put into it to its one watcher."""
+
+    def __init__(self) -> None:
+        self.news: asyncio.Queue[telemetry_pb.WatchResponse] = asyncio.Queue()
+
+    async def Watch(  # noqa: N802 - named by the contract
+        self, _request: telemetry_pb.WatchRequest, _context: Context
+    ) -> AsyncIterator[telemetry_pb.WatchResponse]:
+        """Stream the news."""
+        while True:
+            yield await self.news.get()
+
+    def tell(self, replica: str, health: telemetry_pb.ReplicaHealth.ValueType) -> None:
+        """Report on *replica*, busy with three requests."""
+        state = model_pb.ModelState(
+            running=3, allocation=model_pb.Allocation(max_running=4), waiting_prompt_tokens=5
+        )
+        report = telemetry_pb.ReplicaReport(replica=replica, state=state)
+        status = telemetry_pb.ReplicaStatus(report=report, health=health)
+        self.news.put_nowait(
+            telemetry_pb.WatchResponse(snapshot=telemetry_pb.FleetSnapshot(replicas=[status]))
+        )
+
+
+@asynccontextmanager
+async def served_telemetry(fake: FakeTelemetry) -> AsyncGenerator[Serving, None]:
+    """Serve a fake telemetry service on a free port."""
+    add = partial(_add_watch, fake)
+    async with serving("127.0.0.1:0", SETTINGS, {TELEMETRY: add}) as server:
+        await server.set_serving()
+        yield server
+
+
+def _add_watch(fake: FakeTelemetry, server: grpc.aio.Server) -> None:
+    handlers: dict[str, Any] = {
+        "Watch": grpc.unary_stream_rpc_method_handler(
+            fake.Watch,
+            telemetry_pb.WatchRequest.FromString,
+            telemetry_pb.WatchResponse.SerializeToString,
+        )
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(TELEMETRY, handlers),))
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     """A router with its fakes."""
@@ -272,6 +320,7 @@ async def world(
     embedder: FakeEmbedder | None = None,
     policy: Policy | None = None,
     router: Router | None = None,
+    telemetry: FakeTelemetry | None = None,
 ) -> AsyncGenerator[World, None]:
     """Run a router before *fakes*; fakes of one name are replicas of one model."""
     async with AsyncExitStack() as stack:
@@ -282,8 +331,16 @@ async def world(
         embedders = ["127.0.0.1:1"]
         if embedder is not None:
             embedders = [(await stack.enter_async_context(served_embedder(embedder))).address]
+        watched = "127.0.0.1:1"
+        if telemetry is not None:
+            watched = (await stack.enter_async_context(served_telemetry(telemetry))).address
         config = config_of(
-            folder, list(addresses.items()), embedders=embedders, policy=policy, router=router
+            folder,
+            list(addresses.items()),
+            embedders=embedders,
+            telemetry=watched,
+            policy=policy,
+            router=router,
         )
         ready = await stack.enter_async_context(routed(config))
         if embedder is not None:

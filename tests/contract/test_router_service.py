@@ -12,6 +12,7 @@ from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
 from zeta.inference.v1 import decision_pb2 as decision_pb
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.router.v1 import router_service_pb2 as router_pb
+from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 
 from services.kit.config import Policy, Router
 from services.kit.errors import (
@@ -29,6 +30,7 @@ from services.kit.rpc import zeta_error
 from tests.contract.router_fakes import (
     FakeEmbedder,
     FakeModel,
+    FakeTelemetry,
     World,
     asking,
     config_of,
@@ -538,3 +540,27 @@ async def test_a_prompt_too_long_for_every_model_is_refused(tmp_path: Path) -> N
         error = await refusal(ready.inference.Generate(asking("word " * 20_000)))
     assert error.reason == "CONTEXT_TOO_LONG"
     assert not model.requests
+
+
+async def test_telemetry_moves_work_and_its_loss_does_not_stop_it(tmp_path: Path) -> None:
+    """A draining or dead replica is left, a silent agent is not held against its replica."""
+    telemetry = FakeTelemetry()
+    fakes = [FakeModel("only"), FakeModel("only")]
+    reasons = {
+        telemetry_pb.REPLICA_HEALTH_DRAINING: decision_pb.REJECTION_REASON_DRAINING,
+        telemetry_pb.REPLICA_HEALTH_DEAD: decision_pb.REJECTION_REASON_UNHEALTHY,
+        telemetry_pb.REPLICA_HEALTH_SILENT: None,
+    }
+    async with world(tmp_path, *fakes, telemetry=telemetry) as ready:
+        for health_, reason in reasons.items():
+            telemetry.tell("only-0", health_)
+            await until(lambda reason=reason: refused_for(ready, reason))  # type: ignore[misc]
+        decision = (await ready.router.Route(router_pb.RouteRequest(generate=asking()))).decision
+    assert decision.candidates[0].replica == "only-1"
+    assert len(decision.rejections) == 0
+
+
+async def refused_for(ready: World, reason: int | None) -> bool:
+    """Whether the first replica is refused for *reason*, or for none."""
+    decision = (await ready.router.Route(router_pb.RouteRequest(generate=asking()))).decision
+    return next((r.reason for r in decision.rejections if r.replica == "only-0"), None) == reason
