@@ -46,7 +46,7 @@ class Engine:
         self._sequences[request.id] = sequence
         self._waiting.add(sequence)
         if request.deadline_s != float("inf"):
-            heapq.heappush(self._deadlines, (request.deadline_s, request.id))
+            self._remember_deadline(request)
 
     def cancel(self, request_id: int) -> bool:
         """Forget a request and free its slot; False where it had ended already."""
@@ -93,6 +93,13 @@ class Engine:
             unfed_tokens=part.request.feed_tokens - part.cached if part else 0,
             kv_used_tokens=sum(s.cached for s in held),
         )
+
+    def _remember_deadline(self, request: Request) -> None:
+        heapq.heappush(self._deadlines, (request.deadline_s, request.id))
+        # Requests mostly end long before their deadline: do not keep those deadlines.
+        if len(self._deadlines) > 2 * len(self._sequences) + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._sequences]
+            heapq.heapify(self._deadlines)
 
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence

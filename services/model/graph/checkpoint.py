@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - teaches NumPy bfloat16; onnx brings it
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open

@@ -238,6 +238,17 @@ def test_a_passed_deadline_ends_running_and_waiting_requests() -> None:
     assert running.expire(1e9) == []
 
 
+def test_deadlines_of_ended_requests_are_forgotten() -> None:
+    """An hour of deadline is not an hour of memory."""
+    running = engine()
+    for request_id in range(500):
+        running.add(request(request_id, max_tokens=1, deadline_s=3600.0))
+        finish(running)
+    running.add(request(999, max_tokens=40, deadline_s=4000.0))
+    assert len(running._deadlines) < 100
+    assert running.expire(4000.0) == [999]
+
+
 def test_fewer_slots_wait_for_running_requests() -> None:
     """Shrinking drops nothing: it only lets nobody new start."""
     running = engine()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -33,6 +34,14 @@ def test_a_checkpoint_is_read_as_float32(folder: Path) -> None:
     )
     assert stored.stop_ids == {stored.shape.vocabulary - 1}
     assert stored.temperature == 0
+
+
+def test_bfloat16_is_read(folder: Path) -> None:
+    """Most published weights are stored so."""
+    path = folder / "model.safetensors"
+    save_file({k: v.astype(ml_dtypes.bfloat16) for k, v in load_file(path).items()}, path)
+    stored = checkpoint.load(folder)
+    assert {w.dtype for w in stored.weights.values()} == {np.dtype(np.float32)}
 
 
 def test_generation_defaults_win_over_the_configuration(folder: Path) -> None:
