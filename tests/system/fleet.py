@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import msgspec
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 ZETA = Path(sys.executable).with_name("zeta")
 READY_WITHIN_S = 90.0
 STOPPED_WITHIN_S = 30.0
+
+Section = TypeVar("Section", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,10 @@ class Fleet:
 
 @contextmanager
 def running(
-    folder: Path, edit: Callable[[config.FleetConfig], config.FleetConfig] = lambda c: c
+    folder: Path,
+    edit: Callable[[config.FleetConfig], config.FleetConfig] = lambda c: c,
+    *,
+    free_ports: bool = True,
 ) -> Iterator[Fleet]:
     """Run the pocket fleet with *edit* made to its configuration; its state stays in *folder*.
 
@@ -82,15 +88,8 @@ def running(
     """
     file = written(folder, edit)
     start = time.monotonic()
-    command: list[str | Path] = [
-        ZETA,
-        "up",
-        "--config",
-        file,
-        "--free-ports",
-        "--state-dir",
-        folder,
-    ]
+    options = ["--free-ports"] if free_ports else []
+    command: list[str | Path] = [ZETA, "up", "--config", file, "--state-dir", folder, *options]
     with (
         (folder / "up.log").open("wb") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -143,6 +142,29 @@ def stopped(process: subprocess.Popen[str]) -> list[str]:
 def with_server(server: config.Server) -> Callable[[config.FleetConfig], config.FleetConfig]:
     """Return an edit that replaces the servers' settings."""
     return lambda fleet: msgspec.structs.replace(fleet, server=server)
+
+
+def on_sockets(folder: Path) -> Callable[[config.FleetConfig], config.FleetConfig]:
+    """Return an edit that moves every server to a Unix socket in *folder*, without metrics."""
+    replace = msgspec.structs.replace
+
+    def moved(section: Section, name: str) -> Section:
+        keys = {f.name for f in msgspec.structs.fields(section)} & {"metrics", "agent_metrics"}
+        return replace(section, listen=f"unix:{folder}/{name}", **dict.fromkeys(keys, ""))
+
+    def edit(fleet: config.FleetConfig) -> config.FleetConfig:
+        return replace(
+            fleet,
+            router=moved(fleet.router, "r"),
+            telemetry=moved(fleet.telemetry, "t"),
+            embedding=replace(fleet.embedding, replicas=(moved(fleet.embedding.replicas[0], "e"),)),
+            models=tuple(
+                replace(model, replicas=(moved(model.replicas[0], f"m{i}"),))
+                for i, model in enumerate(fleet.models)
+            ),
+        )
+
+    return edit
 
 
 async def eventually(

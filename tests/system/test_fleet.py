@@ -7,8 +7,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
-from tests.system.fleet import ROOT, STOPPED_WITHIN_S, ZETA, Fleet, running
+from tests.system.calls import answer, question
+from tests.system.fleet import ROOT, STOPPED_WITHIN_S, ZETA, Fleet, on_sockets, running
 
 READY_WITHIN_S = 60.0
 MEMORY_BYTES = 2.5 * 2**30
@@ -58,6 +60,18 @@ def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
         _, left = psutil.wait_procs(family, timeout=STOPPED_WITHIN_S)
 
     assert not left
+
+
+async def test_unix_sockets(tmp_path: Path) -> None:
+    """A fleet on one machine needs no port at all."""
+    with running(tmp_path, on_sockets(tmp_path), free_ports=False) as up:
+        async with up.channel(up.router) as channel:
+            got = await answer(InferenceServiceStub(channel).Generate(question(), timeout=30.0))
+        sockets = [c for p in up.processes() for c in p.net_connections("tcp")]
+
+    assert up.router.startswith("unix:")
+    assert got.text
+    assert not sockets
 
 
 async def test_the_demo_runs() -> None:

@@ -11,6 +11,7 @@ import pytest
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
 from services.kit import config
+from services.kit.channel import open_channel
 from services.kit.probe import SERVING, health
 from tests.system.calls import TIMEOUT_S, answer, question
 from tests.system.fleet import Fleet, running, with_server
@@ -20,12 +21,13 @@ DAYS = "2"
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate authority, one certificate for the fleet, and a stranger's."""
+    """A certificate authority, certificates for the fleet and a guest, and a stranger's."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
     authority(folder, "ca")
     signed(folder, "fleet", by="ca")
+    signed(folder, "guest", by="ca")
     authority(folder, "other-ca")
     signed(folder, "stranger", by="other-ca")
     return folder
@@ -94,3 +96,14 @@ async def test_strangers_are_refused(secure: Fleet, certificates: Path, where: s
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
     }
+
+
+async def test_a_name_that_is_not_allowed_is_refused(secure: Fleet, certificates: Path) -> None:
+    """A certificate that our authority signed, but for somebody else, is not enough."""
+    guest = settings(certificates, "guest")
+    async with open_channel(secure.router, guest) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await answer(InferenceServiceStub(channel).Generate(question(), timeout=TIMEOUT_S))
+
+    assert failed.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "guest" in (failed.value.details() or "")
