@@ -11,7 +11,7 @@ from services.model.backends.base import Backend
 from services.model.backends.fake import FakeBackend
 from services.model.backends.ort import OrtBackend
 from services.model.graph import checkpoint, decoder
-from services.model.graph.checkpoint import Checkpoint, Shape
+from services.model.graph.checkpoint import FAMILIES, Checkpoint, Shape
 from tests.unit.services.model import tiny
 
 Make = Callable[[], Backend]
@@ -19,11 +19,16 @@ Floats = NDArray[np.float64]
 SLOTS = 4
 
 
-@pytest.fixture(scope="module", params=["tied", "untied"])
-def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A small random checkpoint."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    return checkpoint.load(tiny.write(folder, tied=request.param == "tied"))
+@pytest.fixture(params=sorted(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    """An architecture."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def stored(request: pytest.FixtureRequest, family: str, tmp_path: Path) -> Checkpoint:
+    """A small random checkpoint of each architecture."""
+    return checkpoint.load(tiny.write(tmp_path, family=family, tied=request.param))
 
 
 @pytest.fixture(params=["fake", "ort"])
@@ -99,14 +104,14 @@ def test_a_slot_is_reused_without_a_trace(backend: Backend) -> None:
 
 
 def test_the_onnx_decoder_equals_a_decoder_written_in_numpy(stored: Checkpoint) -> None:
-    """The graph computes Qwen3 as it is defined."""
+    """The graph computes each architecture as it is defined."""
     tokens = prompt(20, 8)
     logits = ort(stored).prefill(0, 0, tokens, len(tokens))
     np.testing.assert_allclose(logits, reference(stored, tokens), atol=1e-4)
 
 
 def reference(stored: Checkpoint, tokens: NDArray[np.int64]) -> Floats:
-    """Return Qwen3's logits (T, V) after each of *tokens* (T,), in float64, the plain way."""
+    """Return the logits (T, V) after each of *tokens* (T,), in float64, the plain way."""
     w = {name: weight.astype(np.float64) for name, weight in stored.weights.items()}
     shape = stored.shape
     x = w["model.embed_tokens.weight"][tokens]
@@ -133,10 +138,15 @@ def attention(w: dict[str, Floats], name: str, h: Floats, shape: Shape) -> Float
     """Attend causally, each group of query heads to its key head."""
     count, width = len(h), shape.head_dim
     q, k, v = (
-        (h @ w[f"{name}.{n}_proj.weight"].T).reshape(count, -1, width) for n in ("q", "k", "v")
+        (h @ w[f"{name}.{n}_proj.weight"].T + w.get(f"{name}.{n}_proj.bias", 0.0)).reshape(
+            count, -1, width
+        )
+        for n in ("q", "k", "v")
     )
-    q = rotated(rms(q, w[f"{name}.q_norm.weight"], shape.norm_epsilon), shape.rope_theta)
-    k = rotated(rms(k, w[f"{name}.k_norm.weight"], shape.norm_epsilon), shape.rope_theta)
+    if shape.family.qk_norm:
+        q = rms(q, w[f"{name}.q_norm.weight"], shape.norm_epsilon)
+        k = rms(k, w[f"{name}.k_norm.weight"], shape.norm_epsilon)
+    q, k = rotated(q, shape.rope_theta), rotated(k, shape.rope_theta)
     mixed = np.empty_like(q)
     for head in range(shape.heads):
         group = head // (shape.heads // shape.kv_heads)

@@ -1,7 +1,7 @@
 """Read a Hugging Face directory: shape, weights, defaults. Any fault is one clear ConfigError."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ class Family:
 
 
 FAMILIES: Mapping[str, Family] = {
+    "llama": Family(qk_norm=False, qkv_bias=False),
+    "mistral": Family(qk_norm=False, qkv_bias=False),
+    "qwen2": Family(qk_norm=False, qkv_bias=True),
     "qwen3": Family(qk_norm=True, qkv_bias=False),
 }
 """By `model_type`. Add one with a test of its logits against a reference."""
@@ -109,11 +112,9 @@ def _shape(config: Mapping[str, Any], path: Path) -> Shape:
         raise ConfigError(
             f"{path}: model_type {config.get('model_type')!r} is not supported; supported: {known}"
         )
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise ConfigError(f"{path}: rope scaling {rope!r} is not supported; choose another model")
-    if config.get("use_sliding_window"):
-        raise ConfigError(f"{path}: sliding windows are not supported; choose another model")
+    for wrong in _unsupported(config):
+        raise ConfigError(f"{path}: {wrong} is not supported; choose another model")
+    rope = config.get("rope_parameters") or {}
     try:
         return Shape(
             family=family,
@@ -133,6 +134,20 @@ def _shape(config: Mapping[str, Any], path: Path) -> Shape:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: missing or wrong: {error}; fetch the file again") from error
+
+
+def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the graph would compute wrongly."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        yield f"rope scaling {rope!r}"
+    # Qwen says whether its window is used; Mistral's is, where there is one.
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    if window and window < config.get("max_position_embeddings", 0):
+        yield f"a sliding window of {window} tokens"
+    yield from (f"{key} = true" for key in ("attention_bias", "mlp_bias") if config.get(key))
+    if config.get("hidden_act", "silu") != "silu":
+        yield f"hidden_act {config['hidden_act']!r}"
 
 
 def _weights(folder: Path) -> dict[str, Floats]:

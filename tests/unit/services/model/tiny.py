@@ -18,14 +18,14 @@ SPECIAL = ("<|im_start|>", "<|im_end|>")
 CONTEXT_TOKENS = 96
 
 
-def write(folder: Path, *, tied: bool = True, seed: int = 7) -> Path:
-    """Write a random Qwen3 checkpoint, its tokens single bytes, and return its directory."""
+def write(folder: Path, *, family: str = "qwen3", tied: bool = True) -> Path:
+    """Write a random checkpoint of a family, its tokens single bytes, and return its directory."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
     config = {
-        "model_type": "qwen3",
+        "model_type": family,
         "num_hidden_layers": 2,
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -41,7 +41,7 @@ def write(folder: Path, *, tied: bool = True, seed: int = 7) -> Path:
     }
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer_config.json", {"chat_template": TEMPLATE})
-    save_file(_weights(shape(config), seed), str(folder / "model.safetensors"))
+    save_file(_weights(shape(config)), str(folder / "model.safetensors"))
     return folder
 
 
@@ -49,7 +49,7 @@ def shape(config: dict[str, object]) -> Shape:
     """Return the shape that *config* describes, without the loader's help."""
     number = {k: v for k, v in config.items() if isinstance(v, int | float)}
     return Shape(
-        family=FAMILIES["qwen3"],
+        family=FAMILIES[str(config["model_type"])],
         layers=int(number["num_hidden_layers"]),
         hidden=int(number["hidden_size"]),
         intermediate=int(number["intermediate_size"]),
@@ -75,9 +75,9 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _weights(of: Shape, seed: int) -> dict[str, np.ndarray]:
+def _weights(of: Shape) -> dict[str, np.ndarray]:
     """Weights large enough for attention and logits to matter."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(7)
     return {
         name: (rng.normal(0, 0.25, size) if len(size) > 1 else rng.uniform(0.5, 1.5, size)).astype(
             np.float16

@@ -72,7 +72,10 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 def test_another_architecture_is_refused_by_name(folder: Path) -> None:
     """And the message says which there are."""
     configure(folder, model_type="mamba")
-    with pytest.raises(ConfigError, match=r"model_type 'mamba' is not supported; supported: qwen3"):
+    with pytest.raises(
+        ConfigError,
+        match=r"model_type 'mamba' is not supported; supported: llama, mistral, qwen2, qwen3",
+    ):
         checkpoint.load(folder)
 
 
@@ -81,7 +84,9 @@ def test_another_architecture_is_refused_by_name(folder: Path) -> None:
     [
         ({"num_hidden_layers": None}, "missing or wrong"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "rope scaling"),
-        ({"use_sliding_window": True}, "sliding windows"),
+        ({"use_sliding_window": True, "sliding_window": 16}, "sliding window of 16"),
+        ({"attention_bias": True}, "attention_bias = true"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"hidden_size": 64}, r"is \(.*\), config\.json says"),
         ({"num_hidden_layers": 3}, r"weights are missing, model\.layers\.2"),
     ],
