@@ -17,6 +17,7 @@ from services.kit import config
 ROOT = Path(__file__).parents[2]
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 PROFILES = ("pocket", "h200")
+"""Of the two fleets; pocket's services have none, and so are the default."""
 IN_IMAGE = "/zeta/"
 
 
@@ -49,7 +50,7 @@ class Service:
 
 
 def services(profile: str) -> list[Service]:
-    """Return the services that *profile* starts."""
+    """Return the services of the fleet; pocket is the one without a profile."""
     return [
         Service(
             name=name,
@@ -58,7 +59,7 @@ def services(profile: str) -> list[Service]:
             raw=raw,
         )
         for name, raw in COMPOSE["services"].items()
-        if profile in raw["profiles"]
+        if raw.get("profiles", ["pocket"]) == [profile]
     ]
 
 
@@ -103,12 +104,17 @@ def test_the_specification_s_schema_accepts_it() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_pocket_is_the_default() -> None:
-    """Without a profile on the command line, .env chooses the pocket fleet and nothing else."""
-    lines = (ROOT / ".env").read_text().splitlines()
+def test_a_router_brings_its_fleet() -> None:
+    """Starting a fleet's router starts all of that fleet and nothing of the other."""
+    for profile in PROFILES:
+        (router,) = of_module(profile, "router_svc")
+        wanted, queue = set[str](), [router.name]
+        while queue:
+            name = queue.pop()
+            wanted.add(name)
+            queue += COMPOSE["services"][name].get("depends_on", ())
 
-    assert [line for line in lines if not line.startswith("#")] == ["COMPOSE_PROFILES=pocket"]
-    assert {p for raw in COMPOSE["services"].values() for p in raw["profiles"]} == set(PROFILES)
+        assert wanted == {s.name for s in services(profile)}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -187,7 +193,14 @@ def test_the_router_s_ports_are_published(profile: str) -> None:
     assert grpc_port.endswith(f":{router.fleet.router.listen.rpartition(':')[2]}")
     assert metrics_port.endswith(f":{router.fleet.router.metrics.rpartition(':')[2]}")
     assert metrics_port.startswith("127.0.0.1:")
+    assert published(profile).isdisjoint(*(published(p) for p in PROFILES if p != profile))
     assert not any("ports" in s.raw for s in services(profile) if s.name != router.name)
+
+
+def published(profile: str) -> set[str]:
+    """Return what *profile* publishes on this machine."""
+    ports = [port for service in services(profile) for port in service.raw.get("ports", ())]
+    return {port.rpartition(":")[0] for port in ports}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
