@@ -13,6 +13,8 @@ import psutil
 import pytest
 from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse, TaskKind
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from zeta.model.v1.model_control_service_pb2 import DrainRequest, GetStateRequest
+from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
 from zeta.router.v1.router_service_pb2 import (
     Belief,
     GetPolicyRequest,
@@ -30,6 +32,7 @@ from tests.system.fleet import Fleet, eventually, running
 
 if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
     from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
+    from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceAsyncStub
     from zeta.router.v1.router_service_pb2_grpc import RouterServiceAsyncStub
 
 VICTIM = "coder-7b"
@@ -146,6 +149,34 @@ async def test_no_replica_is_said_at_once(fragile: Fleet, channel: grpc.aio.Chan
     assert refusal(failed).reason == "NO_REPLICA"
     assert refusal(failed).retry_after_s
     await eventually(lambda: served_by(stub, VICTIM), 15.0, "the model back in use")
+
+
+async def test_a_drained_model_is_left_in_peace(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """Drain waits for running work and takes no more; the router serves others meanwhile."""
+    stub = InferenceServiceStub(channel)
+    async with fragile.channel(fragile.model(VICTIM)) as direct:
+        own, control = InferenceServiceStub(direct), ModelControlServiceStub(direct)
+        busy = asyncio.create_task(answer(own.Generate(endless(), timeout=TIMEOUT_S)))
+        await eventually(partial(is_running, control), 5.0, "the request running")
+        drained = await control.Drain(DrainRequest(), timeout=TIMEOUT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await answer(own.Generate(question(), timeout=10.0))
+        others = await asyncio.gather(
+            *(answer(stub.Generate(question(f"{i} + 6 = ?"), timeout=TIMEOUT_S)) for i in range(8))
+        )
+
+    assert (await busy).finished.usage.completion_tokens == 900
+    assert (drained.finished, drained.cut) == (1, 0)
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refusal(failed).reason == "DRAINING"
+    assert refusal(failed).retry_after_s
+    assert VICTIM not in {a.finished.model for a in others}
+    kill(fragile.process("services.model", VICTIM))
+    await eventually(lambda: served_by(stub, VICTIM), 30.0, "the model back in use")
+
+
+async def is_running(control: "ModelControlServiceAsyncStub") -> bool:
+    return (await control.GetState(GetStateRequest(), timeout=5.0)).state.running > 0
 
 
 async def test_telemetry_killed_and_back(fragile: Fleet, channel: grpc.aio.Channel) -> None:
