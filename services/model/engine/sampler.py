@@ -34,11 +34,9 @@ class Choices:
 
 def choose(logits: Floats, sequences: Seq[Sequence]) -> Choices:
     """Choose the next token of each of *sequences* from *logits* (B, V), and count it nowhere."""
-    adjusted = _with_penalties(logits, sequences)
-    tokens = adjusted.argmax(axis=1)
-    drawn = [i for i, s in enumerate(sequences) if s.rng is not None]
-    if drawn:
-        tokens[drawn] = _drawn(adjusted[drawn], [sequences[i] for i in drawn])
+    # The tiniest temperatures and penalties overflow: the choice is extreme then, as was asked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        tokens = _tokens(logits, sequences)
     normaliser = log_sum_exp(logits)
     logprobs = logits[np.arange(len(tokens)), tokens] - normaliser
     top = [
@@ -127,6 +125,15 @@ def _inverse(weights: Doubles, target: Doubles) -> tuple[Ids, Doubles]:
     rows = np.arange(len(index))
     # Never below zero, where rounding would choose a first entry of no weight.
     return index, np.maximum(target - (reached[rows, index] - weights[rows, index]), 0)
+
+
+def _tokens(logits: Floats, sequences: Seq[Sequence]) -> Ids:
+    adjusted = _with_penalties(logits, sequences)
+    tokens = adjusted.argmax(axis=1)
+    drawn = [i for i, s in enumerate(sequences) if s.rng is not None]
+    if drawn:
+        tokens[drawn] = _drawn(adjusted[drawn], [sequences[i] for i in drawn])
+    return tokens
 
 
 def _with_penalties(logits: Floats, sequences: Seq[Sequence]) -> Floats:

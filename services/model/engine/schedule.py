@@ -28,9 +28,6 @@ class Waiting:
         """Take *sequence* out, wherever it stands."""
         self.queue.remove(sequence)
 
-    def __len__(self) -> int:
-        return len(self.queue)
-
 
 def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chunk]:
     """Yield the prompt pieces of one step, and give slots to the requests that start.

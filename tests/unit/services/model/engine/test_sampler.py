@@ -155,6 +155,21 @@ def test_greedy_takes_the_likeliest_after_penalties() -> None:
     assert sampler.choose(logits, [sequence(repetition_penalty=2.0)]).tokens.tolist() == [0]
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": 1e-45},
+        {"temperature": 2.0, "top_p": 1e-45},
+        {"temperature": 1.0, "repetition_penalty": 1e-45},
+        {"temperature": 1.0, "min_p": 1.0, "top_k": 2**32 - 1},
+    ],
+)
+def test_extreme_settings_still_choose_a_token(extreme: dict[str, float]) -> None:
+    """Whatever the contract allows gives a token of the vocabulary."""
+    token = sampler.choose(LOGITS, [sequence(**extreme)]).tokens[0]
+    assert 0 <= token < LOGITS.shape[1]
+
+
 def test_log_sum_exp_survives_large_logits() -> None:
     """No overflow, no underflow."""
     out = sampler.log_sum_exp(np.array([[1e4, 1e4], [-1e4, -1e4]], np.float32))
