@@ -129,7 +129,7 @@ def _inverse(weights: Doubles, target: Doubles) -> tuple[Ids, Doubles]:
 
 def _tokens(logits: Floats, sequences: Seq[Sequence]) -> Ids:
     adjusted = _with_penalties(logits, sequences)
-    tokens = adjusted.argmax(axis=1)
+    tokens: Ids = adjusted.argmax(axis=1)
     drawn = [i for i, s in enumerate(sequences) if s.rng is not None]
     if drawn:
         tokens[drawn] = _drawn(adjusted[drawn], [sequences[i] for i in drawn])

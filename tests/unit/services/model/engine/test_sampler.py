@@ -156,17 +156,17 @@ def test_greedy_takes_the_likeliest_after_penalties() -> None:
 
 
 @pytest.mark.parametrize(
-    "extreme",
+    "row",
     [
-        {"temperature": 1e-45},
-        {"temperature": 2.0, "top_p": 1e-45},
-        {"temperature": 1.0, "repetition_penalty": 1e-45},
-        {"temperature": 1.0, "min_p": 1.0, "top_k": 2**32 - 1},
+        sequence(temperature=1e-45),
+        sequence(temperature=2.0, top_p=1e-45),
+        sequence(temperature=1.0, repetition_penalty=1e-45),
+        sequence(temperature=1.0, min_p=1.0, top_k=2**32 - 1),
     ],
 )
-def test_extreme_settings_still_choose_a_token(extreme: dict[str, float]) -> None:
+def test_extreme_settings_still_choose_a_token(row: Sequence) -> None:
     """Whatever the contract allows gives a token of the vocabulary."""
-    token = sampler.choose(LOGITS, [sequence(**extreme)]).tokens[0]
+    token = sampler.choose(LOGITS, [row]).tokens[0]
     assert 0 <= token < LOGITS.shape[1]
 
 
