@@ -162,7 +162,7 @@ class Dispatch:
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
         match run.decision.plan:
             case Single(model):
-                return self._single(run, self._call(run, model))
+                return self._single(run, _call(run.decision, model))
             case Cascade() as plan:
                 return self._cascade(run, plan)
             case Vote() as plan:
@@ -178,13 +178,13 @@ class Dispatch:
             yield event
 
     async def _cascade(self, run: Run, plan: Cascade) -> AsyncGenerator[Event, None]:
-        first = self._call(run, plan.first)
+        first = _call(run.decision, plan.first)
         if await self._collect(run, first) and self._accepts(run, first, plan.accept_from):
             async for event in self._replay(run, first):
                 yield event
             return
         run.failed |= {first.replica} if first.error else set()
-        then, text = self._call(run, plan.then), []
+        then, text = _call(run.decision, plan.then), []
         async with aclosing(self._stream(run, then)) as events:
             async for event in events:
                 if not run.started:
@@ -197,7 +197,7 @@ class Dispatch:
             yield event
 
     async def _vote(self, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
-        calls = [self._call(run, model) for model in plan.models]
+        calls = [_call(run.decision, model) for model in plan.models]
         winner = await self._count(run, calls)
         if winner is None:
             # Everybody failed; what is left of the fleet may still answer.
@@ -331,12 +331,6 @@ class Dispatch:
             run.id, line(run.decision.plan), call.model, call.replica, call.prompt_tokens
         )
 
-    def _call(self, run: Run, model: str) -> Call:
-        candidates = run.decision.candidates
-        i = candidates.models.index(model)
-        expected_s = float(candidates.total_p50_s[i])
-        return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)
-
     def _accepts(self, run: Run, call: Call, accept_from: float) -> bool:
         if call.mean_logprob is None:
             return False
@@ -347,7 +341,9 @@ class Dispatch:
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
         self._fleet.succeeded(lease)
-        self._observer.answered(call, lease, run.features)
+        # The caller's last event goes first; learning can wait for a turn of the loop.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._observer.answered, call, lease, run.features)
 
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
         call.error = str(error)
@@ -367,8 +363,9 @@ class Dispatch:
         assert isinstance(decision.plan, Single)
         metrics.RETRIES.labels(call.replica).inc()
         log.info("retried", failed=call.replica, error=str(error), model=decision.plan.model)
-        call.model, call.error = decision.plan.model, ""
-        call.replica = decision.replica_of(call.model)
+        again = _call(decision, decision.plan.model)
+        call.model, call.replica, call.expected_s = again.model, again.replica, again.expected_s
+        call.error = ""
 
     def _left_s(self, run: Run) -> float | None:
         """Seconds that the caller still waits, for the next hop."""
@@ -394,3 +391,10 @@ class Dispatch:
 
 def _may_go_elsewhere(error: ZetaError) -> bool:
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+
+
+def _call(decision: Decision, model: str) -> Call:
+    candidates = decision.candidates
+    i = candidates.models.index(model)
+    expected_s = float(candidates.total_p50_s[i])
+    return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)

@@ -27,6 +27,7 @@ Work: TypeAlias = Callable[[sqlite3.Connection], Any]
 _BATCH: Final = 512
 _MAX_QUEUED: Final = 50_000
 _LOG_EVERY_S: Final = 30.0
+_GATHER_S: Final = 0.1
 
 MIGRATIONS: Final = (
     """
@@ -59,6 +60,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._queue: SimpleQueue[tuple[Work, Future[Any] | None] | None] = SimpleQueue()
+        self._gathered: list[Work] = []
         self._quiet_until_s = 0.0
         metrics.JOURNAL_BROKEN.set(0)
         self._connection = self._open()
@@ -66,11 +68,17 @@ class Journal:
         self._thread.start()
 
     def add(self, work: Work) -> None:
-        """Run *work* on the connection some time soon; what fails is counted, not raised."""
-        if self._queue.qsize() >= _MAX_QUEUED:
+        """Run *work* on the connection some time soon; what fails is counted, not raised.
+
+        To be called on the event loop. Work is handed over a few times a second, because each
+        hand-over wakes the thread, and the event loop pays for that.
+        """
+        if len(self._gathered) + self._queue.qsize() >= _MAX_QUEUED:
             metrics.JOURNAL_LOST.inc()
             return
-        self._queue.put((work, None))
+        if not self._gathered:
+            asyncio.get_running_loop().call_later(_GATHER_S, self._hand_over)
+        self._gathered.append(work)
 
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run *work* after all that was added before, and return what it returns.
@@ -78,13 +86,20 @@ class Journal:
         Raises sqlite3.Error where the journal cannot be read or written.
         """
         answer: Future[T] = Future()
+        self._hand_over()
         self._queue.put((work, answer))
         return await asyncio.wrap_future(answer)
 
     async def close(self) -> None:
         """Write what is queued, then close."""
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for work in gathered:
+            self._queue.put((work, None))
 
     def _open(self) -> sqlite3.Connection:
         try:

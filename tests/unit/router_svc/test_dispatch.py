@@ -104,6 +104,7 @@ class Stage:
         """Run *plan* to its end; check the order of events, and that nothing stays in flight."""
         run = self.run(plan)
         events = [event async for event in self.dispatch.run(run)]
+        await asyncio.sleep(0)
         kinds = [event.WhichOneof("event") for event in events]
         assert kinds == ["started", *["delta"] * (len(kinds) - 2), "finished"]
         self.check_idle()
