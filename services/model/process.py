@@ -29,6 +29,7 @@ from services.model.state import State
 
 log = structlog.get_logger()
 
+MIN_CONTEXT_TOKENS = 16
 INFERENCE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 CONTROL = model_control_service_pb2.DESCRIPTOR.services_by_name["ModelControlService"].full_name
 
@@ -72,10 +73,10 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
     folder = Path(settings.dir)
     stored = checkpoint.load(folder)
     context_tokens = settings.context_tokens or stored.shape.context_tokens
-    if context_tokens > stored.shape.context_tokens:
+    if not MIN_CONTEXT_TOKENS <= context_tokens <= stored.shape.context_tokens:
         raise ConfigError(
-            f"model {settings.name!r}: context_tokens = {context_tokens} is more than the "
-            f"checkpoint's {stored.shape.context_tokens}; lower it"
+            f"model {settings.name!r}: context_tokens = {context_tokens} must be from "
+            f"{MIN_CONTEXT_TOKENS} to the checkpoint's {stored.shape.context_tokens}"
         )
     words = text.load(folder)
     if words.vocabulary > stored.shape.vocabulary:

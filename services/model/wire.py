@@ -85,7 +85,11 @@ def call(
 
 def check_count(request: inference.CountTokensRequest) -> None:
     """Raise InvalidRequestError where *request* cannot be counted."""
-    _refuse(list(_input(request)))
+    wrong = list(_input(request))
+    if (size := request.ByteSize()) > MAX_COUNTED_BYTES:
+        text = f"at most {MAX_COUNTED_BYTES} bytes are counted, got {size}"
+        wrong.append(Violation(request.WhichOneof("input") or "input", text))
+    _refuse(wrong)
 
 
 def check_score(request: inference.ScoreRequest) -> None:

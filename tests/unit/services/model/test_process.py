@@ -1,0 +1,52 @@
+"""What stops a model process before it serves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.kit.config import FleetConfig, Model, Replica
+from services.kit.errors import ConfigError
+from services.model import process
+from tests.unit.services.model import tiny
+
+
+def settings(folder: Path, *, context_tokens: int = 0) -> Model:
+    """Configure the checkpoint in *folder*."""
+    replicas = (Replica(listen="127.0.0.1:0"),)
+    return Model(name="tiny", dir=str(folder), context_tokens=context_tokens, replicas=replicas)
+
+
+@pytest.mark.parametrize("context_tokens", [1, tiny.CONTEXT_TOKENS + 1])
+def test_a_context_must_hold_something_and_be_the_models(
+    tmp_path: Path, context_tokens: int
+) -> None:
+    """Positions beyond training give nonsense, so they are refused."""
+    tiny.write(tmp_path)
+    with pytest.raises(ConfigError, match=f"context_tokens = {context_tokens} must be from 16"):
+        process.load(settings(tmp_path, context_tokens=context_tokens), "tiny-0")
+
+
+def test_a_shorter_context_saves_cache(tmp_path: Path) -> None:
+    """The cache is as long as configured, and so is what callers are told."""
+    tiny.write(tmp_path)
+    model, backend = process.load(settings(tmp_path, context_tokens=32), "tiny-0")
+    assert model.context_tokens == backend.context_tokens == 32
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """Its tokens would be read from beyond the embedding."""
+    tiny.write(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"]["surplus"] = len(content["model"]["vocab"]) + 3
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="both must come from one model"):
+        process.load(settings(tmp_path), "tiny-0")
+
+
+async def test_a_replica_that_is_not_configured_is_refused(tmp_path: Path) -> None:
+    """The message counts those that are."""
+    config = FleetConfig(models=(settings(tmp_path),))
+    with pytest.raises(ConfigError, match="'tiny' has 1 replicas, no number 1"):
+        await process.serve(config, "tiny", 1)
