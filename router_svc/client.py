@@ -17,9 +17,9 @@ from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
 from router_svc.core.features import Features
-from router_svc.dispatch import Upstream
 from router_svc.fleet import Fleet, Info
 from router_svc.learner import Learner
+from router_svc.run import Upstream
 from router_svc.wire import Event
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig

@@ -7,21 +7,18 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from router_svc import metrics, wire
 from router_svc.core.breaker import RetryBudget
-from router_svc.core.decide import Decision
-from router_svc.core.features import Features
 from router_svc.core.merge import decided, normalised, tally
 from router_svc.core.plan import Cascade, Single, Vote, line
 from router_svc.core.price import vote_weights
 from router_svc.core.reward import Step, agreement
-from router_svc.core.types import Ask
 from router_svc.fleet import Fleet, Lease
+from router_svc.run import Call, Observer, Run, call_of
 from router_svc.wire import Event
 from services.kit.aio import cancelled
 from services.kit.errors import (
@@ -47,89 +44,6 @@ _ELSEWHERE: Final = (
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
-
-
-class Upstream(Protocol):
-    """One request, ready to be sent to any replica."""
-
-    def __call__(
-        self, replica: str, model: str, timeout_s: float | None
-    ) -> AsyncGenerator[Event, None]:
-        """Stream the replica's events. Raises ZetaError; closing it cancels the call."""
-        ...
-
-
-class Observer(Protocol):
-    """Learns from calls and judges answers; the learner, or a fake."""
-
-    def answered(self, call: "Call", lease: Lease, features: Features) -> None:
-        """Take in a call that was answered."""
-        ...
-
-    def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
-        """Return the probability that an answer is right."""
-        ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """One model call, as far as it has got."""
-
-    model: str
-    replica: str
-    expected_s: float = 0.0
-    """What the decision took it to need, median."""
-    prompt_tokens: int = 0
-    ttft_s: float = 0.0
-    total_s: float = 0.0
-    deltas: list[Event] = field(default_factory=list)
-    """What is held back; nothing of a call that streams."""
-    text: list[str] = field(default_factory=list)
-    """Parts of the answer, where it is held back."""
-    last: Event | None = None
-    """Its `Finished`."""
-    agrees: bool | None = None
-    error: str = ""
-
-    @property
-    def answer(self) -> str:
-        """The whole text."""
-        return "".join(self.text)
-
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens of the answer."""
-        return self.last.finished.usage.completion_tokens if self.last else 0
-
-    @property
-    def mean_logprob(self) -> float | None:
-        """How sure the model was; None where it does not say."""
-        if self.last is None or not self.last.finished.HasField("mean_logprob"):
-            return None
-        return self.last.finished.mean_logprob
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """One request on its way."""
-
-    id: str
-    ask: Ask
-    features: Features
-    decision: Decision
-    upstream: Upstream
-    replan: Callable[[frozenset[str]], Decision]
-    """Decides again, for a single model, without the replicas that failed. Raises ZetaError."""
-    explain: Callable[[], wire.DecisionMessage | None]
-    arrived_s: float
-    deadline_at_s: float | None
-    queue_s: float = 0.0
-    calls: list[Call] = field(default_factory=list)
-    failed: set[str] = field(default_factory=set)
-    started: bool = False
-    ttft_s: float = 0.0
-    total_s: float = 0.0
-    steps: tuple[Step, ...] = ()
 
 
 class Dispatch:
@@ -162,7 +76,7 @@ class Dispatch:
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
         match run.decision.plan:
             case Single(model):
-                return self._single(run, _call(run.decision, model))
+                return self._single(run, call_of(run.decision, model))
             case Cascade() as plan:
                 return self._cascade(run, plan)
             case Vote() as plan:
@@ -178,13 +92,13 @@ class Dispatch:
             yield event
 
     async def _cascade(self, run: Run, plan: Cascade) -> AsyncGenerator[Event, None]:
-        first = _call(run.decision, plan.first)
+        first = call_of(run.decision, plan.first)
         if await self._collect(run, first) and self._accepts(run, first, plan.accept_from):
             async for event in self._replay(run, first):
                 yield event
             return
         run.failed |= {first.replica} if first.error else set()
-        then, text = _call(run.decision, plan.then), []
+        then, text = call_of(run.decision, plan.then), []
         async with aclosing(self._stream(run, then)) as events:
             async for event in events:
                 if not run.started:
@@ -197,7 +111,7 @@ class Dispatch:
             yield event
 
     async def _vote(self, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
-        calls = [_call(run.decision, model) for model in plan.models]
+        calls = [call_of(run.decision, model) for model in plan.models]
         winner = await self._count(run, calls)
         if winner is None:
             # Everybody failed; what is left of the fleet may still answer.
@@ -363,7 +277,7 @@ class Dispatch:
         assert isinstance(decision.plan, Single)
         metrics.RETRIES.labels(call.replica).inc()
         log.info("retried", failed=call.replica, error=str(error), model=decision.plan.model)
-        again = _call(decision, decision.plan.model)
+        again = call_of(decision, decision.plan.model)
         call.model, call.replica, call.expected_s = again.model, again.replica, again.expected_s
         call.error = ""
 
@@ -391,10 +305,3 @@ class Dispatch:
 
 def _may_go_elsewhere(error: ZetaError) -> bool:
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
-
-
-def _call(decision: Decision, model: str) -> Call:
-    candidates = decision.candidates
-    i = candidates.models.index(model)
-    expected_s = float(candidates.total_p50_s[i])
-    return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)

@@ -19,8 +19,8 @@ from router_svc.core.length import Length
 from router_svc.core.predict import Gains, Predictors, Prices, sharpness
 from router_svc.core.quality import Belief, Quality
 from router_svc.core.reward import Step
-from router_svc.dispatch import Call
 from router_svc.fleet import Lease
+from router_svc.run import Call
 from services.kit.config import Model
 
 log = structlog.get_logger()

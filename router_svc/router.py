@@ -6,14 +6,13 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
-import msgspec
 import numpy as np
 import structlog
 
-from router_svc import metrics, wire
+from router_svc import metrics, records, wire
 from router_svc.admission import Admission
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import (
@@ -24,18 +23,18 @@ from router_svc.core.decide import (
     decide,
     weighed,
 )
-from router_svc.core.features import TASKS, Features
+from router_svc.core.features import Features
 from router_svc.core.filters import rejections
-from router_svc.core.plan import kind_of, line, models_of
-from router_svc.core.predict import candidates, prompt_tokens
-from router_svc.core.reward import Step
+from router_svc.core.plan import kind_of, models_of
+from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.types import Ask, Reason, Rejection
-from router_svc.dispatch import Dispatch, Run, Upstream
+from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered, packed, unpacked
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
+from router_svc.run import Run, Upstream
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
 from services.kit.config import Router as Settings
@@ -129,7 +128,7 @@ class ZetaDynamicRouter:
         """Decide without running: no learning, no journal. Raises ZetaError."""
         self._check(ask)
         profiled = await self._profiler.profile(ask.text)
-        features = wire.with_hint(profiled.features, ask)
+        features = with_hint(profiled.features, ask)
         began_s = self._clock()
         decision = self._decide(ask, features)
         return wire.decision_pb_of(
@@ -214,7 +213,7 @@ class ZetaDynamicRouter:
             lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
         )
         for *about, score in reversed(rows):
-            self.learner.feedback(_remembered(*about), score)
+            self.learner.feedback(records.remembered(*about), score)
         return len(rows)
 
     def _check(self, ask: Ask) -> None:
@@ -233,7 +232,7 @@ class ZetaDynamicRouter:
         deadline_at_s = None if ask.deadline_s is None else arrived_s + ask.deadline_s
         if deadline_at_s is not None:
             ask = replace(ask, deadline_s=deadline_at_s - now_s)
-        features = wire.with_hint(profiled.features, ask)
+        features = with_hint(profiled.features, ask)
         decision = self._decide(ask, features)
         took_s = self._clock() - now_s
         decision_id, at_s = str(uuid4()), time.time()
@@ -259,10 +258,10 @@ class ZetaDynamicRouter:
             ),
         )
         self._journal.add(
-            _decision_row(
+            records.decision(
                 decision_id,
                 at_s,
-                decision=decision,
+                made=decision,
                 ask=ask,
                 profiled=replace(profiled, features=features),
             )
@@ -341,14 +340,7 @@ class ZetaDynamicRouter:
             metrics.TIME_TO_FIRST_TOKEN.labels(*labels).observe(run.ttft_s)
         total_s = run.total_s or self._clock() - run.arrived_s
         metrics.REQUEST_DURATION.labels(*labels).observe(total_s)
-        row = (run.id, time.time(), status, run.ttft_s, total_s)
-        steps = run.steps
-        self._journal.add(
-            lambda db: db.execute(
-                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)",
-                (*row, _json(steps)),
-            )
-        )
+        self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
 
     async def _remember(self, decision_id: str) -> Remembered:
         if (about := self._recent.get(decision_id)) is not None:
@@ -363,7 +355,7 @@ class ZetaDynamicRouter:
             raise UnavailableError("the journal cannot be read", retry_after_s=5.0) from error
         if not rows:
             raise UnknownDecisionError(f"no decision {decision_id[:80]!r}")
-        return _remembered(*rows[0])
+        return records.remembered(*rows[0])
 
     async def _counts(self, row: tuple[str, str, float, float, str, str]) -> bool:
         """Write the feedback down, unless its id is there already."""
@@ -388,78 +380,3 @@ def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:
     if allowed and all(r.reason is Reason.CONTEXT for r in allowed):
         return ContextTooLongError(f"no model has room: {text}")
     return UnavailableError(f"no replica can serve: {text}", retry_after_s=1.0)
-
-
-def _json(value: object) -> str:
-    """Encode in a small part of the time that `json` takes: the event loop waits meanwhile."""
-    return msgspec.json.encode(value).decode()
-
-
-def _decision_row(
-    decision_id: str, at_s: float, *, decision: Decision, ask: Ask, profiled: Profiled
-) -> Callable[[sqlite3.Connection], Any]:
-    """Return the work of writing a decision down; encoding happens on the journal's thread."""
-
-    def write(db: sqlite3.Connection) -> None:
-        features = profiled.features
-        c = decision.candidates
-        figures = {
-            model: {
-                "replica": c.replicas[i],
-                "quality": float(c.quality[i]),
-                "quality_stddev": float(c.quality_stddev[i]),
-                "total_p50_s": float(c.total_p50_s[i]),
-                "total_p90_s": float(c.total_p90_s[i]),
-                "cost_usd": float(c.cost_usd[i]),
-            }
-            for i, model in enumerate(c.models)
-        }
-        kept = {
-            "tasks": dict(zip(TASKS, features.tasks.tolist(), strict=True)),
-            "difficulty": features.difficulty,
-            "expected_output_tokens": features.expected_output_tokens,
-            "prompt_tokens": features.prompt_tokens,
-            "lexical": features.lexical.tolist(),
-            "source": features.source,
-        }
-        db.execute(
-            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                decision_id,
-                at_s,
-                ask.tenant,
-                decision.policy.name,
-                line(decision.plan),
-                kind_of(decision.plan),
-                decision.propensity,
-                decision.explored,
-                decision.quality,
-                profiled.source,
-                _json(kept),
-                features.embedding.astype(np.float32).tobytes(),
-                _json(figures),
-            ),
-        )
-
-    return write
-
-
-def _remembered(
-    features: str, embedding: bytes, kind: str, expected_quality: float, steps: str | None
-) -> Remembered:
-    """Read a decision back from its rows."""
-    kept = msgspec.json.decode(features)
-    return Remembered(
-        features=Features(
-            embedding=np.frombuffer(embedding, dtype=np.float32).astype(np.float64),
-            tasks=np.array([kept["tasks"][name] for name in TASKS]),
-            difficulty=kept["difficulty"],
-            expected_output_tokens=kept["expected_output_tokens"],
-            prompt_tokens=kept["prompt_tokens"],
-            lexical=np.array(kept["lexical"]),
-            source=kept["source"],
-        ),
-        kind=kind,
-        expected_quality=expected_quality,
-        steps=msgspec.json.decode(steps or "[]", type=tuple[Step, ...]),
-    )

@@ -4,14 +4,14 @@ R = replicas, M = models, N = candidates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from router_svc.core.balance import BALANCERS, best_per_model
 from router_svc.core.confidence import Confidence
-from router_svc.core.features import Features
+from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
@@ -75,6 +75,14 @@ class Prices:
 def prompt_tokens(ask: Ask, features: Features) -> float:
     """Estimate the tokens of the whole input from those of the text that was profiled."""
     return features.prompt_tokens * ask.characters / max(len(ask.text), 1)
+
+
+def with_hint(features: Features, ask: Ask) -> Features:
+    """Mix the caller's task hint in as a prior: three times as likely as without it."""
+    if ask.task_hint is None:
+        return features
+    odds: Floats = features.tasks * np.where(np.arange(len(TASKS)) == ask.task_hint, 3.0, 1.0)
+    return replace(features, tasks=odds / odds.sum())
 
 
 def candidates(

@@ -14,8 +14,9 @@ from router_svc.core.decide import Decision, decide
 from router_svc.core.features import Features
 from router_svc.core.plan import Cascade, Plan, Single, Vote
 from router_svc.core.types import Policy
-from router_svc.dispatch import Call, Dispatch, Run
+from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet, Lease
+from router_svc.run import Call, Run
 from router_svc.wire import Event
 from services.kit.config import Router
 from services.kit.errors import (

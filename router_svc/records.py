@@ -1,0 +1,101 @@
+"""What the journal keeps of decisions and outcomes, as work for its thread."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from router_svc.core.decide import Decision
+from router_svc.core.features import TASKS, Features
+from router_svc.core.plan import kind_of, line
+from router_svc.core.reward import Step
+from router_svc.core.types import Ask
+from router_svc.journal import Work
+from router_svc.learner import Remembered
+from router_svc.profiler import Profiled
+from router_svc.run import Run
+
+
+def decision(
+    decision_id: str, at_s: float, *, made: Decision, ask: Ask, profiled: Profiled
+) -> Callable[[sqlite3.Connection], Any]:
+    """Return the work of writing a decision down; encoding happens on the journal's thread."""
+
+    def write(db: sqlite3.Connection) -> None:
+        features = profiled.features
+        c = made.candidates
+        figures = {
+            model: {
+                "replica": c.replicas[i],
+                "quality": float(c.quality[i]),
+                "quality_stddev": float(c.quality_stddev[i]),
+                "total_p50_s": float(c.total_p50_s[i]),
+                "total_p90_s": float(c.total_p90_s[i]),
+                "cost_usd": float(c.cost_usd[i]),
+            }
+            for i, model in enumerate(c.models)
+        }
+        kept = {
+            "tasks": dict(zip(TASKS, features.tasks.tolist(), strict=True)),
+            "difficulty": features.difficulty,
+            "expected_output_tokens": features.expected_output_tokens,
+            "prompt_tokens": features.prompt_tokens,
+            "lexical": features.lexical.tolist(),
+            "source": features.source,
+        }
+        db.execute(
+            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                decision_id,
+                at_s,
+                ask.tenant,
+                made.policy.name,
+                line(made.plan),
+                kind_of(made.plan),
+                made.propensity,
+                made.explored,
+                made.quality,
+                profiled.source,
+                _json(kept),
+                features.embedding.astype(np.float32).tobytes(),
+                _json(figures),
+            ),
+        )
+
+    return write
+
+
+def remembered(
+    features: str, embedding: bytes, kind: str, expected_quality: float, steps: str | None
+) -> Remembered:
+    """Read a decision back from its rows."""
+    kept = msgspec.json.decode(features)
+    return Remembered(
+        features=Features(
+            embedding=np.frombuffer(embedding, dtype=np.float32).astype(np.float64),
+            tasks=np.array([kept["tasks"][name] for name in TASKS]),
+            difficulty=kept["difficulty"],
+            expected_output_tokens=kept["expected_output_tokens"],
+            prompt_tokens=kept["prompt_tokens"],
+            lexical=np.array(kept["lexical"]),
+            source=kept["source"],
+        ),
+        kind=kind,
+        expected_quality=expected_quality,
+        steps=msgspec.json.decode(steps or "[]", type=tuple[Step, ...]),
+    )
+
+
+def outcome(run: Run, *, at_s: float, status: str, total_s: float) -> Work:
+    """Write down how a run ended."""
+    row, steps = (run.id, at_s, status, run.ttft_s, total_s), run.steps
+    return lambda db: db.execute(
+        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)", (*row, _json(steps))
+    )
+
+
+def _json(value: object) -> str:
+    """Encode in a small part of the time that `json` takes: the event loop waits meanwhile."""
+    return msgspec.json.encode(value).decode()

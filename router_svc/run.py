@@ -1,0 +1,104 @@
+"""One request on its way, its calls, and what dispatch needs of its surroundings."""
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from router_svc import wire
+from router_svc.core.decide import Decision
+from router_svc.core.features import Features
+from router_svc.core.reward import Step
+from router_svc.core.types import Ask
+from router_svc.fleet import Lease
+from router_svc.wire import Event
+
+
+class Upstream(Protocol):
+    """One request, ready to be sent to any replica."""
+
+    def __call__(
+        self, replica: str, model: str, timeout_s: float | None
+    ) -> AsyncGenerator[Event, None]:
+        """Stream the replica's events. Raises ZetaError; closing it cancels the call."""
+        ...
+
+
+class Observer(Protocol):
+    """Learns from calls and judges answers; the learner, or a fake."""
+
+    def answered(self, call: "Call", lease: Lease, features: Features) -> None:
+        """Take in a call that was answered."""
+        ...
+
+    def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
+        """Return the probability that an answer is right."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One model call, as far as it has got."""
+
+    model: str
+    replica: str
+    expected_s: float = 0.0
+    """What the decision took it to need, median."""
+    prompt_tokens: int = 0
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+    deltas: list[Event] = field(default_factory=list)
+    """What is held back; nothing of a call that streams."""
+    text: list[str] = field(default_factory=list)
+    """Parts of the answer, where it is held back."""
+    last: Event | None = None
+    """Its `Finished`."""
+    agrees: bool | None = None
+    error: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The whole text."""
+        return "".join(self.text)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer."""
+        return self.last.finished.usage.completion_tokens if self.last else 0
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """How sure the model was; None where it does not say."""
+        if self.last is None or not self.last.finished.HasField("mean_logprob"):
+            return None
+        return self.last.finished.mean_logprob
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One request on its way."""
+
+    id: str
+    ask: Ask
+    features: Features
+    decision: Decision
+    upstream: Upstream
+    replan: Callable[[frozenset[str]], Decision]
+    """Decides again, for a single model, without the replicas that failed. Raises ZetaError."""
+    explain: Callable[[], wire.DecisionMessage | None]
+    arrived_s: float
+    deadline_at_s: float | None
+    queue_s: float = 0.0
+    calls: list[Call] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    started: bool = False
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+    steps: tuple[Step, ...] = ()
+
+
+def call_of(decision: Decision, model: str) -> Call:
+    """Begin a call of *model* on the replica that was decided for it."""
+    candidates = decision.candidates
+    i = candidates.models.index(model)
+    expected_s = float(candidates.total_p50_s[i])
+    return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)

@@ -1,0 +1,26 @@
+"""Protobuf ⇄ values."""
+
+from router_svc.wire.answers import finished, started
+from router_svc.wire.decisions import decision_pb_of, models_in, plan_pb
+from router_svc.wire.policies import belief_pb, policy_of, policy_pb
+from router_svc.wire.profiles import features_of
+from router_svc.wire.requests import ask_of, upstream_request
+from router_svc.wire.values import DecisionMessage, Event, Request, ratio
+
+__all__ = [
+    "DecisionMessage",
+    "Event",
+    "Request",
+    "ask_of",
+    "belief_pb",
+    "decision_pb_of",
+    "features_of",
+    "finished",
+    "models_in",
+    "plan_pb",
+    "policy_of",
+    "policy_pb",
+    "ratio",
+    "started",
+    "upstream_request",
+]

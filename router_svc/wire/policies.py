@@ -1,0 +1,66 @@
+"""Policies and beliefs, both ways."""
+
+from typing import Final
+
+from zeta.router.v1 import router_service_pb2 as router_pb
+
+from router_svc.core.features import TASKS
+from router_svc.core.quality import Belief
+from router_svc.core.types import Policy
+from router_svc.wire.values import at_least_zero, ratio, task_kind
+from services.kit.errors import invalid
+
+_BALANCERS: Final = {
+    "predicted_latency": router_pb.BALANCER_PREDICTED_LATENCY,
+    "least_request": router_pb.BALANCER_LEAST_REQUEST,
+    "round_robin": router_pb.BALANCER_ROUND_ROBIN,
+}
+
+
+def policy_pb(policy: Policy) -> router_pb.Policy:
+    """Write a policy out."""
+    return router_pb.Policy(
+        name=policy.name,
+        latency_weight_per_s=policy.latency_weight_per_s,
+        cost_weight_per_usd=policy.cost_weight_per_usd,
+        explore_ratio=policy.explore_ratio,
+        deadline_confidence=policy.deadline_confidence,
+        max_calls=policy.max_calls,
+        balancer=_BALANCERS[policy.balancer],
+    )
+
+
+def policy_of(policy: router_pb.Policy) -> Policy:
+    """Read a policy. Raises InvalidRequestError naming the field."""
+    if not policy.name or len(policy.name) > 64:  # noqa: PLR2004 - a name, not a text
+        raise invalid("policy.name", f"must have 1 to 64 characters, got {policy.name[:80]!r}")
+    if policy.max_calls < 1:
+        raise invalid("policy.max_calls", f"must be at least 1, got {policy.max_calls}")
+    balancer = policy.balancer or router_pb.BALANCER_PREDICTED_LATENCY
+    names = {wire: name for name, wire in _BALANCERS.items()}
+    if balancer not in names:
+        raise invalid("policy.balancer", f"unknown value {policy.balancer}")
+    return Policy(
+        name=policy.name,
+        latency_weight_per_s=at_least_zero(
+            policy.latency_weight_per_s, "policy.latency_weight_per_s"
+        ),
+        cost_weight_per_usd=at_least_zero(policy.cost_weight_per_usd, "policy.cost_weight_per_usd"),
+        explore_ratio=ratio(policy.explore_ratio, "policy.explore_ratio", most=0.5),
+        deadline_confidence=ratio(policy.deadline_confidence, "policy.deadline_confidence"),
+        max_calls=policy.max_calls,
+        balancer=names[balancer],
+    )
+
+
+def belief_pb(belief: Belief, ttft_mean_s: float, total_mean_s: float) -> router_pb.Belief:
+    """Write a belief out."""
+    return router_pb.Belief(
+        model=belief.model,
+        task_kind=task_kind(TASKS.index(belief.task)),
+        quality=belief.mean,
+        quality_stddev=belief.stddev,
+        outcomes=belief.outcomes,
+        ttft_mean_s=ttft_mean_s,
+        total_mean_s=total_mean_s,
+    )

@@ -1,0 +1,152 @@
+"""Requests in, validated here, once; and on to one model."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+
+from router_svc.core.features import Features
+from router_svc.core.types import Ask, Priority
+from router_svc.wire.values import (
+    Request,
+    at_least_zero,
+    ratio,
+    task_index,
+    task_kind,
+)
+from services.kit.errors import NotBuiltError, invalid
+
+_STOP_STRINGS: Final = 16
+
+
+_TOP_LOGPROBS: Final = 20
+
+
+def ask_of(request: Request, deadline_s: float | None) -> Ask:
+    """Read what a decision needs from *request*.
+
+    Raises InvalidRequestError naming the field, NotBuiltError for what no server does yet.
+    """
+    _refuse_unbuilt(request)
+    _check_limits(request)
+    text, characters = _text_of(request)
+    wish = request.preference
+    return Ask(
+        text=text,
+        characters=characters,
+        max_tokens=_max_tokens(request),
+        model=request.model,
+        allowed_models=frozenset(wish.allowed_models),
+        priority=_priority(request.priority),
+        tenant=request.tenant,
+        deadline_s=deadline_s,
+        policy=wish.policy,
+        latency_weight_per_s=_weight(wish, "latency_weight_per_s"),
+        cost_weight_per_usd=_weight(wish, "cost_weight_per_usd"),
+        min_quality=ratio(wish.min_quality, "preference.min_quality"),
+        task_hint=task_index(request.task_kind),
+        explain=wish.explain,
+    )
+
+
+def upstream_request(request: Request, model: str, features: Features) -> Request:
+    """Copy *request* for one model: named, with its kind of task, without routing wishes."""
+    copy = inference_pb.GenerateRequest()
+    copy.CopyFrom(request)
+    copy.model = model
+    copy.ClearField("preference")
+    copy.task_kind = task_kind(int(features.tasks.argmax()))
+    return copy
+
+
+def _refuse_unbuilt(request: Request) -> None:
+    if request.HasField("constraint"):
+        raise NotBuiltError("constraint: constrained output is not built yet")
+    if request.HasField("resume"):
+        raise NotBuiltError("resume: going on with an earlier stream is not built yet")
+
+
+def _check_limits(request: Request) -> None:
+    """Check what would otherwise fail on every model, one after the other."""
+    if len(request.stop) > _STOP_STRINGS:
+        raise invalid("stop", f"at most {_STOP_STRINGS} strings, got {len(request.stop)}")
+    if "" in request.stop:
+        raise invalid("stop", "none may be empty")
+    if request.logprobs.top > _TOP_LOGPROBS:
+        raise invalid(
+            "logprobs.top", f"must be at most {_TOP_LOGPROBS}, got {request.logprobs.top}"
+        )
+    given = {field.name: value for field, value in request.sampling.ListFields()}
+    for name, rule, holds in _SAMPLING:
+        if name in given and not holds(given[name]):
+            raise invalid(f"sampling.{name}", f"{rule}, got {given[name]}")
+
+
+def _text_of(request: Request) -> tuple[str, int]:
+    """Return the text to be answered and the number of characters of the whole input."""
+    match request.WhichOneof("input"):
+        case "prompt":
+            if not request.prompt:
+                raise invalid("prompt", "must not be empty")
+            return request.prompt, len(request.prompt)
+        case "messages":
+            return _last_message(request.messages.messages)
+        case "token_ids":
+            if not request.token_ids.ids:
+                raise invalid("token_ids.ids", "at least one is needed")
+            if not request.model:
+                raise invalid("model", "token ids belong to one vocabulary: name the model")
+            # About four characters a token, which is all that can be said without the text.
+            return " ", 4 * len(request.token_ids.ids)
+    raise invalid("input", "one of messages, prompt, token_ids is required")
+
+
+def _last_message(messages: Sequence[inference_pb.Message]) -> tuple[str, int]:
+    if not messages:
+        raise invalid("messages.messages", "at least one message is needed")
+    for i, message in enumerate(messages):
+        if message.role not in inference_pb.Role.values()[1:]:
+            raise invalid(f"messages.messages[{i}].role", f"not a role: {message.role}")
+    if not messages[-1].content:
+        raise invalid(f"messages.messages[{len(messages) - 1}].content", "must not be empty")
+    return messages[-1].content, sum(len(m.content) for m in messages)
+
+
+def _max_tokens(request: Request) -> int | None:
+    if not request.HasField("max_tokens"):
+        return None
+    if request.max_tokens < 1:
+        raise invalid("max_tokens", f"must be at least 1, got {request.max_tokens}")
+    return request.max_tokens
+
+
+def _priority(value: int) -> Priority:
+    if value == inference_pb.PRIORITY_UNSPECIFIED:
+        return Priority.STANDARD
+    if value not in inference_pb.Priority.values():
+        raise invalid("priority", f"unknown value {value}")
+    return Priority(value)
+
+
+def _weight(
+    wish: inference_pb.Preference, field: Literal["latency_weight_per_s", "cost_weight_per_usd"]
+) -> float | None:
+    if not wish.HasField(field):
+        return None
+    return at_least_zero(getattr(wish, field), f"preference.{field}")
+
+
+def _within(low: float, high: float) -> Callable[[float], bool]:
+    return lambda value: low <= value <= high
+
+
+_SAMPLING: Final[Sequence[tuple[str, str, Callable[[float], bool]]]] = (
+    ("temperature", "must be in [0, 2]", _within(0, 2)),
+    ("top_k", "must be at least 1", _within(1, math.inf)),
+    ("top_p", "must be in (0, 1]", _within(1e-9, 1)),
+    ("min_p", "must be in [0, 1]", _within(0, 1)),
+    ("repetition_penalty", "must be in (0, 2]", _within(1e-9, 2)),
+    ("presence_penalty", "must be in [-2, 2]", _within(-2, 2)),
+    ("frequency_penalty", "must be in [-2, 2]", _within(-2, 2)),
+)
