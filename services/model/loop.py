@@ -146,13 +146,13 @@ class DeviceLoop:
         except TimeoutError:
             log.warning("drain cut requests off", requests=len(self._streams))
         cut = len(self._streams)
-        self._fail_all(self._draining_error())
+        self._fail_all(self._draining_error)
         return max(pending - cut, 0), cut
 
     def close(self) -> None:
         """Stop the thread after its present step; requests still there end with DrainingError."""
         self.draining = True
-        self._fail_all(self._draining_error())
+        self._fail_all(self._draining_error)
         self._inbox.put(None)
         self._thread.join(timeout=10)
 
@@ -171,10 +171,11 @@ class DeviceLoop:
     def _draining_error(self) -> DrainingError:
         return DrainingError("this server is draining", retry_after_s=self._drain_s)
 
-    def _fail_all(self, error: ZetaError) -> None:
+    def _fail_all(self, error: Callable[[], ZetaError]) -> None:
+        """End every request with an error of its own."""
         for request_id, stream in list(self._streams.items()):
             self.cancel(request_id)
-            stream.fail(error)
+            stream.fail(error())
 
     # The device thread from here on.
 
@@ -250,4 +251,4 @@ class DeviceLoop:
     def _on_crash(self, error: BaseException) -> None:
         log.critical("device thread failed", exc_info=error)
         self.crashed.set()
-        self._fail_all(StreamBrokenError("the model's device failed", retry_after_s=1))
+        self._fail_all(lambda: StreamBrokenError("the model's device failed", retry_after_s=1))
