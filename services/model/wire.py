@@ -16,6 +16,8 @@ from services.model.state import LatencySketch, TaskStats
 from services.model.text import Message
 
 MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS = 16, 20, 64
+MAX_COUNTED_BYTES = 1 << 20
+"""Far more than a context holds; counting 15 MB takes ten seconds and over a gigabyte."""
 
 Asked: TypeAlias = inference.GenerateRequest | inference.CountTokensRequest | inference.ScoreRequest
 
