@@ -1,6 +1,7 @@
 """Nonsense gets the status and the details that the contract promises; the fleet goes on."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
 )
 
 from services.kit.errors import ZetaError
+from services.kit.probe import SERVING, health
 from tests.system.calls import TIMEOUT_S, answer, endless, question, refusal
 from tests.system.fleet import Fleet
 
@@ -76,6 +78,8 @@ RPCS = {
 NOWHERE = "no-such-model"
 NAN = float("nan")
 LONG = "many words and no end " * 20_000
+HUGE = "many words and no end " * 600_000
+"""13 MB, and still below the limit of a message."""
 NEGATIVE = Duration(seconds=-1)
 
 INVALID = "INVALID_FIELD"
@@ -142,6 +146,7 @@ GENERATE = [
     (sampling(presence_penalty=float("inf")), INVALID, "presence_penalty"),
     (sampling(frequency_penalty=-3.0), INVALID, "frequency_penalty"),
     (generate(prompt=LONG), "CONTEXT_TOO_LONG", ""),
+    (generate(prompt=HUGE), "CONTEXT_TOO_LONG", ""),
     (generate(token_ids=TokenIds(), model="coder-7b"), INVALID, "token_ids"),
     (generate(token_ids=TokenIds(ids=[2**31]), model="coder-7b"), INVALID, "token_ids"),
     (generate(model=NOWHERE), "UNKNOWN_MODEL", ""),
@@ -165,6 +170,7 @@ CASES = [
     *(Case(INFERENCE, "Generate", *case) for case in GENERATE),
     Case(INFERENCE, "CountTokens", CountTokensRequest(), field="input"),
     Case(INFERENCE, "CountTokens", CountTokensRequest(model=NOWHERE, prompt="a"), "UNKNOWN_MODEL"),
+    Case(INFERENCE, "CountTokens", CountTokensRequest(prompt=HUGE), field="prompt"),
     Case(INFERENCE, "Score", ScoreRequest(), field="input"),
     Case(INFERENCE, "Score", ScoreRequest(prompt="a"), field="continuations"),
     Case(INFERENCE, "Score", ScoreRequest(prompt="a", continuations=["b"] * 65), INVALID, "contin"),
@@ -179,6 +185,7 @@ CASES = [
     Case(EMBEDDING, "Embed", EmbedRequest(), field="texts"),
     Case(EMBEDDING, "Embed", EmbedRequest(texts=[""]), field="texts"),
     Case(EMBEDDING, "Embed", EmbedRequest(texts=["a"] * 257), field="texts"),
+    Case(EMBEDDING, "Embed", EmbedRequest(texts=[HUGE]), field="texts"),
     Case(
         EMBEDDING,
         "Embed",
@@ -190,6 +197,8 @@ CASES = [
     Case(EMBEDDING, "Profile", ProfileRequest(texts=["a", ""]), field="texts"),
     Case(EMBEDDING, "Profile", ProfileRequest(texts=["a"] * 257), field="texts"),
     Case(ROUTER, "Route", RouteRequest(), field="input"),
+    Case(ROUTER, "Route", RouteRequest(generate=generate(prompt=HUGE)), "CONTEXT_TOO_LONG"),
+    Case(ROUTER, "SubmitFeedback", SubmitFeedbackRequest(decision_id=HUGE, score=1.0), INVALID),
     Case(ROUTER, "Route", RouteRequest(generate=question(), ticket=True), "NOT_IMPLEMENTED"),
     Case(ROUTER, "Route", RouteRequest(generate=question(model=NOWHERE)), "UNKNOWN_MODEL"),
     *(Case(ROUTER, "Route", RouteRequest(generate=g), r, f) for g, r, f in ROUTED),
@@ -226,6 +235,7 @@ CASES = [
     ),
     Case(TELEMETRY, "Report", ReportRequest(), field="report"),
     Case(TELEMETRY, "Report", ReportRequest(report=ReplicaReport(seq=1)), field="replica"),
+    Case(TELEMETRY, "Report", ReportRequest(report=ReplicaReport(replica=HUGE, seq=1))),
     Case(TELEMETRY, "Watch", WatchRequest(min_interval=NEGATIVE), field="min_interval"),
     Case(TELEMETRY, "QueryHistory", QueryHistoryRequest(replica=NOWHERE), field="replica"),
     Case(TELEMETRY, "QueryHistory", QueryHistoryRequest(window=NEGATIVE), field="window"),
@@ -344,6 +354,23 @@ async def test_a_message_over_the_limit_is_refused(fleet: Fleet, server: str) ->
         code = await code_of(send(channel, INFERENCE, "Generate", body.SerializeToString()))
 
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("server", ["router", "model", "embedding", "telemetry"])
+async def test_huge_input_holds_nobody_up(fleet: Fleet, server: str) -> None:
+    """While 13 MB are looked at and refused, the same server answers others."""
+    huge = [c for c in CASES if c.request.ByteSize() > len(HUGE)]
+    mine = [c for c in huge if server in (c.servers or SERVERS[c.service])]
+    waits_s = []
+    refusing = asyncio.gather(*(refused(fleet, server, case) for case in mine))
+    while not refusing.done():
+        start = time.monotonic()
+        assert await health(address_of(fleet, server), "", fleet.config.server, 30.0) == SERVING
+        waits_s.append(time.monotonic() - start)
+    await refusing
+
+    assert mine
+    assert max(waits_s) < 5.0
 
 
 @pytest.mark.parametrize("server", ["router", "model"])
