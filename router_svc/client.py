@@ -263,6 +263,7 @@ async def watch_telemetry(config: FleetConfig, fleet: Fleet, learner: Learner) -
                         _take_report(status, fleet, learner)
             except grpc.aio.AioRpcError as failed:
                 log.warning("telemetry lost", status=failed.code().name)
+            fleet.reports_lost()
             await asyncio.sleep(_AGAIN_S)
     finally:
         await channel.close()

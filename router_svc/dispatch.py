@@ -118,8 +118,10 @@ class Dispatch:
             run.failed |= {call.replica for call in calls}
             lone = calls[0]
             self._move(run, lone, UnavailableError("every voter failed"))
-            async for event in self._single(run, Call(model=lone.model, replica=lone.replica)):
-                yield event
+            last = Call(model=lone.model, replica=lone.replica, expected_s=lone.expected_s)
+            async with aclosing(self._single(run, last)) as events:
+                async for event in events:
+                    yield event
             return
         chosen = normalised(winner.answer)
         for call in calls:

@@ -165,7 +165,7 @@ class Fleet:
         if self._healthy[i] == serving:
             return
         self._healthy[i] = serving
-        self._draining[i] = False
+        self._draining[i] = self._dead[i] = False
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
@@ -202,6 +202,11 @@ class Fleet:
             max_running=max_running,
             read_at_s=self._clock() - age_s,
         )
+
+    def reports_lost(self) -> None:
+        """Note that telemetry is gone: what it last said against a replica may no longer hold."""
+        self._draining[:] = self._dead[:] = False
+        self.changed()
 
     def knows(self, model: str, info: Info, *, generates: bool) -> None:
         """Take in what *model* says about itself."""

@@ -25,7 +25,7 @@ from router_svc.core.decide import (
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
-from router_svc.core.plan import kind_of, models_of
+from router_svc.core.plan import kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.types import Ask, Reason, Rejection
 from router_svc.dispatch import Dispatch
@@ -247,6 +247,7 @@ class ZetaDynamicRouter:
                 source=profiled.source,
             )
 
+        log.debug("routed", decision=decision_id, plan=line(decision.plan), source=profiled.source)
         metrics.DECISION_SECONDS.observe(took_s)
         metrics.DECISIONS.labels(
             kind_of(decision.plan), models_of(decision.plan)[0], str(decision.explored).lower()

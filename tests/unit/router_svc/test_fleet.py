@@ -65,6 +65,15 @@ def test_a_process_that_hangs_is_not_asked() -> None:
     assert found.healthy_replicas("a") == ["a-0"]
 
 
+def test_what_telemetry_said_ends_with_it() -> None:
+    """A replica that was called dead is asked again once nobody would say that it recovered."""
+    found = fleet()
+    report(found, "a-0", dead=True)
+    report(found, "a-1", draining=True)
+    found.reports_lost()
+    assert sorted(found.healthy_replicas("a")) == ["a-0", "a-1"]
+
+
 def test_a_restart_closes_the_circuit_and_forgets_the_load() -> None:
     """What was true of the old process says nothing of the new one."""
     found = fleet()
