@@ -30,6 +30,8 @@ than they could win."""
 _MAX_SIGMA: Final = 1.5
 """A cold latency model is unsure, not infinitely slow."""
 
+_FIGURES: Final = tuple(f.name for f in fields(Figures))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
@@ -187,10 +189,7 @@ def menu(
     ]
     blocks = (*singles, *rest)
     figures = Figures(
-        **{
-            f.name: np.concatenate([getattr(b.figures, f.name) for b in blocks])
-            for f in fields(Figures)
-        }
+        **{n: np.concatenate([getattr(b.figures, n) for b in blocks]) for n in _FIGURES}
     )
     terms = {name: scorer(figures, policy) for name, scorer in SCORERS.items()}
     return Menu(
