@@ -371,22 +371,23 @@ async def test_cancelling_a_call_frees_its_slot_within_one_step(served: Served) 
     await served.until(lambda s: s.cancelled_total == 1)
     served.backend.permits.release()
     state = await served.until(lambda s: s.running == 0)
-    assert state.steps_total == before.steps_total + 1
+    assert state.steps_total <= before.steps_total + 1
     assert state.kv_used_tokens == 0
 
 
 async def test_a_deadline_stops_the_work_within_one_step(served: Served) -> None:
     """The caller gets DEADLINE_EXCEEDED, the slot is free after the step that ran."""
     served.backend.closed = True
+    call = served.answers.Generate(ask(), timeout=1.0)
+    before = await served.until(lambda s: s.running == 1 and not s.waiting_prompt_tokens)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
-        async for _ in served.answers.Generate(ask(), timeout=0.3):
+        async for _ in call:
             pass
     assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    before = await served.until(lambda s: s.cancelled_total == 1)
-    assert before.running == 1
+    await served.until(lambda s: s.cancelled_total == 1)
     served.backend.permits.release()
     state = await served.until(lambda s: s.running == 0)
-    assert state.steps_total == before.steps_total + 1
+    assert state.steps_total <= before.steps_total + 1
 
 
 async def test_a_deadline_that_has_passed_gets_no_answer(served: Served) -> None:
