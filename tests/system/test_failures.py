@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import grpc
 import psutil
 import pytest
+from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest
+from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from zeta.inference.v1.decision_pb2 import ProfileSource
 from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse, TaskKind
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.model.v1.model_control_service_pb2 import DrainRequest, GetStateRequest
@@ -126,29 +129,29 @@ async def served_by(stub: "InferenceServiceAsyncStub", model: str) -> bool:
     return got.finished.model == model
 
 
-async def test_no_replica_is_said_at_once(fragile: Fleet, channel: grpc.aio.Channel) -> None:
-    """A request for a model that is down is refused clearly, and told when to retry."""
+async def test_no_replica_is_said_clearly(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """Soon after a model falls silent, requests for it are refused and told when to retry."""
     stub = InferenceServiceStub(channel)
     victim = fragile.process("services.model", VICTIM)
     assert victim
     victim.suspend()  # silent, so that nothing restarts it
     try:
-        name = replica_name(VICTIM, 0)
-        await eventually(
-            lambda: watched(fragile, name, ReplicaHealth.REPLICA_HEALTH_DEAD),
-            15.0,
-            "telemetry noticing the silence",
-            every_s=0.2,
-        )
-        with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await answer(stub.Generate(question(model=VICTIM), timeout=10.0))
+        name, dead = replica_name(VICTIM, 0), ReplicaHealth.REPLICA_HEALTH_DEAD
+        await eventually(partial(watched, fragile, name, dead), 15.0, "telemetry noticing")
+        await eventually(partial(refused_for_now, stub), 10.0, "the router refusing")
     finally:
         victim.resume()
-
-    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert refusal(failed).reason == "NO_REPLICA"
-    assert refusal(failed).retry_after_s
     await eventually(lambda: served_by(stub, VICTIM), 15.0, "the model back in use")
+
+
+async def refused_for_now(stub: "InferenceServiceAsyncStub") -> bool:
+    """Whether a request for the victim is refused as the contract says, and not left waiting."""
+    try:
+        await answer(stub.Generate(question(model=VICTIM), timeout=1.0))
+    except grpc.aio.AioRpcError as failed:
+        error = zeta_error(failed)
+        return error.reason == "NO_REPLICA" and bool(error.retry_after_s)
+    return False
 
 
 async def test_a_drained_model_is_left_in_peace(fragile: Fleet, channel: grpc.aio.Channel) -> None:
@@ -194,6 +197,33 @@ async def test_telemetry_killed_and_back(fragile: Fleet, channel: grpc.aio.Chann
         name = replica_name(model.name, 0)
         reports = partial(watched, fragile, name, ReplicaHealth.REPLICA_HEALTH_SERVING)
         await eventually(reports, 15.0, f"{name} reporting again")
+
+
+async def test_the_profiler_silent_and_back(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """A profiler that hangs costs its time box, not the request; killed, it comes back."""
+    stub = InferenceServiceStub(channel)
+    profiler = fragile.process("services.embedding")
+    assert profiler
+    profiler.suspend()
+    explained = [question(f"What is {i} + 8?") for i in range(8)]
+    for request in explained:
+        request.preference.explain = True
+    answers = await asyncio.gather(
+        *(answer(stub.Generate(request, timeout=TIMEOUT_S)) for request in explained)
+    )
+    kill(profiler)
+
+    sources = {a.finished.decision.profile.source for a in answers}
+    assert sources == {ProfileSource.PROFILE_SOURCE_LEXICAL}
+    await eventually(partial(embeds, channel), 30.0, "embeddings served again")
+
+
+async def embeds(channel: grpc.aio.Channel) -> bool:
+    try:
+        got = await EmbeddingServiceStub(channel).Embed(EmbedRequest(texts=["a"]), timeout=5.0)
+    except grpc.aio.AioRpcError:
+        return False
+    return len(got.embeddings) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
