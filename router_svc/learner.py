@@ -29,6 +29,8 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 VERSION: Final = 1
 """Of the saved state as a whole; each predictor has its own besides."""
+_TEACH_EVERY_S: Final = 0.02
+"""More answers of a model in a second teach nothing more about its speed, and cost as much each."""
 _PARTS: Final = ("quality", "confidence", "latency", "length")
 
 
@@ -69,6 +71,7 @@ class Learner:
         self._names = names
         self._times = np.zeros((len(names), 4, 3))
         """Per model and kind of task: answers, sum of times to first token, sum of totals."""
+        self._taught_s = np.full(len(names), -np.inf)
 
     def cost_usd(self, model: str, prompt_tokens: int, completion_tokens: int) -> float:
         """Price one call."""
@@ -80,22 +83,24 @@ class Learner:
 
     def answered(self, call: Call, lease: Lease, features: Features) -> None:
         """Learn from the time and length of an answer, whether it was right or not."""
-        tokens = call.completion_tokens
-        self.predictors.length.learn(call.model, features, tokens)
-        model = self._index[call.model]
+        model, task = self._index[call.model], int(features.tasks.argmax())
+        self._times[model, task] += (1.0, call.ttft_s, call.total_s)
+        self.dirty = True
         if call.expected_s > 0.0:
             metrics.PREDICTION_RATIO.labels(call.model).observe(call.total_s / call.expected_s)
+        ended_s = lease.began_s + call.total_s
+        if ended_s - self._taught_s[model] < _TEACH_EVERY_S:
+            return
+        self._taught_s[model] = ended_s
+        self.predictors.length.learn(call.model, features, call.completion_tokens)
         self.predictors.latency.learn(
             call.model,
             lease.load,
             prompt_tokens=call.prompt_tokens,
-            output_tokens=tokens,
+            output_tokens=call.completion_tokens,
             ttft_s=call.ttft_s,
             total_s=call.total_s,
         )
-        task = int(features.tasks.argmax())
-        self._times[model, task] += (1.0, call.ttft_s, call.total_s)
-        self.dirty = True
 
     def step_time(self, model: str, running: float, step_s: float) -> None:
         """Learn from a reported decode step time."""

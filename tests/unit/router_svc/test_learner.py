@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
 from router_svc.core.reward import Step
+from router_svc.fleet import Fleet
 from router_svc.learner import Learner, Remembered, packed, unpacked
-from tests.unit.router_svc.fixtures import features, models
+from router_svc.run import Call
+from services.kit.config import Router
+from tests.unit.router_svc.fixtures import ManualClock, features, models
 
 
 def about(*steps: Step, kind: str = "single", expected: float = 0.5) -> Remembered:
@@ -77,3 +81,24 @@ def test_damaged_or_later_state_is_refused() -> None:
     later = learner.to_arrays() | {"version": np.array(99)}
     with pytest.raises(ValueError, match="version"):
         learner.restore(later)
+
+
+def test_a_storm_of_answers_is_counted_whole_and_learned_in_part() -> None:
+    """Fifty a second are enough to know a model's speed."""
+    learner = Learner(models({"a": 1}), 1000.0)
+    fleet = Fleet(models({"a": 1}), Router(), ManualClock())
+    lease = fleet.begin("a-0", 5.0, 5.0)
+    usage = inference_pb.Usage(completion_tokens=60)
+    last = inference_pb.GenerateResponse(finished=inference_pb.Finished(usage=usage))
+    call = Call(model="a", replica="a-0", total_s=1.0, ttft_s=0.5, last=last)
+    before = learner.predictors.length.predict(features())[0]
+    learner.answered(call, lease, features())
+    once = learner.predictors.length.predict(features())[0]
+    for _ in range(9):
+        learner.answered(call, lease, features())
+    assert before < once == learner.predictors.length.predict(features())[0]
+    general = next(b for b in learner.beliefs() if b[0].task == "general")
+    assert general[1:] == pytest.approx((0.5, 1.0))
+    call.total_s = 1.1
+    learner.answered(call, lease, features())
+    assert learner.predictors.length.predict(features())[0] > once
