@@ -2,22 +2,6 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.kit.metrics import SECONDS
-
-_MODEL_PLAN = ("gen_ai_request_model", "plan")
-
-REQUEST_DURATION = Histogram(
-    "gen_ai_server_request_duration_seconds",
-    "Time from a request's arrival to its last event.",
-    _MODEL_PLAN,
-    buckets=SECONDS,
-)
-TIME_TO_FIRST_TOKEN = Histogram(
-    "gen_ai_server_time_to_first_token_seconds",
-    "Time from a request's arrival to its first text.",
-    _MODEL_PLAN,
-    buckets=SECONDS,
-)
 DECISIONS = Counter("zeta_router_decisions_total", "Decisions made.", ("plan", "model", "explored"))
 DECISION_SECONDS = Histogram(
     "zeta_router_decision_seconds",

@@ -47,6 +47,7 @@ from services.kit.errors import (
     UnknownModelError,
     ZetaError,
 )
+from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 
 log = structlog.get_logger()
 
@@ -336,11 +337,11 @@ class ZetaDynamicRouter:
 
     def _record(self, run: Run, status: str) -> None:
         model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
-        labels = (model, kind_of(run.decision.plan))
+        labels = (model, "", kind_of(run.decision.plan))
         if run.started:
-            metrics.TIME_TO_FIRST_TOKEN.labels(*labels).observe(run.ttft_s)
+            TIME_TO_FIRST_TOKEN.labels(*labels).observe(run.ttft_s)
         total_s = run.total_s or self._clock() - run.arrived_s
-        metrics.REQUEST_DURATION.labels(*labels).observe(total_s)
+        REQUEST_DURATION.labels(*labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
 
     async def _remember(self, decision_id: str) -> Remembered:

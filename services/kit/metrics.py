@@ -18,6 +18,22 @@ RPC_DURATION = Histogram(
     buckets=SECONDS,
 )
 
+# Of models and of the router, which is one to its callers. A model leaves the plan empty, the
+# router the kind of task.
+_REQUEST = ("gen_ai_request_model", "zeta_task_kind", "zeta_plan")
+REQUEST_DURATION = Histogram(
+    "gen_ai_server_request_duration_seconds",
+    "From a request's arrival to its last token.",
+    _REQUEST,
+    buckets=SECONDS,
+)
+TIME_TO_FIRST_TOKEN = Histogram(
+    "gen_ai_server_time_to_first_token_seconds",
+    "From a request's arrival to its first token.",
+    _REQUEST,
+    buckets=SECONDS,
+)
+
 
 def serve(address: str) -> None:
     """Serve this process's metrics on HOST:PORT in the background; empty means not at all.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.kit.errors import DeadlinePassedError
-from services.kit.metrics import SECONDS
+from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 from services.model.loop import Stream
 from services.model.state import State
 from services.model.wire import task_kind
@@ -16,14 +16,6 @@ from services.model.wire import task_kind
 _LABELS = ("gen_ai_request_model", "zeta_task_kind")
 _TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1)
 
-DURATION = Histogram(
-    "gen_ai_server_request_duration_seconds", "From arrival to the last token.", _LABELS,
-    buckets=SECONDS,
-)  # fmt: skip
-TTFT = Histogram(
-    "gen_ai_server_time_to_first_token_seconds", "From arrival to the first token.", _LABELS,
-    buckets=SECONDS,
-)  # fmt: skip
 TPOT = Histogram(
     "gen_ai_server_time_per_output_token_seconds", "Per token after the first.", _LABELS,
     buckets=_TOKEN_SECONDS,
@@ -67,8 +59,8 @@ class Account:
         """Count a whole answer of *tokens* tokens."""
         times, labels = stream.times(), (self.model, task_kind(kind))
         self.state.answered(kind, tokens=tokens, times=times)
-        DURATION.labels(*labels).observe(times.last_s)
-        TTFT.labels(*labels).observe(times.first_s)
+        REQUEST_DURATION.labels(*labels, "").observe(times.last_s)
+        TIME_TO_FIRST_TOKEN.labels(*labels, "").observe(times.first_s)
         if tokens > 1:
             TPOT.labels(*labels).observe((times.last_s - times.first_s) / (tokens - 1))
         TOKENS.labels(*labels, "input").inc(len(stream.request.tokens))
