@@ -126,6 +126,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
         stack.callback(backend.open)
         channel = open_channel(running.server.address, config.server)
         await stack.enter_async_context(channel)
+        await channel.channel_ready()
         yield Served(
             config=config,
             settings=settings,
