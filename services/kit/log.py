@@ -9,8 +9,10 @@ import structlog
 def configure(process: str, level: str = "info") -> None:
     """Set up structlog for this process, whose name every event carries."""
     terminal = sys.stderr.isatty()
+    # Tracebacks without local variables: those hold what callers wrote.
+    plain = structlog.dev.RichTracebackFormatter(show_locals=False)
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
         if terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
