@@ -1,6 +1,6 @@
 """Train the pocket fleet and measure it.
 
-All three models, as committed, about an hour on two cores:
+All three models, as committed, about 45 minutes of processor time:
 
     python -m tools.train_pocket --model all --seed 7
 

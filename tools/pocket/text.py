@@ -129,7 +129,7 @@ def _pools(recipe: Recipe, tokenizer: Tokenizer, seed: int) -> Iterator[list[Bat
     while True:
         pool = list(islice(fit, TASKS_PER_POOL))
         examples = sorted(_examples(pool, recipe, tokenizer, rng), key=lambda e: len(e[0]))
-        groups = list(_grouped(examples, recipe.batch_tokens))
+        groups = list(_grouped(examples, recipe.batch_tokens // recipe.n_buckets))
         rng.shuffle(groups)
         yield [_padded(group, pad) for group in groups]
 

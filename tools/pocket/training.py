@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 from math import cos, pi
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ def train(
         fused=True,
     )
     first = _restore(state, model, optimiser)
-    stream = batches(recipe, tokenizer, seed=seed, first=first)
+    stream = batches(recipe, tokenizer, seed=seed, first=first * recipe.n_buckets)
     saved_at_s = time.monotonic()
     for step, loss in _steps(name, recipe, (model, optimiser), stream, first):
         if time.monotonic() - saved_at_s > SAVE_EVERY_S:
@@ -66,14 +67,24 @@ def _steps(
         for step in range(first, recipe.n_steps):
             for group in optimiser.param_groups:
                 group["lr"] = recipe.peak_lr * lr_ratio(step, recipe.n_steps)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.in_bfloat16):
-                loss = answer_loss(model, next(stream))
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = _add_gradients(model, list(islice(stream, recipe.n_buckets)), recipe)
             nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
             optimiser.step()
-            progress.update(bar, advance=1, description=f"{name} loss {loss.item():.3f}")
-            yield step, loss.item()
+            progress.update(bar, advance=1, description=f"{name} loss {loss:.3f}")
+            yield step, loss
+
+
+def _add_gradients(model: Decoder, buckets: list[Batch], recipe: Recipe) -> float:
+    """Return the mean loss over all answer tokens of the buckets and leave its gradient."""
+    counts = [int((batch.targets != IGNORED).sum()) for batch in buckets]
+    total = 0.0
+    for batch, count in zip(buckets, counts, strict=True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.in_bfloat16):
+            loss = answer_loss(model, batch) * (count / sum(counts))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    return total
 
 
 def lr_ratio(step: int, n_steps: int) -> float:
