@@ -8,7 +8,7 @@ import pytest
 
 WRONG = """
 [fleet]
-nam = "a typing error"
+colour = "no such key"
 [[models]]
 name = "m"
 dir = "nowhere"
@@ -33,5 +33,5 @@ def test_a_wrong_key_stops_the_start(module: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     assert done.returncode == 2
-    assert "fleet.nam: unknown key" in done.stderr
+    assert "fleet.colour: unknown key" in done.stderr
     assert "Traceback" not in done.stderr
