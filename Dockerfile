@@ -26,6 +26,5 @@ COPY --from=build /zeta /zeta
 WORKDIR /zeta
 ENV PATH=/zeta/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
-VOLUME /state
 ENTRYPOINT ["python", "-m"]
 CMD ["zeta_client.cli", "--help"]

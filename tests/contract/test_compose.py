@@ -216,8 +216,8 @@ def test_containers_run_as_little_as_they_can(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_must_last_is_on_a_volume(profile: str) -> None:
-    """Journals and converted models are on declared volumes, weights are mounted read-only."""
-    state = {"router_svc": f"{profile}-journal", "services.model": f"{profile}-models"}
+    """Journal and converted encoder are on declared volumes, weights are mounted read-only."""
+    state = {"router_svc": f"{profile}-journal", "services.embedding": f"{profile}-cache"}
     for service in services(profile):
         if service.module in state:
             volume = state[service.module]
