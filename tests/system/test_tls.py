@@ -14,7 +14,7 @@ from services.kit import config
 from services.kit.channel import open_channel
 from services.kit.probe import SERVING, health
 from tests.system.calls import TIMEOUT_S, answer, question
-from tests.system.fleet import Fleet, running, with_server
+from tests.system.fleet import ROOT, Fleet, running, with_server
 
 DAYS = "2"
 
@@ -25,12 +25,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
-    authority(folder, "ca")
-    signed(folder, "fleet", by="ca")
+    subprocess.run(["/bin/sh", "-ec", manual()], cwd=folder, check=True, capture_output=True)
     signed(folder, "guest", by="ca")
     authority(folder, "other-ca")
     signed(folder, "stranger", by="other-ca")
     return folder
+
+
+def manual() -> str:
+    """Return the commands that the manual gives for an authority and the fleet's certificate."""
+    section = (ROOT / "docs" / "operations.md").read_text().partition("## TLS and mutual TLS")[2]
+    return section.partition("```sh\n")[2].partition("```")[0]
 
 
 def openssl(folder: Path, *arguments: str) -> None:
