@@ -2,7 +2,7 @@
 
 All three models, as committed, about 45 minutes of processor time:
 
-    python -m tools.train_pocket --model all --seed 7
+    python -m tools.train_pocket --model all --threads 1 --seed 7
 
 Needs the `train` extra. A run that was stopped goes on where it was when started again with the
 same arguments; `--steps` shortens it for a trial, `--report-only` measures what is there.

@@ -16,7 +16,7 @@ from tools.pocket.recipes import RECIPES
 from tools.pocket.text import END, chat, token_id
 from zeta_client.tasks import FAMILIES, Task, generate, is_correct
 
-COMMAND: Final = "python -m tools.train_pocket --model all --seed {seed}"
+COMMAND: Final = "python -m tools.train_pocket --model all --threads 1 --seed {seed}"
 MAX_NEW_TOKENS: Final = 160
 ROWS_AT_ONCE: Final = 64
 
