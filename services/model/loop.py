@@ -51,6 +51,8 @@ class Stream:
         self.began_s: float | None = None
         self.first_s: float | None = None
         self.last_s: float | None = None
+        self.reused_tokens = 0
+        """Prompt tokens that were in the cache already."""
         self._outputs: list[Output] = []
         self._error: ZetaError | None = None
         self._news = asyncio.Event()
@@ -232,9 +234,9 @@ class DeviceLoop:
             self._ended.set()
 
     def _on_step(self, result: StepResult, report: Report) -> None:
-        for request_id in result.began:
+        for request_id, reused_tokens in result.began.items():
             if stream := self._streams.get(request_id):
-                stream.began_s = report.began_s
+                stream.began_s, stream.reused_tokens = report.began_s, reused_tokens
         for output in result.outputs:
             if stream := self._streams.get(output.id):
                 stream.push(output, report.ended_s)

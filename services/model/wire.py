@@ -138,6 +138,7 @@ def finished(model: str, answer: Answer, stream: Stream) -> inference.GenerateRe
             usage=inference.Usage(
                 prompt_tokens=len(stream.request.tokens),
                 completion_tokens=answer.completion_tokens,
+                cached_prompt_tokens=stream.reused_tokens,
             ),
             timings=inference.Timings(
                 queue=duration(times.began_s),

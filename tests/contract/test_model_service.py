@@ -49,7 +49,8 @@ class GatedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self.slots, self.context_tokens = inner.slots, inner.context_tokens
-        self.prefill, self.copy, self._decode = inner.prefill, inner.copy, inner.decode
+        self.prefill, self._decode = inner.prefill, inner.decode
+        self.copy, self.swap = inner.copy, inner.swap
         self.closed = False
         self.broken = False
         self.permits = threading.Semaphore(0)
@@ -359,6 +360,20 @@ async def test_what_cannot_be_served_says_why(
 async def test_the_models_own_name_is_accepted(served: Served) -> None:
     """A router sends it along."""
     assert (await answer(served, ask(model="tiny")))[-1].HasField("finished")
+
+
+async def test_a_repeated_prompt_says_how_much_of_it_was_cached(served: Served) -> None:
+    """The last token is fed in any case; the answer is the same, and nothing stays in use."""
+    first = await answer(served, ask("What is it?", max_tokens=4))
+    before = (await served.state()).prompt_tokens_total
+    again = await answer(served, ask("What is it?", max_tokens=4))
+    prompt_tokens = len(prompt_of(served, "What is it?"))
+    assert first[-1].finished.usage.cached_prompt_tokens == 0
+    assert again[-1].finished.usage.cached_prompt_tokens == prompt_tokens - 1
+    assert ids(again) == ids(first)
+    state = await served.state()
+    assert state.prompt_tokens_total == before + 1
+    assert state.kv_used_tokens == 0
 
 
 async def test_cancelling_a_call_frees_its_slot_within_one_step(served: Served) -> None:

@@ -5,6 +5,7 @@ from services.model.engine.types import FinishReason, Sequence
 
 def commit(sequence: Sequence, token: int) -> FinishReason | None:
     """Append *token* to the answer; return why the answer ends with it, None where it goes on."""
+    sequence.history[len(sequence.request.tokens) + sequence.generated] = token
     sequence.generated += 1
     sequence.last = token
     if sequence.counts is not None:

@@ -30,7 +30,7 @@ class Engine:
     def __init__(self, backend: Backend, limits: Limits) -> None:
         self.limits = limits
         self._backend = backend
-        self._waiting, self._slots = Waiting(), Slots()
+        self._waiting, self._slots = Waiting(), Slots(backend)
         self._sequences: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int]] = []
 
@@ -56,7 +56,7 @@ class Engine:
         if sequence.slot < 0:
             self._waiting.remove(sequence)
         else:
-            self._free(sequence)
+            self._slots.remove(sequence)
         return True
 
     def expire(self, now_s: float) -> list[int]:
@@ -78,7 +78,7 @@ class Engine:
         logits += [found for _, found in ready]
         generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
         return StepResult(
-            began=tuple(c.sequence.request.id for c, _ in fed if not c.start),
+            began={c.sequence.request.id: c.start for c, _ in fed if c.start == c.sequence.reused},
             outputs=[*self._scores(fed), *generated],
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
             generated=len(generated),
@@ -90,7 +90,7 @@ class Engine:
         held, part = self._slots.held, self._slots.prefilling
         return Occupancy(
             running=len(held),
-            unfed_tokens=part.request.feed_tokens - part.cached if part else 0,
+            unfed_tokens=part.feed_tokens - part.cached if part else 0,
             kv_used_tokens=sum(s.cached for s in held),
         )
 
@@ -103,7 +103,7 @@ class Engine:
 
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence
-        tokens = sequence.request.tokens[chunk.start : chunk.stop]
+        tokens = sequence.history[chunk.start : chunk.stop]
         return self._backend.prefill(sequence.slot, chunk.start, tokens, chunk.wanted)
 
     def _decode(self, rows: list[Sequence]) -> Logits:
@@ -141,10 +141,6 @@ class Engine:
                 del self._sequences[sequence.request.id]
                 out.append(Scored(sequence.request.id, sequence.logprob))
         return out
-
-    def _free(self, sequence: Sequence) -> None:
-        for copy in self._slots.remove(sequence):
-            self._backend.copy(copy.source, copy.target, copy.length)
 
 
 def _generates(sequence: Sequence) -> bool:

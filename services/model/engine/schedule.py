@@ -37,7 +37,7 @@ def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chun
     """
     budget = limits.chunk_tokens
     while budget and (sequence := slots.prefilling or _started(waiting, slots, limits)):
-        stop = min(sequence.cached + budget, sequence.request.feed_tokens)
+        stop = min(sequence.cached + budget, sequence.feed_tokens)
         chunk = Chunk(sequence, sequence.cached, stop)
         budget -= stop - chunk.start
         yield chunk

@@ -66,11 +66,6 @@ class Request:
         return len(self.tokens) - bool(self.scored_tokens)
 
     @property
-    def first_wanted(self) -> int:
-        """Position of the first token whose logits matter."""
-        return self.feed_tokens - max(self.scored_tokens, 1)
-
-    @property
     def reserved_tokens(self) -> int:
         """Cache tokens that the request may come to hold."""
         return self.feed_tokens + self.max_tokens
@@ -82,8 +77,12 @@ class Sequence:
 
     request: Request
     slot: int = -1
+    history: Ids = field(init=False)
+    """The prompt, the answer so far, and room for the rest of it (T,)."""
     cached: int = 0
     """Tokens whose keys and values are in the slot."""
+    reused: int = 0
+    """How many of them another sequence had left there."""
     generated: int = 0
     last: int = -1
     """The token to feed next while decoding."""
@@ -96,8 +95,25 @@ class Sequence:
     """Occurrences in the answer (V,), where earlier tokens are penalised."""
 
     def __post_init__(self) -> None:
+        room = np.zeros(self.request.max_tokens, np.int64)
+        self.history = np.concatenate([self.request.tokens, room])
         if self.request.sampling.temperature > 0:
             self.rng = np.random.default_rng(self.request.sampling.seed)
+
+    @property
+    def feed_tokens(self) -> int:
+        """Tokens to feed before the next choice, or for the whole score."""
+        return self.request.feed_tokens + self.generated
+
+    @property
+    def first_wanted(self) -> int:
+        """Position of the first token to feed whose logits matter."""
+        return self.feed_tokens - max(self.request.scored_tokens, 1)
+
+    @property
+    def held(self) -> Ids:
+        """The tokens whose keys and values are in the slot (T,)."""
+        return self.history[: self.cached]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +127,12 @@ class Chunk:
     @property
     def wanted(self) -> int:
         """Positions at the end of the chunk whose logits matter."""
-        return max(0, self.stop - max(self.start, self.sequence.request.first_wanted))
+        return max(0, self.stop - max(self.start, self.sequence.first_wanted))
 
     @property
     def completes(self) -> bool:
         """True where nothing of the prompt is left after this chunk."""
-        return self.stop == self.sequence.request.feed_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Tokens to move between slots."""
-
-    source: int
-    target: int
-    length: int
+        return self.stop == self.sequence.feed_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +182,8 @@ Output: TypeAlias = Generated | Scored
 class StepResult:
     """What one step did."""
 
-    began: tuple[int, ...] = ()
-    """Requests whose first tokens were fed."""
+    began: dict[int, int] = field(default_factory=dict)
+    """Requests whose first tokens were fed, and how many tokens before those were reused."""
     outputs: list[Output] = field(default_factory=list)
     prompt_tokens: int = 0
     generated: int = 0

@@ -45,6 +45,11 @@ def tokens_of(results: Sequence[StepResult], request_id: int) -> list[int]:
     return [o.token for o in outputs if isinstance(o, Generated)]
 
 
+def fed(results: Sequence[StepResult]) -> int:
+    """Return how many prompt tokens were fed."""
+    return sum(r.prompt_tokens for r in results)
+
+
 def alone(request: Request) -> list[int]:
     """Return the answer that a request gets when nothing else runs, its prompt in one piece."""
     single = engine(replace(LIMITS, chunk_tokens=CONTEXT))
@@ -81,7 +86,7 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
         scored = draw(st.sampled_from([0, 0, 0, 1, length - 1]))
         request = Request(
             id=i,
-            tokens=np.random.default_rng(draw(st.integers(0, 9))).integers(0, VOCABULARY, length),
+            tokens=np.random.default_rng(draw(st.integers(0, 4))).integers(0, VOCABULARY, length),
             max_tokens=0 if scored else draw(st.integers(1, CONTEXT - length)),
             sampling=draw(samplings),
             stop_ids=frozenset({3}),
@@ -106,6 +111,17 @@ def check(running: Engine, result: StepResult) -> None:
     assert sum(s.request.reserved_tokens for s in held) <= running.limits.kv_tokens
     assert result.prompt_tokens <= running.limits.chunk_tokens
     assert all(s.cached <= CONTEXT for s in held)
+    check_contents(running)
+
+
+def check_contents(running: Engine) -> None:
+    """Assert that every slot holds the tokens that the engine believes it holds."""
+    slots, cache = running._slots, running._backend._cache  # type: ignore[attr-defined]
+    assert not set(slots.kept) & set(held_slots(running)), "a slot is both held and free"
+    assert all(slot < SLOTS for slot in slots.kept)
+    contents = [*slots.kept.items(), *((s.slot, s.held) for s in slots.held)]
+    for slot, tokens in contents:
+        assert cache[slot, : len(tokens)].tolist() == tokens.tolist()
 
 
 class Run:
@@ -133,6 +149,7 @@ class Run:
                 self.cancelled.add(request_id)
                 held = {s.request.id for s in self.engine._slots.held}
                 assert request_id not in held, "a cancelled request keeps its slot"
+                check_contents(self.engine)
         self.results.append(self.engine.step())
         check(self.engine, self.results[-1])
 
@@ -300,3 +317,102 @@ def test_a_seed_decides_the_answer() -> None:
     other = alone(request(1, sampling=replace(warm, seed=2), max_tokens=20))
     assert first == again
     assert first != other
+
+
+def reused(results: Sequence[StepResult]) -> dict[int, int]:
+    """Return how many prompt tokens of each request were in the cache already."""
+    return {i: tokens for r in results for i, tokens in r.began.items()}
+
+
+def test_a_repeated_beginning_is_not_fed_again() -> None:
+    """All that two prompts share is spared, and the answer is what it is without."""
+    running, shared = engine(), np.arange(20) % VOCABULARY
+    first, second = (request(i, tokens=np.append(shared, [i, i])) for i in (1, 2))
+    running.add(first)
+    assert reused(finish(running)) == {1: 0}
+    running.add(second)
+    results = finish(running)
+    assert reused(results) == {2: 20}
+    assert fed(results) == 2
+    assert tokens_of(results, 2) == alone(second)
+
+
+def test_the_last_token_of_a_prompt_is_always_fed() -> None:
+    """The same prompt again needs one token fed, since its logits are wanted."""
+    running = engine()
+    running.add(request(1, tokens=np.arange(20), max_tokens=2))
+    finish(running)
+    running.add(request(2, tokens=np.arange(20), max_tokens=2))
+    results = finish(running)
+    assert reused(results) == {2: 19}
+    assert fed(results) == 1
+
+
+def test_a_short_beginning_is_fed_again() -> None:
+    """Fifteen tokens are not worth a copy."""
+    running = engine()
+    for request_id in (1, 2):
+        running.add(request(request_id, tokens=np.append(np.arange(15), [request_id] * 5)))
+        assert reused(finish(running)) == {request_id: 0}
+
+
+def test_a_conversation_goes_on_where_it_ended() -> None:
+    """Prompt and answer of the last turn are the beginning of the next one's prompt."""
+    running = engine()
+    running.add(request(1, tokens=np.arange(20), max_tokens=6))
+    answer = tokens_of(finish(running), 1)
+    turn = request(2, tokens=np.concatenate([np.arange(20), answer, [1, 2, 3]]))
+    running.add(turn)
+    results = finish(running)
+    # The last token of an answer is never fed.
+    assert reused(results) == {2: 25}
+    assert tokens_of(results, 2) == alone(turn)
+
+
+def test_a_running_sequence_lends_its_beginning() -> None:
+    """Requests that come together with one system prompt feed it once."""
+    running, shared = engine(replace(LIMITS, chunk_tokens=64)), np.arange(24)
+    for request_id in range(4):
+        running.add(request(request_id, tokens=np.append(shared, [request_id] * 2)))
+    results = finish(running)
+    assert reused(results) == {0: 0, 1: 24, 2: 24, 3: 24}
+    for request_id in range(4):
+        asked = request(request_id, tokens=np.append(shared, [request_id] * 2))
+        assert tokens_of(results, request_id) == alone(asked)
+
+
+def test_the_least_recently_used_beginning_goes_first() -> None:
+    """Four slots keep four beginnings; the one used longest ago makes room for the fifth."""
+    running = engine()
+    prompts = [np.random.default_rng(i).integers(0, VOCABULARY, 20) for i in range(5)]
+
+    def spared(*asked: int) -> list[int]:
+        out: list[int] = []
+        for which in asked:
+            running.add(request(0, tokens=prompts[which], max_tokens=1))
+            out += reused(finish(running)).values()
+        return out
+
+    assert spared(0, 1, 2, 3) == [0, 0, 0, 0]
+    assert spared(0) == [19]
+    assert spared(4) == [0]
+    assert spared(0, 2, 3, 4) == [19, 19, 19, 19]
+    assert spared(1) == [0]
+
+
+def test_scores_of_one_prompt_feed_it_once() -> None:
+    """Continuations share all of the prompt but its last token, which predicts their first."""
+    running, prompt = engine(replace(LIMITS, max_running=1)), np.arange(20)
+    for i in range(3):
+        running.add(Request(id=i, tokens=np.append(prompt, [i, 9]), scored_tokens=2))
+    results = finish(running)
+    assert reused(results) == {0: 0, 1: 19, 2: 19}
+
+
+def test_what_is_kept_is_not_counted_as_used() -> None:
+    """Nothing runs, nothing is used, whatever free slots still hold."""
+    running = engine()
+    running.add(request(1, tokens=np.arange(20)))
+    finish(running)
+    assert running._slots.kept
+    assert running.occupancy() == Occupancy()
