@@ -21,9 +21,10 @@ from services.kit.errors import (
     StreamBrokenError,
     UnavailableError,
     ZetaError,
+    invalid,
 )
 from services.model.engine.engine import Engine
-from services.model.engine.types import Limits, Occupancy, Output, Request, StepResult
+from services.model.engine.types import Answered, Failed, Limits, Occupancy, Request, StepResult
 from services.model.state import State, Times
 
 log = structlog.get_logger()
@@ -53,11 +54,11 @@ class Stream:
         self.last_s: float | None = None
         self.reused_tokens = 0
         """Prompt tokens that were in the cache already."""
-        self._outputs: list[Output] = []
+        self._outputs: list[Answered] = []
         self._error: ZetaError | None = None
         self._news = asyncio.Event()
 
-    async def take(self) -> list[Output]:
+    async def take(self) -> list[Answered]:
         """Wait for outputs and return all there are. Raises the error that ended the request."""
         await self._news.wait()
         if not self._outputs and self._error:
@@ -77,7 +78,7 @@ class Stream:
             began_s=self.began_s - since, first_s=self.first_s - since, last_s=self.last_s - since
         )
 
-    def push(self, output: Output, at_s: float) -> None:
+    def push(self, output: Answered, at_s: float) -> None:
         """Add an output."""
         self.first_s = self.first_s or at_s
         self.last_s = at_s
@@ -239,7 +240,10 @@ class DeviceLoop:
                 stream.began_s, stream.reused_tokens = report.began_s, reused_tokens
         for output in result.outputs:
             if stream := self._streams.get(output.id):
-                stream.push(output, report.ended_s)
+                if isinstance(output, Failed):
+                    stream.fail(invalid("constraint", output.reason))
+                else:
+                    stream.push(output, report.ended_s)
                 if output.ends:
                     del self._streams[output.id]
         self.state.stepped(

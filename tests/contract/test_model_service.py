@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -41,6 +42,7 @@ from services.model.servicer import Model
 from tests.unit.services.model import tiny
 
 Event = inference.GenerateResponse
+Shape = inference.OutputConstraint
 MAX_RUNNING, MAX_WAITING = 2, 3
 
 
@@ -317,6 +319,11 @@ SAMPLING = [
         (ask(logprobs=inference.LogprobParams(top=21)), "logprobs.top"),
         (ask(priority=9), "priority"),
         (ask(task_kind=77), "task_kind"),
+        (ask(constraint=Shape()), "constraint"),
+        (ask(constraint=Shape(choice=inference.Choice())), "constraint.choice.options"),
+        (ask(constraint=Shape(regex="x" * 70_000)), "constraint"),
+        (ask(constraint=Shape(regex="(a")), "constraint.regex"),
+        (ask(constraint=Shape(json_schema='{"type": "text"}')), "constraint.json_schema"),
     ],
 )
 async def test_a_wrong_field_is_refused_by_name(
@@ -344,7 +351,6 @@ async def test_every_wrong_field_is_named_at_once(served: Served) -> None:
         (ask(model="gpt-99"), UnknownModelError),
         (ask("x" * 200), ContextTooLongError),
         (ask("x" * 5_000_000), ContextTooLongError),
-        (ask(constraint=inference.OutputConstraint(regex="a+")), NotBuiltError),
         (ask(resume=inference.Resume(decision_id="d", after_seq=3)), NotBuiltError),
     ],
 )
@@ -360,6 +366,57 @@ async def test_what_cannot_be_served_says_why(
 async def test_the_models_own_name_is_accepted(served: Served) -> None:
     """A router sends it along."""
     assert (await answer(served, ask(model="tiny")))[-1].HasField("finished")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        (Shape(choice=inference.Choice(options=["yes", "no", "not at all"])), "yes|no|not at all"),
+        (Shape(regex="[0-9]{3}-[a-f]{2}"), "[0-9]{3}-[a-f]{2}"),
+        (
+            Shape(json_schema='{"enum": [{"a": 1}, [true]]}'),
+            r'\{\s*"a"\s*:\s*1\s*\}|\[\s*true\s*\]',
+        ),
+    ],
+    ids=["choice", "regex", "json_schema"],
+)
+async def test_an_answer_looks_as_it_must_and_its_neighbour_as_ever(
+    served: Served, shape: Shape, fits: str
+) -> None:
+    """The answer ends of itself, and who shares the batch is answered as if alone."""
+    alone = await answer(served, ask(max_tokens=40))
+    warm = inference.SamplingParams(temperature=1.5, seed=3, presence_penalty=1.0)
+    held, beside = await asyncio.gather(
+        answer(served, ask(max_tokens=40, constraint=shape, sampling=warm)),
+        answer(served, ask(max_tokens=40)),
+    )
+    assert re.fullmatch(fits, text(held))
+    assert held[-1].finished.reason == inference.FINISH_REASON_STOP
+    assert ids(beside) == ids(alone)
+
+
+async def test_log_probabilities_know_nothing_of_a_constraint(served: Served) -> None:
+    """They are the model's own, though it would have said something else."""
+    free, _ = greedy(served, prompt_of(served), 1)
+    shape = Shape(choice=inference.Choice(options=["!", "?"]))
+    events = await answer(served, ask(constraint=shape, logprobs=inference.LogprobParams(top=1)))
+    (first, *_) = [x for event in events for x in event.delta.logprobs]
+    assert first.top[0].token_id == free[0]
+    assert first.logprob < first.top[0].logprob
+
+
+async def test_a_stop_string_ends_a_constrained_answer_too(served: Served) -> None:
+    """Whichever ends it first does; what comes before the stop string is the answer."""
+    events = await answer(served, ask(constraint=Shape(regex="abc,def"), stop=[","]))
+    assert text(events) == "abc"
+    assert events[-1].finished.reason == inference.FINISH_REASON_STOP
+
+
+async def test_a_constrained_answer_can_be_too_long(served: Served) -> None:
+    """It is cut like any other, and says so."""
+    events = await answer(served, ask(constraint=Shape(regex="a{9}"), max_tokens=4))
+    assert text(events) == "aaaa"
+    assert events[-1].finished.reason == inference.FINISH_REASON_LENGTH
 
 
 async def test_a_repeated_prompt_says_how_much_of_it_was_cached(served: Served) -> None:

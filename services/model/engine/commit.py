@@ -12,6 +12,8 @@ def commit(sequence: Sequence, token: int) -> FinishReason | None:
         sequence.counts[token] += 1
     if token in sequence.request.stop_ids:
         return FinishReason.STOP
+    if sequence.matcher is not None and sequence.matcher.accept(token):
+        return FinishReason.STOP
     if sequence.generated >= sequence.request.max_tokens:
         return FinishReason.LENGTH
     return None

@@ -14,9 +14,11 @@ from services.model.engine.schedule import Waiting, plan_chunks
 from services.model.engine.slots import Slots
 from services.model.engine.types import (
     Chunk,
+    Failed,
     Generated,
     Limits,
     Occupancy,
+    Output,
     Request,
     Scored,
     Sequence,
@@ -81,7 +83,7 @@ class Engine:
             began={c.sequence.request.id: c.start for c, _ in fed if c.start == c.sequence.reused},
             outputs=[*self._scores(fed), *generated],
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
-            generated=len(generated),
+            generated=sum(isinstance(o, Generated) for o in generated),
             decoded_rows=len(rows),
         )
 
@@ -114,17 +116,20 @@ class Engine:
             sequence.cached += 1
         return logits
 
-    def _choose(self, logits: list[Logits], sequences: list[Sequence]) -> list[Generated]:
+    def _choose(self, logits: list[Logits], sequences: list[Sequence]) -> list[Output]:
         if not sequences:
             return []
         rows = logits[0] if len(logits) == 1 else np.concatenate(logits)
         choices = sampler.choose(rows, sequences)
         tokens, logprobs = choices.tokens.tolist(), choices.logprobs.tolist()
-        out: list[Generated] = []
+        out: list[Output] = []
         for s, token, logprob, top in zip(sequences, tokens, logprobs, choices.top, strict=True):
             finish = commit(s, token)
-            out.append(Generated(s.request.id, token, logprob, top, finish))
-            if finish:
+            if s.matcher is not None and s.matcher.error:
+                out.append(Failed(s.request.id, s.matcher.error))
+            else:
+                out.append(Generated(s.request.id, token, logprob, top, finish))
+            if out[-1].ends:
                 self.cancel(s.request.id)
         return out
 

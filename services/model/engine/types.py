@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,32 @@ class Sampling:
 GREEDY = Sampling()
 
 
+class Matcher(Protocol):
+    """How far one answer has come in its grammar."""
+
+    error: str
+    """Why the answer cannot go on; empty while it can."""
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """Return which tokens may follow, as bits, the lowest first (⌈V/8⌉ or more,).
+
+        Stop ids are among them where the answer may end here, and only there.
+        """
+        ...
+
+    def accept(self, token: int) -> bool:
+        """Take a token that is no stop id; True where nothing may follow."""
+        ...
+
+
+class Grammar(Protocol):
+    """What an answer must look like."""
+
+    def matcher(self) -> Matcher:
+        """Return a matcher at the beginning of an answer."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What one caller wants of the engine."""
@@ -52,6 +78,8 @@ class Request:
     """Most tokens to generate; prompt and answer together fit in a slot."""
     sampling: Sampling = GREEDY
     stop_ids: frozenset[int] = frozenset()
+    grammar: Grammar | None = None
+    """Rules tokens out before they are chosen; log-probabilities know nothing of it."""
     top_logprobs: int = 0
     """Alternatives to return with each token."""
     rank: int = 0
@@ -93,10 +121,12 @@ class Sequence:
     """(V,), where earlier tokens are penalised."""
     counts: NDArray[np.float32] | None = None
     """Occurrences in the answer (V,), where earlier tokens are penalised."""
+    matcher: Matcher | None = field(init=False)
 
     def __post_init__(self) -> None:
         room = np.zeros(self.request.max_tokens, np.int64)
         self.history = np.concatenate([self.request.tokens, room])
+        self.matcher = self.request.grammar.matcher() if self.request.grammar else None
         if self.request.sampling.temperature > 0:
             self.rng = np.random.default_rng(self.request.sampling.seed)
 
@@ -175,7 +205,21 @@ class Scored:
         return True
 
 
-Output: TypeAlias = Generated | Scored
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An answer that its grammar lets go neither on nor end."""
+
+    id: int
+    reason: str
+
+    @property
+    def ends(self) -> bool:
+        """True: nothing follows."""
+        return True
+
+
+Answered: TypeAlias = Generated | Scored
+Output: TypeAlias = Answered | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

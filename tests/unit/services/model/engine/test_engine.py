@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from services.model.backends.fake import FakeBackend
 from services.model.engine.engine import Engine
 from services.model.engine.types import (
+    Failed,
     FinishReason,
     Generated,
     Limits,
@@ -21,6 +23,7 @@ from services.model.engine.types import (
 )
 
 SLOTS, CONTEXT, VOCABULARY = 4, 48, 31
+STOP_IDS = frozenset({3})
 LIMITS = Limits(max_running=SLOTS, kv_tokens=SLOTS * CONTEXT, chunk_tokens=8)
 
 
@@ -57,6 +60,41 @@ def alone(request: Request) -> list[int]:
     return tokens_of(finish(single), request.id)
 
 
+@dataclass(slots=True)
+class EveryThird:
+    """A matcher that allows a third of the tokens, another third after each; then the end."""
+
+    left: int
+    breaks: bool
+    error: str = ""
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """Every third token, but no stop id until the end."""
+        self.error = "too hard" if self.breaks and self.left <= 1 else ""
+        tokens = np.arange(VOCABULARY)
+        allowed = (tokens % 3 == self.left % 3) & ~np.isin(tokens, list(STOP_IDS))
+        return np.packbits(allowed & (not self.error), bitorder="little")
+
+    def accept(self, token: int) -> bool:
+        """Refuse what was not allowed."""
+        assert token % 3 == self.left % 3 or self.error
+        self.left -= 1
+        return self.left == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Thirds:
+    """Answers of so many tokens, or that fail before their last."""
+
+    length: int
+    breaks: bool = False
+
+    def matcher(self) -> EveryThird:
+        """Return a matcher at the beginning."""
+        return EveryThird(self.length, self.breaks)
+
+
+grammars = st.one_of(st.none(), st.none(), st.builds(Thirds, st.integers(1, 9), st.booleans()))
 samplings = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.7, 1.5]),
@@ -89,7 +127,8 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
             tokens=np.random.default_rng(draw(st.integers(0, 4))).integers(0, VOCABULARY, length),
             max_tokens=0 if scored else draw(st.integers(1, CONTEXT - length)),
             sampling=draw(samplings),
-            stop_ids=frozenset({3}),
+            stop_ids=STOP_IDS,
+            grammar=draw(grammars),
             rank=draw(st.integers(0, 2)),
             scored_tokens=scored,
         )
@@ -207,6 +246,7 @@ def test_a_score_is_the_sum_of_the_log_probabilities() -> None:
     tokens = np.concatenate([np.arange(1, 5), [o.token for o in answer]])
     running.add(Request(id=2, tokens=tokens, scored_tokens=len(answer)))
     (score,) = [o for r in finish(running) for o in r.outputs]
+    assert isinstance(score, Scored)
     assert abs(score.logprob - sum(o.logprob for o in answer)) < 1e-4
 
 
@@ -416,3 +456,29 @@ def test_what_is_kept_is_not_counted_as_used() -> None:
     finish(running)
     assert running._slots.kept
     assert running.occupancy() == Occupancy()
+
+
+def test_a_grammar_rules_tokens_out_and_ends_the_answer() -> None:
+    """Only what it allows is chosen; the answer ends where nothing may follow, without a token."""
+    running = engine()
+    running.add(request(1, grammar=Thirds(4), max_tokens=20, stop_ids=STOP_IDS))
+    running.add(request(2))
+    results = finish(running)
+    assert [token % 3 for token in tokens_of(results, 1)] == [1, 0, 2, 1]
+    (last,) = [o for r in results for o in r.outputs if o.id == 1 and o.ends]
+    assert isinstance(last, Generated)
+    assert last.finish is FinishReason.STOP
+    assert tokens_of(results, 2) == alone(request(2))
+
+
+def test_an_answer_that_its_grammar_gives_up_fails_alone() -> None:
+    """The request ends with the reason, its slot is free, and its neighbour goes on."""
+    for sampling in (Sampling(), Sampling(temperature=1.0, seed=4)):
+        running = engine()
+        running.add(request(1, grammar=Thirds(3, breaks=True), sampling=sampling))
+        running.add(request(2))
+        results = finish(running)
+        assert [o for r in results for o in r.outputs if o.id == 1][-1] == Failed(1, "too hard")
+        assert len(tokens_of(results, 1)) == 2
+        assert tokens_of(results, 2) == alone(request(2))
+        assert sum(r.generated for r in results) == 7
