@@ -116,8 +116,12 @@ def _regex(texts: Sequence[str]) -> str:
 
 
 def _choice(texts: Sequence[str]) -> str:
-    options = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-    return LLMatcher.grammar_from_lark(f"start: {options}")
+    return LLMatcher.grammar_from_regex("|".join(map(_literal, texts)))
+
+
+def _literal(text: str) -> str:
+    """Return a regular expression for *text* that leaves nothing to be read in two ways."""
+    return "".join(c if c.isascii() and c.isalnum() else rf"\x{{{ord(c):x}}}" for c in text)
 
 
 _SOURCES: dict[Form, Callable[[Sequence[str]], str]] = {
