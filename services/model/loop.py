@@ -129,11 +129,16 @@ class DeviceLoop:
             self._inbox.put(lambda engine: engine.cancel(request_id))
 
     def waiting(self) -> list[Request]:
-        """Return the requests that no step has fed yet."""
-        return [s.request for s in self._streams.values() if s.began_s is None]
+        """Return the requests that have no slot: not yet, or not any more."""
+        preempted = self.occupancy.preempted
+        return [
+            s.request
+            for s in self._streams.values()
+            if s.began_s is None or s.request.id in preempted
+        ]
 
     def allocate(self, limits: Limits) -> None:
-        """Set how much may run, from the next step on; what runs goes on."""
+        """Set how much may run, from the next step on; what is too much then waits again."""
         self.limits = limits
         self._inbox.put(lambda engine: setattr(engine, "limits", limits))
 

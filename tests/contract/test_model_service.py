@@ -95,6 +95,14 @@ class Served:
                 pass
         return state
 
+    async def step_until(self, holds: Callable[[control.ModelState], bool]) -> control.ModelState:
+        """Permit one step after another until *holds*, which a few of them must reach."""
+        while not holds(state := await self.state()):
+            self.backend.permits.release()
+            steps = state.steps_total
+            await self.until(lambda s, steps=steps: s.steps_total > steps)  # type: ignore[misc]
+        return state
+
 
 def configuration(folder: Path) -> FleetConfig:
     """Describe a fleet of one small model."""
@@ -608,6 +616,45 @@ async def test_an_allocation_is_clamped_and_kept(served: Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await allocate(weight=math.nan)
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_smaller_allocation_drops_nobody(served: Served) -> None:
+    """Who has no room any more waits, and its stream goes on without a gap."""
+    questions = [ask(content, max_tokens=40) for content in ("One", "Two")]
+    alone = [await answer(served, question) for question in questions]
+    served.backend.closed = True
+    calls = [served.answers.Generate(question) for question in questions]
+    await served.step_until(lambda s: s.running == MAX_RUNNING)
+    allocation = control.Allocation(max_running=1)
+    await served.controls.SetAllocation(control.SetAllocationRequest(allocation=allocation))
+    yielded = await served.step_until(lambda s: s.running == 1)
+    assert yielded.waiting == 1
+    served.backend.open()
+    for call, expected in zip(calls, alone, strict=True):
+        events = await rest(call)
+        assert ids(events) == ids(expected)
+        assert text(events) == text(expected)
+
+
+async def test_a_critical_request_does_not_wait_for_others(served: Served) -> None:
+    """It takes the place of the lowest class, whose answer goes on afterwards."""
+    questions = [
+        ask("One", max_tokens=40, priority=inference.PRIORITY_BATCH),
+        ask("Two", max_tokens=40, priority=inference.PRIORITY_STANDARD),
+    ]
+    alone = [await answer(served, question) for question in questions]
+    served.backend.closed = True
+    calls = [served.answers.Generate(question) for question in questions]
+    await served.step_until(lambda s: s.running == MAX_RUNNING)
+    answered = (await served.state()).requests_total
+    urgent = ask("Three", max_tokens=3, priority=inference.PRIORITY_CRITICAL)
+    asking = asyncio.create_task(answer(served, urgent))
+    state = await served.step_until(lambda s: s.requests_total > answered)
+    assert state.running + state.waiting == MAX_RUNNING, "the others are still at work"
+    assert len(ids(await asking)) == 3
+    served.backend.open()
+    for call, expected in zip(calls, alone, strict=True):
+        assert ids(await rest(call)) == ids(expected)
 
 
 async def test_health_serves_until_a_drain(served: Served) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from services.model.backends.base import Backend, Logits
 from services.model.engine import sampler
 from services.model.engine.commit import commit
-from services.model.engine.schedule import Waiting, plan_chunks
+from services.model.engine.schedule import Waiting, next_to_yield, plan_chunks
 from services.model.engine.slots import Slots
 from services.model.engine.types import (
     Chunk,
@@ -72,6 +72,7 @@ class Engine:
 
     def step(self) -> StepResult:
         """Feed prompts and decode every running row once; return what came of it."""
+        self._preempt()
         rows = list(self._slots.decoding)
         chunks = plan_chunks(self._waiting, self._slots, self.limits)
         fed = [(chunk, self._prefill(chunk)) for chunk in chunks]
@@ -80,7 +81,7 @@ class Engine:
         logits += [found for _, found in ready]
         generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
         return StepResult(
-            began={c.sequence.request.id: c.start for c, _ in fed if c.start == c.sequence.reused},
+            began=_began([chunk.sequence for chunk, _ in fed]),
             outputs=[*self._scores(fed), *generated],
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
             generated=sum(isinstance(o, Generated) for o in generated),
@@ -90,8 +91,10 @@ class Engine:
     def occupancy(self) -> Occupancy:
         """Return what is held now."""
         held, part = self._slots.held, self._slots.prefilling
+        preempted = frozenset(s.request.id for s in self._waiting.queue if s.began)
         return Occupancy(
             running=len(held),
+            preempted=preempted,
             unfed_tokens=part.feed_tokens - part.cached if part else 0,
             kv_used_tokens=sum(s.cached for s in held),
         )
@@ -102,6 +105,12 @@ class Engine:
         if len(self._deadlines) > 2 * len(self._sequences) + 64:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._sequences]
             heapq.heapify(self._deadlines)
+
+    def _preempt(self) -> None:
+        while sequence := next_to_yield(self._waiting, self._slots, self.limits):
+            self._slots.remove(sequence)
+            sequence.logprob = 0.0
+            self._waiting.add(sequence)
 
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence
@@ -150,3 +159,11 @@ class Engine:
 
 def _generates(sequence: Sequence) -> bool:
     return not sequence.request.scored_tokens
+
+
+def _began(fed: list[Sequence]) -> dict[int, int]:
+    """Mark those of *fed* that never were before; return how much of each was reused."""
+    new = [s for s in fed if not s.began]
+    for sequence in new:
+        sequence.began = True
+    return {s.request.id: s.reused for s in new}

@@ -82,8 +82,8 @@ class Request:
     """Rules tokens out before they are chosen; log-probabilities know nothing of it."""
     top_logprobs: int = 0
     """Alternatives to return with each token."""
-    rank: int = 0
-    """Lower ranks go first; equal ranks in order of arrival."""
+    rank: int = 1
+    """Lower ranks go first, equal ranks in order of arrival; 0 takes the places of others."""
     deadline_s: float = float("inf")
     scored_tokens: int = 0
     """If not 0: generate nothing, and give the log-probability of the last so many tokens."""
@@ -110,7 +110,9 @@ class Sequence:
     cached: int = 0
     """Tokens whose keys and values are in the slot."""
     reused: int = 0
-    """How many of them another sequence had left there."""
+    """How many of them were there when it took the slot."""
+    began: bool = False
+    """True once anything was fed, whatever became of the slot."""
     generated: int = 0
     last: int = -1
     """The token to feed next while decoding."""
@@ -230,6 +232,7 @@ class StepResult:
     """Requests whose first tokens were fed, and how many tokens before those were reused."""
     outputs: list[Output] = field(default_factory=list)
     prompt_tokens: int = 0
+    """Fed, what was fed anew after a pre-emption included."""
     generated: int = 0
     """Tokens among the outputs."""
     decoded_rows: int = 0
@@ -240,6 +243,8 @@ class Occupancy:
     """What the slots hold."""
 
     running: int = 0
+    preempted: frozenset[int] = frozenset()
+    """Requests that ran and wait again."""
     unfed_tokens: int = 0
     """Prompt tokens that running requests still have to feed."""
     kv_used_tokens: int = 0

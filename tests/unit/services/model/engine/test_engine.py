@@ -193,16 +193,22 @@ class Run:
         check(self.engine, self.results[-1])
 
 
-@settings(deadline=None, max_examples=120)
-@given(arrivals(), st.integers(1, SLOTS), st.integers(CONTEXT, SLOTS * CONTEXT), st.integers(1, 20))
-def test_random_arrivals_keep_every_invariant(
-    coming: list[Arrival], max_running: int, kv_tokens: int, chunk_tokens: int
-) -> None:
-    """Slots and budgets hold, every sequence finishes, and each says what it says alone."""
-    limits = Limits(max_running=max_running, kv_tokens=kv_tokens, chunk_tokens=chunk_tokens)
-    run = Run(limits)
-    for arrival in coming:
+any_limits = st.builds(
+    Limits,
+    max_running=st.integers(1, SLOTS),
+    kv_tokens=st.integers(CONTEXT, SLOTS * CONTEXT),
+    chunk_tokens=st.integers(1, 20),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(arrivals(), st.lists(any_limits, min_size=1, max_size=4))
+def test_random_arrivals_keep_every_invariant(coming: list[Arrival], limits: list[Limits]) -> None:
+    """Slots and limits hold, every sequence finishes, and each says what it says alone."""
+    run = Run(limits[0])
+    for i, arrival in enumerate(coming):
         run.add(arrival)
+        run.engine.limits = limits[i % len(limits)]
     while not run.engine.idle:
         run.step()
 
@@ -306,21 +312,90 @@ def test_deadlines_of_ended_requests_are_forgotten() -> None:
     assert running.expire(4000.0) == [999]
 
 
-def test_fewer_slots_wait_for_running_requests() -> None:
-    """Shrinking drops nothing: it only lets nobody new start."""
+def test_fewer_slots_drop_nobody() -> None:
+    """Who is beyond the new limit, the newest first, waits and goes on without a gap."""
     running = engine()
-    for request_id in range(4):
-        running.add(request(request_id, max_tokens=3 + request_id))
-    running.step()
-    running.step()
+    asked = [request(i, max_tokens=9, tokens=np.arange(i, i + 6)) for i in range(4)]
+    for one in asked:
+        running.add(one)
+    results = [running.step() for _ in range(4)]
     assert running.occupancy().running == 4
     running.limits = replace(LIMITS, max_running=1)
-    running.add(request(9))
-    beside: dict[int, int] = {}
-    while not running.idle:
-        before = running.occupancy().running
-        beside |= dict.fromkeys(running.step().began, before)
-    assert beside == {9: 0}
+    results.append(running.step())
+    assert running.occupancy().running == 1
+    assert running.occupancy().preempted == {1, 2, 3}
+    results += finish(running)
+    assert sum(len(r.began) for r in results) == 4
+    for one in asked:
+        assert tokens_of(results, one.id) == alone(one)
+
+
+def test_fewer_cache_tokens_drop_nobody() -> None:
+    """The cache's budget is kept from the next step on."""
+    running = engine()
+    asked = [request(i, tokens=np.arange(i, i + 10), max_tokens=10) for i in range(3)]
+    for one in asked:
+        running.add(one)
+    results = [running.step() for _ in range(5)]
+    running.limits = replace(LIMITS, kv_tokens=48)
+    results.append(running.step())
+    assert running.occupancy().preempted == {2}
+    results += finish(running)
+    for one in asked:
+        assert tokens_of(results, one.id) == alone(one)
+
+
+def test_an_urgent_request_takes_the_place_of_the_least_important() -> None:
+    """Of the lowest class the newest; it goes on where it was, and says what it says alone."""
+    running = engine(replace(LIMITS, max_running=3))
+    asked = [request(i, rank=rank, max_tokens=9) for i, rank in ((1, 1), (2, 2), (3, 2))]
+    for one in asked:
+        running.add(one)
+    results = [running.step() for _ in range(4)]
+    running.add(request(4, rank=0))
+    results.append(running.step())
+    assert 4 in results[-1].began
+    assert running.occupancy().preempted == {3}
+    results += finish(running)
+    assert [i for r in results for i in r.began] == [1, 2, 3, 4]
+    for one in [*asked, request(4, rank=0)]:
+        assert tokens_of(results, one.id) == alone(one)
+
+
+def test_nobody_yields_where_it_would_not_help() -> None:
+    """Urgent requests wait for one another, and others never pre-empt."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, rank=0, max_tokens=9))
+    running.step()
+    for request_id in (2, 3):
+        running.add(request(request_id, rank=request_id - 2))
+    running.step()
+    assert running.occupancy().preempted == frozenset()
+    began = [i for r in finish(running) for i in r.began]
+    assert began == [2, 3]
+
+
+def test_what_was_preempted_feeds_little_again() -> None:
+    """Its slot keeps what it held as long as nobody needs the room."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, tokens=np.arange(20), max_tokens=8))
+    for _ in range(5):
+        running.step()
+    running.add(request(2, rank=0, max_tokens=1))
+    results = finish(running)
+    assert fed(results) == 4 + 1
+
+
+def test_a_preempted_request_can_be_cancelled() -> None:
+    """It waits like any other."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, max_tokens=20))
+    running.step()
+    running.add(request(2, rank=0, max_tokens=9))
+    running.step()
+    assert running.occupancy().preempted == {1}
+    assert running.cancel(1)
+    assert {o.id for r in finish(running) for o in r.outputs} == {2}
 
 
 def test_occupancy_adds_up() -> None:

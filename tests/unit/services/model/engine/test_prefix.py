@@ -1,4 +1,6 @@
-"""Reused beginnings on ONNX Runtime: what is said does not depend on what slots still hold."""
+"""Reuse and pre-emption on ONNX Runtime: no answer depends on what slots hold, or on who yields."""
+
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from services.model.graph import checkpoint, decoder
 from tests.unit.services.model import tiny
 
 SLOTS, CONTEXT = 3, 64
-LIMITS = Limits(max_running=SLOTS, kv_tokens=SLOTS * CONTEXT, chunk_tokens=20)
+LIMITS = Limits(max_running=2, kv_tokens=SLOTS * CONTEXT, chunk_tokens=20)
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +25,36 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> OrtBackend:
     return OrtBackend(model, stored.shape, slots=SLOTS, context_tokens=CONTEXT, threads=1)
 
 
+Asked: TypeAlias = tuple[int, int, int, int, int]
+"""Which beginning and how much of it, what the rest is, how long the answer, which rank."""
+
 prompts = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(1, 40), st.integers(2, 3), st.integers(1, 9)),
+    st.tuples(
+        st.integers(0, 1),
+        st.integers(1, 40),
+        st.integers(2, 3),
+        st.integers(1, 9),
+        st.integers(0, 2),
+    ),
     min_size=2,
     max_size=7,
 )
 
 
-def request(index: int, seed: int, shared: int, last: int, count: int) -> Request:
+def request(index: int, asked: Asked) -> Request:
     """Return a request whose beginning others may share."""
+    seed, shared, last, count, rank = asked
     beginning = np.random.default_rng(seed).integers(0, 250, shared)
-    return Request(id=index, tokens=np.append(beginning, [last] * 4), max_tokens=count)
+    return Request(id=index, tokens=np.append(beginning, [last] * 4), max_tokens=count, rank=rank)
 
 
 @settings(deadline=None, max_examples=25)
 @given(prompts, st.integers(0, 3))
-def test_reuse_changes_no_token_and_no_probability(
-    backend: OrtBackend, asked: list[tuple[int, int, int, int]], together: int
+def test_neither_changes_a_token_or_its_probability(
+    backend: OrtBackend, asked: list[Asked], together: int
 ) -> None:
     """Log-probabilities are within 1e-5 of those of an engine that holds nothing."""
-    requests = [request(i, *one) for i, one in enumerate(asked)]
+    requests = [request(i, one) for i, one in enumerate(asked)]
     shared = Engine(backend, LIMITS)
     outputs: dict[int, list[Generated]] = {}
     for one in requests:
