@@ -363,7 +363,7 @@ def test_an_urgent_request_takes_the_place_of_the_least_important() -> None:
 
 
 def test_nobody_yields_where_it_would_not_help() -> None:
-    """Urgent requests wait for one another, and others never pre-empt."""
+    """Urgent requests wait for one another, and nobody else takes a place."""
     running = engine(replace(LIMITS, max_running=1))
     running.add(request(1, rank=0, max_tokens=9))
     running.step()
