@@ -1,16 +1,14 @@
 """`python -m telemetry_svc --config FILE`: run the telemetry service."""
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import msgspec
 from zeta.telemetry.v1 import telemetry_service_pb2, telemetry_service_pb2_grpc
 
 from services.kit import metrics
-from services.kit.config import FleetConfig, load
-from services.kit.errors import ConfigError
-from services.kit.server import run, serving
+from services.kit.command import start
+from services.kit.config import FleetConfig
+from services.kit.server import serving
 from telemetry_svc import prometheus
 from telemetry_svc.servicer import TelemetryServicer
 
@@ -34,15 +32,8 @@ async def serve(config: FleetConfig) -> None:
 
 
 def main() -> None:
-    """Parse the command line and serve."""
-    parser = argparse.ArgumentParser(prog="python -m telemetry_svc", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the fleet's TOML file")
-    arguments = parser.parse_args()
-    try:
-        config = load(arguments.config)
-    except ConfigError as error:
-        parser.error(str(error))
-    run("telemetry", serve(config), config.fleet.log_level)
+    """Serve until told to stop."""
+    start("telemetry_svc", __doc__, lambda config, _: ("telemetry", serve(config)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from zeta.embedding.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
 
@@ -16,9 +15,10 @@ from services.embedding.profiler import Profiler
 from services.embedding.servicer import NAME, EmbeddingServicer
 from services.kit import config as kit_config
 from services.kit import metrics
+from services.kit.command import Process, start
 from services.kit.config import Embedding, EmbeddingReplica, FleetConfig, Server
 from services.kit.errors import ConfigError
-from services.kit.server import Serving, run, serving
+from services.kit.server import Serving, serving
 
 _WARM_UP = ("warm", "up " * 200)
 """One short text and one that fills the window."""
@@ -56,23 +56,16 @@ async def _warm_servicer(
 
 
 def main() -> None:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m services.embedding", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the fleet's TOML file")
-    parser.add_argument("--replica", type=int, default=0, help="number of the replica, from 0")
-    args = parser.parse_args()
-    try:
-        config = kit_config.load(args.config)
-        replica = _replica(config.embedding, args.replica)
-    except ConfigError as error:
-        parser.error(str(error))
-    run(f"embedding-{args.replica}", serve(config, replica), config.fleet.log_level)
+    """Serve until told to stop."""
+    start("services.embedding", __doc__, process, of_replica=True)
 
 
-def _replica(settings: Embedding, index: int) -> EmbeddingReplica:
-    if not 0 <= index < len(settings.replicas):
-        raise ConfigError(f"--replica {index}: embedding.replicas has {len(settings.replicas)}")
-    return settings.replicas[index]
+def process(config: FleetConfig, its: argparse.Namespace) -> Process:
+    """Name an embedding process and its work. Raises ConfigError for one that is not there."""
+    replicas = config.embedding.replicas
+    if not 0 <= its.replica < len(replicas):
+        raise ConfigError(f"--replica {its.replica}: embedding.replicas has {len(replicas)}")
+    return f"embedding-{its.replica}", serve(config, replicas[its.replica])
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ import argparse
 import asyncio
 import contextlib
 import time
-from pathlib import Path
 
 import structlog
 
 from services.kit import aio, metrics
 from services.kit.channel import open_channel
-from services.kit.config import FleetConfig, Replica, load, model_named, replica_name
+from services.kit.command import Process, start
+from services.kit.config import FleetConfig, Replica, model_named, replica_name
 from services.kit.errors import ConfigError
-from services.kit.server import run
 from telemetry_svc import prometheus, wire
 from telemetry_svc.agent.collect import Sampler, ThisMachine
 from telemetry_svc.agent.report import Reporter, heartbeat_s
@@ -74,23 +73,17 @@ def _shown(reporter: Reporter) -> list[prometheus.Shown]:
 
 
 def main() -> None:
-    """Parse the command line and watch."""
-    parser = argparse.ArgumentParser(prog="python -m telemetry_svc.agent", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the fleet's TOML file")
-    parser.add_argument("--model", required=True, help="name of the model")
-    parser.add_argument("--replica", type=int, default=0, help="number of the replica, from 0")
-    arguments = parser.parse_args()
-    try:
-        config = load(arguments.config)
-        replicas = model_named(config, arguments.model).replicas
-    except ConfigError as error:
-        parser.error(str(error))
-    if not 0 <= arguments.replica < len(replicas):
-        parser.error(f"--replica {arguments.replica}: {arguments.model} has {len(replicas)}")
-    name = replica_name(arguments.model, arguments.replica)
-    replica = replicas[arguments.replica]
-    watching = watch(config, arguments.model, arguments.replica, replica)
-    run(f"agent {name}", watching, config.fleet.log_level)
+    """Watch until told to stop."""
+    start("telemetry_svc.agent", __doc__, process, of_model=True, of_replica=True)
+
+
+def process(config: FleetConfig, its: argparse.Namespace) -> Process:
+    """Name the agent of a replica and its work. Raises ConfigError for one that is not there."""
+    replicas = model_named(config, its.model).replicas
+    if not 0 <= its.replica < len(replicas):
+        raise ConfigError(f"--replica {its.replica}: {its.model} has {len(replicas)}")
+    work = watch(config, its.model, its.replica, replicas[its.replica])
+    return f"agent {replica_name(its.model, its.replica)}", work
 
 
 if __name__ == "__main__":
