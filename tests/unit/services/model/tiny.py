@@ -1,6 +1,7 @@
 """A random decoder that takes no time to make, in the format of real ones."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ SPECIAL = ("<|im_start|>", "<|im_end|>")
 CONTEXT_TOKENS = 96
 
 
-def write(folder: Path, *, family: str = "qwen3", tied: bool = True) -> Path:
+def write(
+    folder: Path,
+    *,
+    family: str = "qwen3",
+    tied: bool = True,
+    shards: int = 1,
+    changes: Mapping[str, object] | None = None,
+) -> Path:
     """Write a random checkpoint of a family, its tokens single bytes, and return its directory."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
@@ -38,11 +46,25 @@ def write(folder: Path, *, family: str = "qwen3", tied: bool = True) -> Path:
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": tied,
         "eos_token_id": vocabulary - 1,
+        **(changes or {}),
     }
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer_config.json", {"chat_template": TEMPLATE})
-    save_file(_weights(shape(config)), str(folder / "model.safetensors"))
+    _write_weights(folder, _weights(shape(config)), shards)
     return folder
+
+
+def _write_weights(folder: Path, weights: dict[str, np.ndarray], shards: int) -> None:
+    if shards == 1:
+        save_file(weights, str(folder / "model.safetensors"))
+        return
+    names: dict[str, str] = {}
+    for i in range(shards):
+        file = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = dict(list(weights.items())[i::shards])
+        save_file(part, str(folder / file))
+        names |= dict.fromkeys(part, file)
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": names})
 
 
 def shape(config: dict[str, object]) -> Shape:

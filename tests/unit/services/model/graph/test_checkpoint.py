@@ -83,7 +83,7 @@ def test_another_architecture_is_refused_by_name(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"num_hidden_layers": None}, "missing or wrong"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "rope scaling"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 4}}, "rope scaling"),
         ({"use_sliding_window": True, "sliding_window": 16}, "sliding window of 16"),
         ({"attention_bias": True}, "attention_bias = true"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
