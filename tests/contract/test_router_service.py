@@ -82,8 +82,7 @@ async def test_the_upstream_request_is_complete(tmp_path: Path) -> None:
         request = asking(preference=inference_pb.Preference(explain=True))
         metadata = (("x-request-id", "r-1"), ("traceparent", trace))
         await read(ready.inference.Generate(request, timeout=30.0, metadata=metadata))
-        sent, context = coder.requests[-1], coder.contexts[-1]
-        passed = dict(context.invocation_metadata() or ())
+        sent, passed = coder.requests[-1], coder.metadata[-1]
     assert sent.model == "coder"
     assert sent.task_kind == inference_pb.TASK_KIND_CODE
     assert not sent.HasField("preference")
