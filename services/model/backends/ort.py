@@ -134,4 +134,6 @@ def _options(runtime: Any, threads: int, *, frugal: bool) -> Any:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
+        # The default order turns all of them first, and only then uses them.
+        options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     return options
