@@ -25,7 +25,7 @@ from services.model.graph.decoder import PRECISIONS
 from services.model.text import Message
 from zeta_client.tasks import Task, generate, is_correct
 
-POCKET = Path("services/model/pocket")
+POCKET = Path(__file__).parents[2] / "services/model/pocket"
 MODELS = ("pocket-general", "pocket-coder", "pocket-reasoner")
 SLOTS, CHUNK_TOKENS, MOST_TOKENS = 16, 256, 160
 Ids = NDArray[np.int64]

@@ -10,12 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 32
-_SHRINKS = (1.0, 0.92, 0.85)
-"""Scales to try, as a share of the one that fits the largest number of a block.
-
-For 4 bits a smaller one often has the smaller squared error: it clips one number and rounds the
-other 31 finer.
-"""
 
 
 def quantise(rows: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -24,8 +18,7 @@ def quantise(rows: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], N
     half = 1 << (bits - 1)
     at = np.abs(blocks).argmax(axis=-1)[..., None]
     # The largest number becomes -half exactly: that end of the range reaches further.
-    fitting = np.take_along_axis(blocks, at, axis=-1)[..., 0] / np.float32(-half)
-    scales = _best_scales(blocks, fitting, half) if bits == 4 else fitting  # noqa: PLR2004 - bits
+    scales = np.take_along_axis(blocks, at, axis=-1)[..., 0] / np.float32(-half)
     return _packed(_levels(blocks, scales, half), bits), scales
 
 
@@ -44,18 +37,6 @@ def _blocks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     missing = -rows.shape[1] % BLOCK
     padded = np.pad(rows, ((0, 0), (0, missing))) if missing else rows
     return padded.reshape(len(rows), -1, BLOCK)
-
-
-def _best_scales(
-    blocks: NDArray[np.float32], fitting: NDArray[np.float32], half: int
-) -> NDArray[np.float32]:
-    best, least = fitting, np.full(fitting.shape, np.inf, np.float32)
-    for shrink in _SHRINKS:
-        scales = fitting * np.float32(shrink)
-        values = (_levels(blocks, scales, half).astype(np.float32) - half) * scales[..., None]
-        error = np.square(values - blocks).sum(axis=-1)
-        best, least = np.where(error < least, scales, best), np.minimum(error, least)
-    return best
 
 
 def _levels(
