@@ -143,12 +143,19 @@ def _shape(config: Mapping[str, Any], family: Family) -> Shape:
         kv_heads=_count(config, "num_key_value_heads", heads),
         head_dim=_count(config, "head_dim", hidden // heads),
         vocabulary=_count(config, "vocab_size"),
-        context_tokens=tokens,
+        context_tokens=min(tokens, _window(config, tokens)),
         rope_theta=float(turning.get("rope_theta") or config["rope_theta"]),
         norm_epsilon=float(config["rms_norm_eps"]),
         tied=bool(config.get("tie_word_embeddings", False)),
         rope_scaling=scaled,
     )
+
+
+def _window(config: Mapping[str, Any], tokens: int) -> int:
+    """Return how far a token sees: within that, a sliding window changes nothing."""
+    # Qwen says whether its window is used; Mistral's is, where there is one.
+    used = config.get("use_sliding_window", True) and config.get("sliding_window") is not None
+    return _count(config, "sliding_window") if used else tokens
 
 
 def _count(config: Mapping[str, Any], key: str, otherwise: int = 0) -> int:
@@ -175,10 +182,6 @@ def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the graph would compute wrongly."""
     if config.get("quantization_config"):
         yield "a checkpoint that is quantised already"
-    # Qwen says whether its window is used; Mistral's is, where there is one.
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if window and window < config.get("max_position_embeddings", 0):
-        yield f"a sliding window of {window} tokens"
     yield from (f"{key} = true" for key in ("attention_bias", "mlp_bias") if config.get(key))
     if config.get("hidden_act", "silu") != "silu":
         yield f"hidden_act {config['hidden_act']!r}"
