@@ -24,7 +24,7 @@ FILES = (
     *("model.safetensors.index.json", SHARD),
 )
 SLOWLY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 VALUES = st.one_of(
     st.none(),

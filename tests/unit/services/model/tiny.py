@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -25,9 +26,12 @@ def write(
     family: str = "qwen3",
     tied: bool = True,
     shards: int = 1,
-    changes: Mapping[str, object] | None = None,
+    changes: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
-    """Write a random checkpoint of a family, its tokens single bytes, and return its directory."""
+    """Write a random checkpoint of a family, its tokens single bytes, and return its directory.
+
+    *changes* are to config.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -46,7 +50,7 @@ def write(
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": tied,
         "eos_token_id": vocabulary - 1,
-        **(changes or {}),
+        **changes,
     }
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer_config.json", {"chat_template": TEMPLATE})
