@@ -102,7 +102,7 @@ class Model(Config, frozen=True, kw_only=True):
 
     name: Name
     dir: str
-    """A Hugging Face directory."""
+    """An imported model, or a Hugging Face directory."""
     runtime: Literal["onnxruntime"] = "onnxruntime"
     threads: Count = 1
     max_running: Annotated[int, Meta(ge=1, le=256)] = 16

@@ -22,7 +22,7 @@ from services.model.backends.ort import OrtBackend
 from services.model.control import ControlServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request
-from services.model.graph import checkpoint, decoder
+from services.model.graph import runnable
 from services.model.loop import DeviceLoop
 from services.model.servicer import InferenceServicer, Model
 from services.model.state import State
@@ -71,21 +71,16 @@ async def serve_model(
 def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
     """Read a checkpoint and build its backend. Raises ConfigError."""
     folder = Path(settings.dir)
-    stored = checkpoint.load(folder)
+    stored = runnable.load(folder)
     context_tokens = settings.context_tokens or stored.shape.context_tokens
     if not MIN_CONTEXT_TOKENS <= context_tokens <= stored.shape.context_tokens:
         raise ConfigError(
             f"model {settings.name!r}: context_tokens = {context_tokens} must be from "
             f"{MIN_CONTEXT_TOKENS} to the checkpoint's {stored.shape.context_tokens}"
         )
-    words = text.load(folder)
-    if words.vocabulary > stored.shape.vocabulary:
-        raise ConfigError(
-            f"{folder}: the tokenizer knows {words.vocabulary} tokens, the weights "
-            f"{stored.shape.vocabulary}; both must come from one model"
-        )
+    words = text.load(folder, vocabulary=stored.shape.vocabulary)
     backend = OrtBackend(
-        decoder.build(stored), stored.shape, slots=settings.max_running,
+        stored.graph, stored.shape, slots=settings.max_running,
         context_tokens=context_tokens, threads=settings.threads,
     )  # fmt: skip
     model = Model(
@@ -98,7 +93,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         stop_ids=stored.stop_ids,
         temperature=stored.temperature,
         parameters=stored.parameters,
-        precision="fp32",
+        precision=stored.precision,
         runtime="onnxruntime-cpu",
     )
     return model, backend

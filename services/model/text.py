@@ -39,6 +39,11 @@ class Text:
         self.vocabulary: int = tokenizer.get_vocab_size()
         self._longest_bytes = max(len(piece.encode()) for piece in tokenizer.get_vocab())
 
+    @property
+    def has_template(self) -> bool:
+        """True where conversations can be rendered."""
+        return self._template is not None
+
     def render(self, messages: Sequence[Message]) -> str:
         """Turn a conversation into a prompt. Raises InvalidRequestError where it cannot be."""
         if self._template is None:
@@ -73,13 +78,22 @@ class Text:
         return text
 
 
-def load(folder: Path) -> Text:
-    """Read tokenizer and chat template of *folder*. Raises ConfigError."""
+def load(folder: Path, *, vocabulary: int | None = None) -> Text:
+    """Read tokenizer and chat template of *folder*, whose weights know *vocabulary* tokens.
+
+    Raises ConfigError.
+    """
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
         raise ConfigError(f"{path}: cannot be read: {error}; fetch the file again") from error
+    known = tokenizer.get_vocab_size()
+    if not known or (vocabulary is not None and known > vocabulary):
+        raise ConfigError(
+            f"{folder}: the tokenizer knows {known} tokens, the weights {vocabulary}; "
+            "both must come from one model"
+        )
     settings_path = folder / "tokenizer_config.json"
     settings = read_json(settings_path) if settings_path.exists() else {}
     names = {k: _content(settings.get(k)) for k in ("bos_token", "eos_token", "pad_token")}
@@ -158,13 +172,18 @@ def _overlap(text: str, stop: str) -> int:
 
 def _template_source(folder: Path, settings: Mapping[str, Any]) -> str:
     path = folder / "chat_template.jinja"
-    if path.exists():
-        return path.read_text(encoding="utf-8")
-    source = settings.get("chat_template") or ""
-    if isinstance(source, list):
-        named = {entry["name"]: entry["template"] for entry in source}
-        return str(named.get("default", ""))
-    return str(source)
+    try:
+        if path.exists():
+            return path.read_text(encoding="utf-8")
+        source = settings.get("chat_template") or ""
+        if isinstance(source, list):
+            named = {entry["name"]: entry["template"] for entry in source}
+            return str(named.get("default", ""))
+        return str(source)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{folder}: the chat template cannot be read: {error!r}; fetch the files again"
+        ) from error
 
 
 def _compiled(source: str, folder: Path) -> Template:
@@ -179,7 +198,7 @@ def _compiled(source: str, folder: Path) -> Template:
     environment.globals["strftime_now"] = _strftime_now
     try:
         return environment.from_string(source)
-    except TemplateError as error:
+    except (TemplateError, RecursionError) as error:
         raise ConfigError(f"{folder}: the chat template is broken: {error}") from error
 
 

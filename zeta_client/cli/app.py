@@ -10,6 +10,7 @@ from zeta_client.cli.check import check
 from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
 from zeta_client.cli.feedback import feedback
+from zeta_client.cli.model import model
 from zeta_client.cli.route import route
 from zeta_client.cli.top import top
 from zeta_client.cli.up import up
@@ -27,6 +28,7 @@ for command in (demo, up, ask, route, embed, feedback, top):
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)
 config.command()(check)
 app.add_typer(config, name="config")
+app.add_typer(model, name="model")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ Letters: B sequences, T tokens, V vocabulary, W wanted positions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,24 @@ class OrtBackend:
     """Runs a graph of `graph.decoder` on this machine's processors."""
 
     def __init__(
-        self, model: onnx.ModelProto, shape: Shape, *, slots: int, context_tokens: int, threads: int
+        self,
+        model: onnx.ModelProto | Path,
+        shape: Shape,
+        *,
+        slots: int,
+        context_tokens: int,
+        threads: int,
+        frugal: bool = False,
     ) -> None:
+        """Load a graph, or the file of one; *frugal*: weights stay mapped, and steps are slow."""
         import onnxruntime  # noqa: PLC0415 - importing this package must not need the runtime
 
         self.slots, self.context_tokens = slots, context_tokens
         self._runtime, self._shape = onnxruntime, shape
         self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), _options(onnxruntime, threads), ["CPUExecutionProvider"]
+            str(model) if isinstance(model, Path) else model.SerializeToString(),
+            _options(onnxruntime, threads, frugal=frugal),
+            ["CPUExecutionProvider"],
         )
         size = (slots, shape.kv_heads, context_tokens, shape.head_dim)
         self._caches = {
@@ -117,7 +128,7 @@ class _Batch:
     binding: Any
 
 
-def _options(runtime: Any, threads: int) -> Any:
+def _options(runtime: Any, threads: int, *, frugal: bool) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -125,4 +136,11 @@ def _options(runtime: Any, threads: int) -> Any:
     # Models share cores: a thread that spins while it waits takes them from the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if frugal:
+        # Neither copies in a kernel's favourite order nor stored halves turned to float32 for good.
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
+        # The default order turns all of them first, and only then uses them.
+        options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     return options

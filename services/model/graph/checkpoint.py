@@ -1,19 +1,19 @@
 """Read a Hugging Face directory: shape, weights, defaults. Any fault is one clear ConfigError."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - teaches NumPy bfloat16; onnx brings it
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-
 from services.kit.errors import ConfigError
+from services.model.graph import rope
+from services.model.graph.shards import READABLE, Weights, weights_of
 
-Floats = NDArray[np.float32]
+_MOST = {"num_hidden_layers": 1024, "max_position_embeddings": 1 << 21}
+_MOST_OTHERWISE = 1 << 24
+"""Larger numbers are damage, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ class Shape:
     norm_epsilon: float
     tied: bool
     """The output projection is the embedding."""
+    rope_scaling: rope.Scaling = rope.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,8 @@ class Checkpoint:
     """A decoder at rest."""
 
     shape: Shape
-    weights: Mapping[str, Floats]
-    """By their name in the checkpoint, float32."""
+    weights: Weights
+    """By their name in the checkpoint; read, as float32, when asked for."""
     stop_ids: frozenset[int]
     temperature: float
     """What the model's makers sample at; 0: greedy."""
@@ -67,7 +68,7 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Number of parameters; what is tied counts once."""
-        return sum(w.size for w in self.weights.values())
+        return parameters(self.shape)
 
 
 def load(folder: Path) -> Checkpoint:
@@ -75,19 +76,23 @@ def load(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such model directory; correct `dir` of the model")
     config = read_json(folder / "config.json")
-    shape = _shape(config, folder / "config.json")
-    weights = _weights(folder)
+    shape = shape_of(config, folder / "config.json")
+    weights = weights_of(folder)
     if shape.tied:
-        weights.pop("lm_head.weight", None)
+        weights = weights.without("lm_head.weight")
     _check(weights, shape, folder)
+    stop_ids, temperature = habits(folder, config)
+    return Checkpoint(shape=shape, weights=weights, stop_ids=stop_ids, temperature=temperature)
+
+
+def habits(folder: Path, config: Mapping[str, Any]) -> tuple[frozenset[int], float]:
+    """Return the tokens that end an answer, and the temperature. Raises ConfigError."""
     path = folder / "generation_config.json"
     defaults = read_json(path) if path.exists() else {}
-    return Checkpoint(
-        shape=shape,
-        weights=weights,
-        stop_ids=_stop_ids(defaults, config),
-        temperature=float(defaults.get("temperature", 1.0)) if defaults.get("do_sample") else 0.0,
-    )
+    try:
+        return _stop_ids(defaults, config), _temperature(defaults)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: missing or wrong: {error}; fetch the file again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -98,71 +103,91 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: {error.strerror}; a model directory is what Hugging Face tools write"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {error}; fetch the file again") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a JSON object is expected; fetch the file again")
     return content
 
 
-def _shape(config: Mapping[str, Any], path: Path) -> Shape:
+def shape_of(config: Mapping[str, Any], path: Path) -> Shape:
+    """Return the shape that *config*, read from *path*, describes. Raises ConfigError."""
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
         known = ", ".join(FAMILIES)
         raise ConfigError(
             f"{path}: model_type {config.get('model_type')!r} is not supported; supported: {known}"
         )
-    for wrong in _unsupported(config):
-        raise ConfigError(f"{path}: {wrong} is not supported; choose another model")
-    rope = config.get("rope_parameters") or {}
     try:
-        return Shape(
-            family=family,
-            layers=int(config["num_hidden_layers"]),
-            hidden=int(config["hidden_size"]),
-            intermediate=int(config["intermediate_size"]),
-            heads=int(config["num_attention_heads"]),
-            kv_heads=int(config.get("num_key_value_heads") or config["num_attention_heads"]),
-            head_dim=int(
-                config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-            ),
-            vocabulary=int(config["vocab_size"]),
-            context_tokens=int(config["max_position_embeddings"]),
-            rope_theta=float(rope.get("rope_theta") or config["rope_theta"]),
-            norm_epsilon=float(config["rms_norm_eps"]),
-            tied=bool(config.get("tie_word_embeddings", False)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        for wrong in _unsupported(config):
+            raise ConfigError(f"{path}: {wrong} is not supported; choose another model")
+        return _checked(_shape(config, family))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{path}: missing or wrong: {error}; fetch the file again") from error
+
+
+def _shape(config: Mapping[str, Any], family: Family) -> Shape:
+    turning = (config.get("rope_scaling") or {}) | (config.get("rope_parameters") or {})
+    heads, hidden = _count(config, "num_attention_heads"), _count(config, "hidden_size")
+    tokens = _count(config, "max_position_embeddings")
+    scaled = rope.scaling(turning, tokens)
+    if scaled.kind == "yarn":
+        # Makers leave the first context in config.json and ask users to add the factor.
+        tokens = max(tokens, int(scaled.factor * scaled.original_tokens))
+    return Shape(
+        family=family,
+        layers=_count(config, "num_hidden_layers"),
+        hidden=hidden,
+        intermediate=_count(config, "intermediate_size"),
+        heads=heads,
+        kv_heads=_count(config, "num_key_value_heads", heads),
+        head_dim=_count(config, "head_dim", hidden // heads),
+        vocabulary=_count(config, "vocab_size"),
+        context_tokens=min(tokens, _window(config, tokens)),
+        rope_theta=float(turning.get("rope_theta") or config["rope_theta"]),
+        norm_epsilon=float(config["rms_norm_eps"]),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        rope_scaling=scaled,
+    )
+
+
+def _window(config: Mapping[str, Any], tokens: int) -> int:
+    """Return how far a token sees: within that, a sliding window changes nothing."""
+    # Qwen says whether its window is used; Mistral's is, where there is one.
+    used = config.get("use_sliding_window", True) and config.get("sliding_window") is not None
+    return _count(config, "sliding_window") if used else tokens
+
+
+def _count(config: Mapping[str, Any], key: str, otherwise: int = 0) -> int:
+    value = config.get(key) or otherwise
+    if type(value) is not int or not 0 < value <= _MOST.get(key, _MOST_OTHERWISE):
+        raise ValueError(f"{key} = {config.get(key)!r}")
+    return value
+
+
+def _checked(shape: Shape) -> Shape:
+    """Refuse what no decoder can be. Raises ValueError."""
+    if shape.heads % shape.kv_heads:
+        raise ValueError(f"{shape.heads} heads cannot share {shape.kv_heads} key heads")
+    if shape.head_dim % 2:
+        raise ValueError(f"head_dim = {shape.head_dim} is odd")
+    if not 1 < shape.rope_theta < math.inf or not 0 < shape.norm_epsilon < 1:
+        raise ValueError(f"rope_theta = {shape.rope_theta}, rms_norm_eps = {shape.norm_epsilon}")
+    if shape.layers * shape.context_tokens * shape.head_dim * shape.kv_heads >= 1 << 48:
+        raise ValueError("the cache of one sequence would take petabytes")
+    return shape
 
 
 def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the graph would compute wrongly."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        yield f"rope scaling {rope!r}"
-    # Qwen says whether its window is used; Mistral's is, where there is one.
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if window and window < config.get("max_position_embeddings", 0):
-        yield f"a sliding window of {window} tokens"
+    if config.get("quantization_config"):
+        yield "a checkpoint that is quantised already"
     yield from (f"{key} = true" for key in ("attention_bias", "mlp_bias") if config.get(key))
     if config.get("hidden_act", "silu") != "silu":
         yield f"hidden_act {config['hidden_act']!r}"
-
-
-def _weights(folder: Path) -> dict[str, Floats]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ConfigError(f"{folder}: no *.safetensors; convert the weights to safetensors")
-    weights: dict[str, Floats] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="np") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                    weights[name] = tensors.get_tensor(name).astype(np.float32)
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{file}: cannot be read: {error}; fetch the file again") from error
-    return weights
+    partial = (config.get("rope_parameters") or {}).get("partial_rotary_factor")
+    if (partial or config.get("partial_rotary_factor") or 1) != 1:
+        yield "partial_rotary_factor"
 
 
 def expected(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -201,7 +226,12 @@ def expected(shape: Shape) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def _check(weights: Mapping[str, Floats], shape: Shape, folder: Path) -> None:
+def parameters(shape: Shape) -> int:
+    """Return the number of parameters of a decoder; what is tied counts once."""
+    return sum(math.prod(size) for size in expected(shape).values())
+
+
+def _check(weights: Weights, shape: Shape, folder: Path) -> None:
     wanted = expected(shape)
     missing = sorted(wanted.keys() - weights.keys())
     if missing:
@@ -209,15 +239,30 @@ def _check(weights: Mapping[str, Floats], shape: Shape, folder: Path) -> None:
             f"{folder}: {len(missing)} weights are missing, {missing[0]} first; fetch it again"
         )
     for name, size in wanted.items():
-        if weights[name].shape != size:
+        if weights.shape(name) != size:
             raise ConfigError(
-                f"{folder}: {name} is {weights[name].shape}, config.json says {size}; "
+                f"{folder}: {name} is {weights.shape(name)}, config.json says {size}; "
                 "fetch it again"
             )
+        if weights.place(name).dtype not in READABLE:
+            raise ConfigError(
+                f"{folder}: {name} is {weights.place(name).dtype}; readable: "
+                f"{', '.join(READABLE)}: choose a checkpoint that nobody quantised"
+            )
+
+
+def _temperature(defaults: Mapping[str, Any]) -> float:
+    found = float(defaults.get("temperature") or 1.0) if defaults.get("do_sample") else 0.0
+    if not 0 <= found < math.inf:
+        raise ValueError(f"temperature = {found}")
+    return found
 
 
 def _stop_ids(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> frozenset[int]:
     ids = defaults.get("eos_token_id", config.get("eos_token_id"))
     if ids is None:
         return frozenset()
-    return frozenset(ids if isinstance(ids, list) else [ids])
+    found = ids if isinstance(ids, list) else [ids]
+    if not all(type(i) is int and i >= 0 for i in found):
+        raise ValueError(f"eos_token_id = {ids!r}")
+    return frozenset(found)

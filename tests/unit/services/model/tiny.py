@@ -25,7 +25,8 @@ def write(
     *,
     family: str = "qwen3",
     tied: bool = True,
-    changes: Mapping[str, int] = MappingProxyType({}),
+    shards: int = 1,
+    changes: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
     """Write a random checkpoint of a family, its tokens single bytes, and return its directory.
 
@@ -53,8 +54,21 @@ def write(
     }
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer_config.json", {"chat_template": TEMPLATE})
-    save_file(_weights(shape(config)), str(folder / "model.safetensors"))
+    _write_weights(folder, _weights(shape(config)), shards)
     return folder
+
+
+def _write_weights(folder: Path, weights: dict[str, np.ndarray], shards: int) -> None:
+    if shards == 1:
+        save_file(weights, str(folder / "model.safetensors"))
+        return
+    names: dict[str, str] = {}
+    for i in range(shards):
+        file = f"model-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = dict(list(weights.items())[i::shards])
+        save_file(part, str(folder / file))
+        names |= dict.fromkeys(part, file)
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": names})
 
 
 def shape(config: dict[str, object]) -> Shape:

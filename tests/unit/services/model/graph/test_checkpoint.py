@@ -83,8 +83,8 @@ def test_another_architecture_is_refused_by_name(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"num_hidden_layers": None}, "missing or wrong"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "rope scaling"),
-        ({"use_sliding_window": True, "sliding_window": 16}, "sliding window of 16"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 4}}, "rope scaling"),
+        ({"sliding_window": -3}, "sliding_window = -3"),
         ({"attention_bias": True}, "attention_bias = true"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"hidden_size": 64}, r"is \(.*\), config\.json says"),
@@ -98,6 +98,17 @@ def test_what_cannot_be_computed_is_refused(
     configure(folder, **changes)
     with pytest.raises(ConfigError, match=message):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("used", "tokens"), [({}, 40), ({"use_sliding_window": False}, tiny.CONTEXT_TOKENS)]
+)
+def test_a_sliding_window_is_the_context(
+    folder: Path, used: dict[str, object], tokens: int
+) -> None:
+    """Up to its length every token sees all others, so that nothing is computed wrongly."""
+    configure(folder, sliding_window=40, **used)
+    assert checkpoint.load(folder).shape.context_tokens == tokens
 
 
 def test_damaged_files_are_named(folder: Path) -> None:
