@@ -97,6 +97,24 @@ class Quality:
         self._tallies[:, i] *= self._forgetting
         self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
 
+    def learn_table(self, features: Sequence[Features], scores: Floats) -> None:
+        """Take in a table of *scores* (N, M) in [0, 1] at once, NaN where a model was not run.
+
+        As `learn` would, row by row, but that no outcome of the table ages another.
+        """
+        if not np.all(np.isnan(scores) | ((scores >= 0.0) & (scores <= 1.0))):
+            raise ValueError("scores: not all are in [0, 1]")
+        x = np.stack([vector(each) for each in features])
+        tasks = np.stack([each.tasks for each in features])
+        for i, score in enumerate(scores.T):
+            run = ~np.isnan(score)
+            target = score[run] - tasks[run] @ self._prior[i]
+            self._excess.learn_all(i, x[run], target)
+            error = target - x[run] @ self._excess.coefficients[i]
+            self._residuals[i] += (run.sum(), error @ error)
+            self._tallies[0, i] += tasks[run].sum(axis=0)
+            self._tallies[1, i] += score[run] @ tasks[run]
+
     def beliefs(self) -> list[Belief]:
         """Return what is believed of each model on each kind of task: its past there, and prior."""
         count, total = self._tallies

@@ -48,6 +48,12 @@ class Ridges:
         moment += weight * (y - self._prior_mean[target] @ x) * x
         self._solve(target)
 
+    def learn_all(self, target: int, x: Floats, y: Floats) -> None:
+        """Take in outcomes *y* (N,) of *target* at *x* (N, D) at once; none ages another."""
+        self._gram[target] += x.T @ x
+        self._moment[target] += (y - x @ self._prior_mean[target]) @ x
+        self._solve(target)
+
     def statistics(self) -> tuple[Floats, Floats]:
         """Return what was learned, for saving: gram (M, D, D) and moment (M, D)."""
         return self._gram.copy(), self._moment.copy()

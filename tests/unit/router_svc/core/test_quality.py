@@ -111,6 +111,33 @@ def test_weight_counts_like_repetition() -> None:
     )
 
 
+def test_a_table_says_what_its_outcomes_say(rng: np.random.Generator) -> None:
+    """Learning a table at once is learning its scores one by one; missing scores say nothing."""
+    prompts = [prompt(n % 4, rng) for n in range(40)]
+    scores = rng.random((40, 3))
+    scores[rng.random((40, 3)) < 0.3] = np.nan
+    single, whole = (Quality(MODELS, PRIORS, half_life_outcomes=1e12) for _ in range(2))
+    for features, row in zip(prompts, scores, strict=True):
+        for name, score in zip(MODELS, row, strict=True):
+            if not np.isnan(score):
+                single.learn(name, features, score)
+    whole.learn_table(prompts, scores)
+
+    asked = prompt(1, rng)
+    np.testing.assert_allclose(whole.predict(asked)[0], single.predict(asked)[0], atol=1e-8)
+    for one, other in zip(single.beliefs(), whole.beliefs(), strict=True):
+        assert other.mean == pytest.approx(one.mean)
+
+
+def test_refuses_a_table_out_of_range(quality: Quality) -> None:
+    """One wrong score in a table is refused, and nothing of it is learned."""
+    before = quality.beliefs()
+    with pytest.raises(ValueError, match="scores"):
+        quality.learn_table([certain("code")], np.array([[0.5, 1.5, np.nan]]))
+
+    assert quality.beliefs() == before
+
+
 def test_beliefs_tell_what_was_seen(quality: Quality) -> None:
     """A belief is the prior's handful of outcomes and those seen, per model and task."""
     for _ in range(4):
