@@ -48,10 +48,9 @@ class Ridges:
         moment += weight * (y - self._prior_mean[target] @ x) * x
         self._solve(target)
 
-    def learn_all(self, target: int, x: Floats, y: Floats) -> None:
-        """Take in outcomes *y* (N,) of *target* at *x* (N, D) at once; none ages another."""
-        self._gram[target] += x.T @ x
-        self._moment[target] += (y - x @ self._prior_mean[target]) @ x
+    def learn_expected(self, target: int, x: Floats, weight: float) -> None:
+        """Take in outcomes of *target* at *x* (N, D) that came as the prior mean expected."""
+        self._gram[target] += weight * (x.T @ x)
         self._solve(target)
 
     def statistics(self) -> tuple[Floats, Floats]:

@@ -111,31 +111,63 @@ def test_weight_counts_like_repetition() -> None:
     )
 
 
-def test_a_table_says_what_its_outcomes_say(rng: np.random.Generator) -> None:
-    """Learning a table at once is learning its scores one by one; missing scores say nothing."""
-    prompts = [prompt(n % 4, rng) for n in range(40)]
-    scores = rng.random((40, 3))
-    scores[rng.random((40, 3)) < 0.3] = np.nan
-    single, whole = (Quality(MODELS, PRIORS, half_life_outcomes=1e12) for _ in range(2))
-    for features, row in zip(prompts, scores, strict=True):
-        for name, score in zip(MODELS, row, strict=True):
-            if not np.isnan(score):
-                single.learn(name, features, score)
-    whole.learn_table(prompts, scores)
-
-    asked = prompt(1, rng)
-    np.testing.assert_allclose(whole.predict(asked)[0], single.predict(asked)[0], atol=1e-8)
-    for one, other in zip(single.beliefs(), whole.beliefs(), strict=True):
-        assert other.mean == pytest.approx(one.mean)
+@pytest.fixture
+def warm(rng: np.random.Generator) -> Quality:
+    """Return a learner that was started from a table in which every family has its model."""
+    warm, families = Quality(MODELS, PRIORS), np.arange(200) % len(TRUTH)
+    scores = (rng.random((200, 3)) < TRUTH[families]).astype(np.float64)
+    scores[::7, 0] = np.nan
+    warm.learn_table([prompt(family, rng) for family in families.tolist()], scores)
+    return warm
 
 
-def test_refuses_a_table_out_of_range(quality: Quality) -> None:
-    """One wrong score in a table is refused, and nothing of it is learned."""
-    before = quality.beliefs()
-    with pytest.raises(ValueError, match="scores"):
+def test_a_table_is_a_warm_start(warm: Quality, rng: np.random.Generator) -> None:
+    """Before any outcome the right model is known for prompts that are not in the table."""
+    for family, truth in enumerate(TRUTH):
+        for _ in range(5):
+            mean, stddev = warm.predict(prompt(family, rng))
+            assert mean.argmax() == truth.argmax()
+            assert (stddev < 0.2).all()
+
+
+def test_outcomes_correct_a_table(warm: Quality, rng: np.random.Generator) -> None:
+    """A model that no longer does what the table says is left."""
+    for _ in range(60):
+        warm.learn("coder", prompt(1, rng), 0.0)
+
+    mean, _ = warm.predict(prompt(1, rng))
+    assert mean.argmax() != 1
+
+
+def test_a_table_survives_a_restart(warm: Quality, rng: np.random.Generator) -> None:
+    """Saved and restored, a warm learner predicts the same; a new model starts at its prior."""
+    features = prompt(2, rng)
+    warm.learn("coder", features, 0.0)
+    again, changed = Quality(MODELS, PRIORS), Quality(("new", "reasoner"), PRIORS)
+    again.restore(warm.to_arrays())
+    changed.restore(warm.to_arrays())
+
+    np.testing.assert_array_equal(again.predict(features), warm.predict(features))
+    assert changed.predict(features)[0][0] == pytest.approx(0.5)
+    assert changed.predict(features)[0][1] == pytest.approx(warm.predict(features)[0][2], abs=1e-6)
+
+
+def test_a_model_that_no_row_knows_keeps_its_prior(rng: np.random.Generator) -> None:
+    """A table without any score of a model says nothing about it."""
+    quality, features = Quality(MODELS, PRIORS), certain("code")
+    scores = np.tile([np.nan, 0.0, 1.0], (20, 1))
+    quality.learn_table([prompt(0, rng) for _ in range(20)], scores)
+
+    assert quality.predict(features)[0][0] == pytest.approx(0.4)
+
+
+def test_refuses_a_wrong_or_late_table(quality: Quality) -> None:
+    """One score out of range spoils a table, and a table cannot overrule what was learned."""
+    with pytest.raises(ValueError, match=r"not all are in \[0, 1\]"):
         quality.learn_table([certain("code")], np.array([[0.5, 1.5, np.nan]]))
-
-    assert quality.beliefs() == before
+    quality.learn("coder", certain("code"), 1.0)
+    with pytest.raises(ValueError, match="before every other outcome"):
+        quality.learn_table([certain("code")], np.array([[0.5, 1.0, np.nan]]))
 
 
 def test_beliefs_tell_what_was_seen(quality: Quality) -> None:
