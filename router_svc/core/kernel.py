@@ -40,6 +40,8 @@ class Kernel:
     """(L,) What it is then multiplied with."""
     support: Halved
     """(P, E + L)."""
+    lengths: Halved
+    """(P,) Their squared lengths."""
     weights: Halved
     """(P, M)."""
     mean: Floats
@@ -47,8 +49,9 @@ class Kernel:
 
     def predict(self, features: Features) -> Floats:
         """Return every model's expected target at *features*; (M,)."""
-        point = _points([features], self.centre, self.scale)
-        expected: Floats = self.mean + _near(point, self.support)[0] @ self.weights
+        point = _points([features], self.centre, self.scale)[0]
+        exponent = 2.0 * (self.support @ point) - self.lengths - point @ point
+        expected: Floats = self.mean + np.exp(np.minimum(exponent, 0.0)) @ self.weights
         return expected
 
     def to_arrays(self) -> dict[str, Array]:
@@ -70,6 +73,7 @@ def learn(features: Sequence[Features], targets: Floats) -> Kernel:
         centre=centre,
         scale=scale,
         support=support,
+        lengths=np.einsum("ij,ij->i", support, support),
         weights=_solved(_near(points, support), _near(support, support), targets - mean),
         mean=mean,
     )
