@@ -23,7 +23,7 @@ check: .venv/dev
 
 generate: .venv/dev
 	$(BIN)/buf format -w protos
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+	$(BIN)/python protos/generate.py
 
 bench: .venv/dev
 	for b in engine profiler decide quality telemetry router; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done

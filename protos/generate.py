@@ -17,12 +17,20 @@ def main(out: Path = ROOT / "gen") -> int:
     sources = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("zeta/**/*.proto"))
     kinds = ("python", "mypy", "grpc_python", "mypy_grpc")
     outs = [f"--{kind}_out={out}" for kind in kinds]
-    status = int(protoc.main(["protoc", f"-I{ROOT}", f"-I{include}", *outs, *sources]))
+    # The plug-ins of this very environment, whatever the PATH says.
+    plugins = [
+        f"--plugin={name}={Path(sys.executable).parent / name}"
+        for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+    ]
+    arguments = [f"-I{ROOT}", f"-I{include}", *plugins, *outs, *sources]
+    status = int(protoc.main(["protoc", *arguments]))
+    if status:
+        return status
     for folder in (p for p in (out / "zeta").rglob("*") if p.is_dir()):
         (folder / "__init__.py").touch()
     (out / "zeta" / "__init__.py").touch()
     (out / "zeta" / "py.typed").touch()
-    return status
+    return 0
 
 
 if __name__ == "__main__":

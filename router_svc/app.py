@@ -1,6 +1,7 @@
 """Wire a router together and run it. Waits for nobody: other processes may come and go."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner
 from router_svc.policies import Policies
 from router_svc.profiler import Profiler
+from router_svc.records import forgetting
 from router_svc.router import ZetaDynamicRouter
 from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServicer
 from services.kit import metrics
@@ -32,6 +34,9 @@ log = structlog.get_logger()
 
 ROUTER: Final = "zeta.router.v1.RouterService"
 _SAVE_EVERY_S: Final = 15.0
+_FORGET_EVERY_S: Final = 600.0
+_FORGOTTEN_AT_ONCE: Final = 1000
+_DAY_S: Final = 86_400.0
 
 
 async def serve(config: FleetConfig) -> None:
@@ -68,6 +73,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, server),
                 "saving": partial(_save, router),
+                "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
             tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
             try:
@@ -124,6 +130,17 @@ async def _save(router: ZetaDynamicRouter) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.save()
+
+
+async def _forget(journal: Journal, keep_s: float) -> None:
+    """Keep the journal from growing without end; in small steps, so that writing goes on."""
+    while True:
+        try:
+            while await journal.ask(forgetting(time.time() - keep_s, _FORGOTTEN_AT_ONCE)):
+                pass
+        except sqlite3.Error as error:
+            log.warning("old decisions not forgotten", error=str(error))
+        await asyncio.sleep(_FORGET_EVERY_S)
 
 
 async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:

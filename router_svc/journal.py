@@ -50,6 +50,7 @@ MIGRATIONS: Final = (
         name TEXT PRIMARY KEY, time_s REAL NOT NULL, data BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    "CREATE INDEX feedback_by_decision ON feedback (decision_id);",
 )
 """Scripts that lead from each version of the file to the next; `user_version` counts them."""
 

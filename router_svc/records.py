@@ -67,6 +67,21 @@ def decision(
     return write
 
 
+def forgetting(before_s: float, most: int) -> Callable[[sqlite3.Connection], int]:
+    """Return the work of deleting the decisions made before *before_s*, *most* of them at most.
+
+    Their outcomes and feedback go with them. The result is the number of decisions deleted.
+    """
+    old = "SELECT id FROM decisions WHERE time_s < ? ORDER BY time_s, id LIMIT ?"
+
+    def forget(db: sqlite3.Connection) -> int:
+        for table, key in (("feedback", "decision_id"), ("outcomes", "id")):
+            db.execute(f"DELETE FROM {table} WHERE {key} IN ({old})", (before_s, most))  # noqa: S608 - our own names
+        return db.execute(f"DELETE FROM decisions WHERE id IN ({old})", (before_s, most)).rowcount  # noqa: S608 - our own names
+
+    return forget
+
+
 def remembered(
     features: str, embedding: bytes, kind: str, expected_quality: float, steps: str | None
 ) -> Remembered:

@@ -61,8 +61,6 @@ def upstream_request(request: Request, model: str, features: Features) -> Reques
 
 
 def _refuse_unbuilt(request: Request) -> None:
-    if request.HasField("constraint"):
-        raise NotBuiltError("constraint: constrained output is not built yet")
     if request.HasField("resume"):
         raise NotBuiltError("resume: going on with an earlier stream is not built yet")
 
@@ -77,6 +75,8 @@ def _check_limits(request: Request) -> None:
         raise invalid(
             "logprobs.top", f"must be at most {_TOP_LOGPROBS}, got {request.logprobs.top}"
         )
+    if request.HasField("constraint") and request.constraint.WhichOneof("form") is None:
+        raise invalid("constraint", "one of json_schema, regex, choice is needed")
     given = {field.name: value for field, value in request.sampling.ListFields()}
     for name, rule, holds in _SAMPLING:
         if name in given and not holds(given[name]):

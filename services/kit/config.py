@@ -148,6 +148,8 @@ class Router(Config, frozen=True, kw_only=True):
     """Outcomes after which an old one weighs half."""
     journal: str = "router.sqlite3"
     """Relative to the state directory."""
+    journal_keep_days: Positive = 30.0
+    """Older decisions are forgotten, with their outcomes and feedback; what was learned stays."""
 
 
 class FleetConfig(Config, frozen=True, kw_only=True):

@@ -21,9 +21,10 @@ from services.kit.errors import (
     StreamBrokenError,
     UnavailableError,
     ZetaError,
+    invalid,
 )
 from services.model.engine.engine import Engine
-from services.model.engine.types import Limits, Occupancy, Output, Request, StepResult
+from services.model.engine.types import Answered, Failed, Limits, Occupancy, Request, StepResult
 from services.model.state import State, Times
 
 log = structlog.get_logger()
@@ -51,11 +52,13 @@ class Stream:
         self.began_s: float | None = None
         self.first_s: float | None = None
         self.last_s: float | None = None
-        self._outputs: list[Output] = []
+        self.reused_tokens = 0
+        """Prompt tokens that were in the cache already."""
+        self._outputs: list[Answered] = []
         self._error: ZetaError | None = None
         self._news = asyncio.Event()
 
-    async def take(self) -> list[Output]:
+    async def take(self) -> list[Answered]:
         """Wait for outputs and return all there are. Raises the error that ended the request."""
         await self._news.wait()
         if not self._outputs and self._error:
@@ -75,7 +78,7 @@ class Stream:
             began_s=self.began_s - since, first_s=self.first_s - since, last_s=self.last_s - since
         )
 
-    def push(self, output: Output, at_s: float) -> None:
+    def push(self, output: Answered, at_s: float) -> None:
         """Add an output."""
         self.first_s = self.first_s or at_s
         self.last_s = at_s
@@ -126,11 +129,16 @@ class DeviceLoop:
             self._inbox.put(lambda engine: engine.cancel(request_id))
 
     def waiting(self) -> list[Request]:
-        """Return the requests that no step has fed yet."""
-        return [s.request for s in self._streams.values() if s.began_s is None]
+        """Return the requests that have no slot: not yet, or not any more."""
+        preempted = self.occupancy.preempted
+        return [
+            s.request
+            for s in self._streams.values()
+            if s.began_s is None or s.request.id in preempted
+        ]
 
     def allocate(self, limits: Limits) -> None:
-        """Set how much may run, from the next step on; what runs goes on."""
+        """Set how much may run, from the next step on; what is too much then waits again."""
         self.limits = limits
         self._inbox.put(lambda engine: setattr(engine, "limits", limits))
 
@@ -232,12 +240,15 @@ class DeviceLoop:
             self._ended.set()
 
     def _on_step(self, result: StepResult, report: Report) -> None:
-        for request_id in result.began:
+        for request_id, reused_tokens in result.began.items():
             if stream := self._streams.get(request_id):
-                stream.began_s = report.began_s
+                stream.began_s, stream.reused_tokens = report.began_s, reused_tokens
         for output in result.outputs:
             if stream := self._streams.get(output.id):
-                stream.push(output, report.ended_s)
+                if isinstance(output, Failed):
+                    stream.fail(invalid("constraint", output.reason))
+                else:
+                    stream.push(output, report.ended_s)
                 if output.ends:
                     del self._streams[output.id]
         self.state.stepped(

@@ -17,7 +17,8 @@ from services.kit.errors import ContextTooLongError, UnknownModelError, Violatio
 from services.model import wire
 from services.model.account import Account
 from services.model.answer import Answer
-from services.model.engine.types import Request, Scored
+from services.model.engine.types import Generated, Grammar, Request
+from services.model.grammar import Grammars
 from services.model.loop import DeviceLoop, Stream
 from services.model.text import Text
 
@@ -49,6 +50,9 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
 
     def __init__(self, model: Model, device: DeviceLoop) -> None:
         self._model, self._device = model, device
+        self._grammars = Grammars(
+            model.text.serialised(), vocabulary=model.vocabulary, stop_ids=model.stop_ids
+        )
         self._account = Account(model=model.name, state=device.state)
 
     async def Generate(  # noqa: N802 - the contract's name
@@ -60,7 +64,8 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         self._check_model(request.model)
         call = self._call(request)
         tokens = await self._tokens(request)
-        stream = self._device.submit(self._request(tokens, call, context), arrived_s)
+        grammar = await self._grammar(call)
+        stream = self._device.submit(self._request(tokens, call, grammar, context), arrived_s)
         # gRPC may drop this generator long after the caller has gone: do not wait for that.
         context.add_done_callback(
             lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
@@ -69,7 +74,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             yield self._started(len(tokens))
             answer, seq = Answer(self._model.text, call.stops), 0
             while answer.finish is None:
-                piece = answer.feed(t for t in await stream.take() if not isinstance(t, Scored))
+                piece = answer.feed(t for t in await stream.take() if isinstance(t, Generated))
                 seq += 1
                 yield wire.delta(seq, piece, logprobs=call.logprobs)
             self._device.cancel(stream.request.id)
@@ -139,13 +144,21 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             seed=secrets.randbits(64),
         )
 
-    def _request(self, tokens: Ids, call: wire.Call, context: rpc.Context) -> Request:
+    async def _grammar(self, call: wire.Call) -> Grammar | None:
+        if call.constraint is None:
+            return None
+        return await asyncio.to_thread(self._grammars.compile, call.constraint)
+
+    def _request(
+        self, tokens: Ids, call: wire.Call, grammar: Grammar | None, context: rpc.Context
+    ) -> Request:
         return Request(
             id=self._device.next_id(),
             tokens=tokens,
             max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
             sampling=call.sampling,
             stop_ids=self._model.stop_ids,
+            grammar=grammar,
             top_logprobs=call.top_logprobs,
             rank=call.rank,
             deadline_s=_deadline_s(context),

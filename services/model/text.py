@@ -62,6 +62,11 @@ class Text:
         """Return a lower bound of the tokens of *text*, at no cost."""
         return len(text) // self._longest_bytes
 
+    def serialised(self) -> str:
+        """Return the tokenizer as the text of a tokenizer.json."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of *ids* without special tokens."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)

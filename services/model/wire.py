@@ -11,11 +11,13 @@ from zeta.model.v1 import model_control_service_pb2 as control
 from services.kit.errors import InvalidRequestError, NotBuiltError, Violation
 from services.model.answer import Answer, Piece
 from services.model.engine.types import FinishReason, Generated, Sampling
+from services.model.grammar import Constraint
 from services.model.loop import Stream
 from services.model.state import LatencySketch, TaskStats
 from services.model.text import Message
 
 MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS = 16, 20, 64
+MAX_CONSTRAINT_BYTES, MAX_OPTIONS = 1 << 16, 1024
 MAX_COUNTED_BYTES = 1 << 20
 """Far more than a context holds; counting 15 MB takes ten seconds and over a gigabyte."""
 
@@ -60,6 +62,7 @@ class Call:
     rank: int
     kind: int
     """As zeta.inference.v1.TaskKind."""
+    constraint: Constraint | None
 
 
 def call(
@@ -70,10 +73,9 @@ def call(
 
     Raises InvalidRequestError that names every wrong field, or NotBuiltError.
     """
-    _refuse([*_input(request, vocabulary), *_settings(request)])
-    for field in ("constraint", "resume"):
-        if request.HasField(field):
-            raise NotBuiltError(f"{field}: this server cannot do that yet; leave it empty")
+    _refuse([*_input(request, vocabulary), *_settings(request), *_constrained(request)])
+    if request.HasField("resume"):
+        raise NotBuiltError("resume: this server cannot do that yet; leave it empty")
     return Call(
         sampling=_sampling(request.sampling, temperature=temperature, seed=seed),
         max_tokens=request.max_tokens if request.HasField("max_tokens") else max_tokens,
@@ -82,6 +84,7 @@ def call(
         top_logprobs=request.logprobs.top,
         rank=_RANKS[request.priority],
         kind=request.task_kind,
+        constraint=_constraint(request.constraint),
     )
 
 
@@ -138,6 +141,7 @@ def finished(model: str, answer: Answer, stream: Stream) -> inference.GenerateRe
             usage=inference.Usage(
                 prompt_tokens=len(stream.request.tokens),
                 completion_tokens=answer.completion_tokens,
+                cached_prompt_tokens=stream.reused_tokens,
             ),
             timings=inference.Timings(
                 queue=duration(times.began_s),
@@ -186,6 +190,18 @@ def _logprob(token: Generated) -> inference.TokenLogprob:
 def _sampling(params: inference.SamplingParams, *, temperature: float, seed: int) -> Sampling:
     given = {field.name: value for field, value in params.ListFields()}
     return Sampling(**({"temperature": temperature, "seed": seed} | given))
+
+
+def _constraint(constraint: inference.OutputConstraint) -> Constraint | None:
+    match constraint.WhichOneof("form"):
+        case "json_schema":
+            return Constraint(form="json_schema", texts=(constraint.json_schema,))
+        case "regex":
+            return Constraint(form="regex", texts=(constraint.regex,))
+        case "choice":
+            return Constraint(form="choice", texts=tuple(constraint.choice.options))
+        case None:
+            return None
 
 
 def _refuse(wrong: Sequence[Violation]) -> None:
@@ -253,6 +269,16 @@ def _settings(request: inference.GenerateRequest) -> Iterator[Violation]:
         yield Violation("priority", f"must be a Priority, got {request.priority}")
     if request.task_kind not in inference.TaskKind.values():
         yield Violation("task_kind", f"must be a TaskKind, got {request.task_kind}")
+
+
+def _constrained(request: inference.GenerateRequest) -> Iterator[Violation]:
+    constraint, options = request.constraint, len(request.constraint.choice.options)
+    if request.HasField("constraint") and constraint.WhichOneof("form") is None:
+        yield Violation("constraint", "one of json_schema, regex, choice is needed, got none")
+    if constraint.HasField("choice") and not 1 <= options <= MAX_OPTIONS:
+        yield Violation("constraint.choice.options", f"1 to {MAX_OPTIONS}, got {options}")
+    if (size := constraint.ByteSize()) > MAX_CONSTRAINT_BYTES:
+        yield Violation("constraint", f"at most {MAX_CONSTRAINT_BYTES} bytes, got {size}")
 
 
 def _empties(field: str, texts: Sequence[str]) -> Iterator[Violation]:

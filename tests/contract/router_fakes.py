@@ -96,7 +96,7 @@ class FakeModel(inference_grpc.InferenceServiceServicer):
     name: str
     script: list[Answer] = field(default_factory=lambda: [saying("four")])
     requests: list[inference_pb.GenerateRequest] = field(default_factory=list)
-    contexts: list[Context] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
     time_left_s: list[float] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -106,7 +106,10 @@ class FakeModel(inference_grpc.InferenceServiceServicer):
     ) -> AsyncIterator[inference_pb.GenerateResponse]:
         """Answer as the script says."""
         self.requests.append(request)
-        self.contexts.append(context)
+        # Read while the call runs: what gRPC hands out afterwards is no longer the call's.
+        self.metadata.append(
+            {key: str(value) for key, value in context.invocation_metadata() or ()}
+        )
         self.time_left_s.append(context.time_remaining() or 0.0)
         self.arrived.set()
         answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]

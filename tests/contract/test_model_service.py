@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -41,6 +42,7 @@ from services.model.servicer import Model
 from tests.unit.services.model import tiny
 
 Event = inference.GenerateResponse
+Shape = inference.OutputConstraint
 MAX_RUNNING, MAX_WAITING = 2, 3
 
 
@@ -49,7 +51,8 @@ class GatedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self.slots, self.context_tokens = inner.slots, inner.context_tokens
-        self.prefill, self.copy, self._decode = inner.prefill, inner.copy, inner.decode
+        self.prefill, self._decode = inner.prefill, inner.decode
+        self.copy, self.swap = inner.copy, inner.swap
         self.closed = False
         self.broken = False
         self.permits = threading.Semaphore(0)
@@ -90,6 +93,14 @@ class Served:
         async with asyncio.timeout(10):
             while not holds(state := await self.state()):
                 pass
+        return state
+
+    async def step_until(self, holds: Callable[[control.ModelState], bool]) -> control.ModelState:
+        """Permit one step after another until *holds*, which a few of them must reach."""
+        while not holds(state := await self.state()):
+            self.backend.permits.release()
+            steps = state.steps_total
+            await self.until(lambda s, steps=steps: s.steps_total > steps)  # type: ignore[misc]
         return state
 
 
@@ -316,6 +327,11 @@ SAMPLING = [
         (ask(logprobs=inference.LogprobParams(top=21)), "logprobs.top"),
         (ask(priority=9), "priority"),
         (ask(task_kind=77), "task_kind"),
+        (ask(constraint=Shape()), "constraint"),
+        (ask(constraint=Shape(choice=inference.Choice())), "constraint.choice.options"),
+        (ask(constraint=Shape(regex="x" * 70_000)), "constraint"),
+        (ask(constraint=Shape(regex="(a")), "constraint.regex"),
+        (ask(constraint=Shape(json_schema='{"type": "text"}')), "constraint.json_schema"),
     ],
 )
 async def test_a_wrong_field_is_refused_by_name(
@@ -343,7 +359,6 @@ async def test_every_wrong_field_is_named_at_once(served: Served) -> None:
         (ask(model="gpt-99"), UnknownModelError),
         (ask("x" * 200), ContextTooLongError),
         (ask("x" * 5_000_000), ContextTooLongError),
-        (ask(constraint=inference.OutputConstraint(regex="a+")), NotBuiltError),
         (ask(resume=inference.Resume(decision_id="d", after_seq=3)), NotBuiltError),
     ],
 )
@@ -359,6 +374,71 @@ async def test_what_cannot_be_served_says_why(
 async def test_the_models_own_name_is_accepted(served: Served) -> None:
     """A router sends it along."""
     assert (await answer(served, ask(model="tiny")))[-1].HasField("finished")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        (Shape(choice=inference.Choice(options=["yes", "no", "not at all"])), "yes|no|not at all"),
+        (Shape(regex="[0-9]{3}-[a-f]{2}"), "[0-9]{3}-[a-f]{2}"),
+        (
+            Shape(json_schema='{"enum": [{"a": 1}, [true]]}'),
+            r'\{\s*"a"\s*:\s*1\s*\}|\[\s*true\s*\]',
+        ),
+    ],
+    ids=["choice", "regex", "json_schema"],
+)
+async def test_an_answer_looks_as_it_must_and_its_neighbour_as_ever(
+    served: Served, shape: Shape, fits: str
+) -> None:
+    """The answer ends of itself, and who shares the batch is answered as if alone."""
+    alone = await answer(served, ask(max_tokens=40))
+    warm = inference.SamplingParams(temperature=1.5, seed=3, presence_penalty=1.0)
+    held, beside = await asyncio.gather(
+        answer(served, ask(max_tokens=40, constraint=shape, sampling=warm)),
+        answer(served, ask(max_tokens=40)),
+    )
+    assert re.fullmatch(fits, text(held))
+    assert held[-1].finished.reason == inference.FINISH_REASON_STOP
+    assert ids(beside) == ids(alone)
+
+
+async def test_log_probabilities_know_nothing_of_a_constraint(served: Served) -> None:
+    """They are the model's own, though it would have said something else."""
+    free, _ = greedy(served, prompt_of(served), 1)
+    shape = Shape(choice=inference.Choice(options=["!", "?"]))
+    events = await answer(served, ask(constraint=shape, logprobs=inference.LogprobParams(top=1)))
+    (first, *_) = [x for event in events for x in event.delta.logprobs]
+    assert first.top[0].token_id == free[0]
+    assert first.logprob < first.top[0].logprob
+
+
+async def test_a_stop_string_ends_a_constrained_answer_too(served: Served) -> None:
+    """Whichever ends it first does; what comes before the stop string is the answer."""
+    events = await answer(served, ask(constraint=Shape(regex="abc,def"), stop=[","]))
+    assert text(events) == "abc"
+    assert events[-1].finished.reason == inference.FINISH_REASON_STOP
+
+
+async def test_a_constrained_answer_can_be_too_long(served: Served) -> None:
+    """It is cut like any other, and says so."""
+    events = await answer(served, ask(constraint=Shape(regex="a{9}"), max_tokens=4))
+    assert text(events) == "aaaa"
+    assert events[-1].finished.reason == inference.FINISH_REASON_LENGTH
+
+
+async def test_a_repeated_prompt_says_how_much_of_it_was_cached(served: Served) -> None:
+    """The last token is fed in any case; the answer is the same, and nothing stays in use."""
+    first = await answer(served, ask("What is it?", max_tokens=4))
+    before = (await served.state()).prompt_tokens_total
+    again = await answer(served, ask("What is it?", max_tokens=4))
+    prompt_tokens = len(prompt_of(served, "What is it?"))
+    assert first[-1].finished.usage.cached_prompt_tokens == 0
+    assert again[-1].finished.usage.cached_prompt_tokens == prompt_tokens - 1
+    assert ids(again) == ids(first)
+    state = await served.state()
+    assert state.prompt_tokens_total == before + 1
+    assert state.kv_used_tokens == 0
 
 
 async def test_cancelling_a_call_frees_its_slot_within_one_step(served: Served) -> None:
@@ -536,6 +616,45 @@ async def test_an_allocation_is_clamped_and_kept(served: Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await allocate(weight=math.nan)
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_smaller_allocation_drops_nobody(served: Served) -> None:
+    """Who has no room any more waits, and its stream goes on without a gap."""
+    questions = [ask(content, max_tokens=40) for content in ("One", "Two")]
+    alone = [await answer(served, question) for question in questions]
+    served.backend.closed = True
+    calls = [served.answers.Generate(question) for question in questions]
+    await served.step_until(lambda s: s.running == MAX_RUNNING)
+    allocation = control.Allocation(max_running=1)
+    await served.controls.SetAllocation(control.SetAllocationRequest(allocation=allocation))
+    yielded = await served.step_until(lambda s: s.running == 1)
+    assert yielded.waiting == 1
+    served.backend.open()
+    for call, expected in zip(calls, alone, strict=True):
+        events = await rest(call)
+        assert ids(events) == ids(expected)
+        assert text(events) == text(expected)
+
+
+async def test_a_critical_request_does_not_wait_for_others(served: Served) -> None:
+    """It takes the place of the lowest class, whose answer goes on afterwards."""
+    questions = [
+        ask("One", max_tokens=40, priority=inference.PRIORITY_BATCH),
+        ask("Two", max_tokens=40, priority=inference.PRIORITY_STANDARD),
+    ]
+    alone = [await answer(served, question) for question in questions]
+    served.backend.closed = True
+    calls = [served.answers.Generate(question) for question in questions]
+    await served.step_until(lambda s: s.running == MAX_RUNNING)
+    answered = (await served.state()).requests_total
+    urgent = ask("Three", max_tokens=3, priority=inference.PRIORITY_CRITICAL)
+    asking = asyncio.create_task(answer(served, urgent))
+    state = await served.step_until(lambda s: s.requests_total > answered)
+    assert state.running + state.waiting == MAX_RUNNING, "the others are still at work"
+    assert len(ids(await asking)) == 3
+    served.backend.open()
+    for call, expected in zip(calls, alone, strict=True):
+        assert ids(await rest(call)) == ids(expected)
 
 
 async def test_health_serves_until_a_drain(served: Served) -> None:

@@ -79,14 +79,15 @@ async def test_the_upstream_request_is_complete(tmp_path: Path) -> None:
     coder = FakeModel("coder")
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with world(tmp_path, coder, embedder=FakeEmbedder()) as ready:
-        request = asking(preference=inference_pb.Preference(explain=True))
+        shape = inference_pb.OutputConstraint(regex="a+")
+        request = asking(preference=inference_pb.Preference(explain=True), constraint=shape)
         metadata = (("x-request-id", "r-1"), ("traceparent", trace))
         await read(ready.inference.Generate(request, timeout=30.0, metadata=metadata))
-        sent, context = coder.requests[-1], coder.contexts[-1]
-        passed = dict(context.invocation_metadata() or ())
+        sent, passed = coder.requests[-1], coder.metadata[-1]
     assert sent.model == "coder"
     assert sent.task_kind == inference_pb.TASK_KIND_CODE
     assert not sent.HasField("preference")
+    assert sent.constraint == shape
     assert passed["x-request-id"] == "r-1"
     assert passed["traceparent"] == trace
     assert coder.time_left_s[-1] == pytest.approx(30.0, abs=1.0)
@@ -388,6 +389,7 @@ def bad_requests() -> dict[str, tuple[inference_pb.GenerateRequest, str]]:
         "not a number": (asking(sampling=sampling(top_p=float("nan"))), "sampling.top_p"),
         "odd priority": (asking(priority=77), "priority"),
         "odd task": (asking(task_kind=77), "task_kind"),
+        "formless": (asking(constraint=inference_pb.OutputConstraint()), "constraint"),
         "empty stop": (asking(stop=["a", ""]), "stop"),
         "unknown policy": (asking(preference=wish(policy="none")), "preference.policy"),
         "odd quality": (asking(preference=wish(min_quality=2.0)), "preference.min_quality"),
@@ -413,12 +415,10 @@ async def test_a_wrong_request_is_refused_by_field(tmp_path: Path, name: str) ->
 
 
 async def test_what_is_not_built_says_so(tmp_path: Path) -> None:
-    """Constraints, resumption and tickets are UNIMPLEMENTED, never ignored."""
-    constraint = inference_pb.OutputConstraint(regex="a+")
+    """Resumption and tickets are UNIMPLEMENTED, never ignored."""
     resume = inference_pb.Resume(decision_id="x")
     async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
         for call in (
-            ready.inference.Generate(asking(constraint=constraint)),
             ready.inference.Generate(asking(resume=resume)),
             ready.router.Route(router_pb.RouteRequest(generate=asking(), ticket=True)),
         ):

@@ -94,6 +94,29 @@ def test_a_copied_sequence_goes_on_in_its_new_slot(backend: Backend) -> None:
     np.testing.assert_allclose(moved, alone, atol=1e-5)
 
 
+def test_swapped_sequences_go_on_in_each_others_slots(backend: Backend) -> None:
+    """Swapping moves both of two sequences of different lengths."""
+    prompts = [prompt(9, 9), prompt(21, 10)]
+    for slot, tokens in zip((0, 1), reversed(prompts), strict=True):
+        backend.prefill(slot, 0, tokens, 0)
+    backend.swap(0, 1, 21)
+    lengths = np.array([len(p) for p in prompts])
+    moved = backend.decode(np.array([11, 12]), lengths).copy()
+    for i, tokens in enumerate(prompts):
+        alone = backend.prefill(2, 0, np.append(tokens, 11 + i), 1)
+        np.testing.assert_allclose(moved[i], alone[0], atol=1e-5)
+
+
+def test_a_beginning_is_lent_without_a_trace(backend: Backend) -> None:
+    """A sequence that goes on from another's beginning gives the logits of being fed whole."""
+    shared, rest = prompt(30, 11), prompt(6, 12)
+    backend.prefill(1, 0, np.append(shared, prompt(9, 13)), 0)
+    backend.copy(1, 0, len(shared))
+    lent = backend.prefill(0, len(shared), rest, len(rest))
+    whole = backend.prefill(2, 0, np.append(shared, rest), len(rest))
+    np.testing.assert_allclose(lent, whole, atol=1e-5)
+
+
 def test_a_slot_is_reused_without_a_trace(backend: Backend) -> None:
     """What a slot held before does not show in the next sequence."""
     backend.prefill(0, 0, prompt(50, 6), 0)

@@ -150,12 +150,10 @@ GENERATE = [
     (generate(token_ids=TokenIds(), model="coder-7b"), INVALID, "token_ids"),
     (generate(token_ids=TokenIds(ids=[2**31]), model="coder-7b"), INVALID, "token_ids"),
     (generate(model=NOWHERE), "UNKNOWN_MODEL", ""),
-    (
-        generate(constraint=OutputConstraint(choice=Choice(options=["a"]))),
-        "NOT_IMPLEMENTED",
-        "",
-    ),
-    (generate(constraint=OutputConstraint(json_schema="{}")), "NOT_IMPLEMENTED", ""),
+    (generate(constraint=OutputConstraint()), INVALID, "constraint"),
+    (generate(constraint=OutputConstraint(choice=Choice())), INVALID, "constraint.choice"),
+    (generate(constraint=OutputConstraint(json_schema="{")), INVALID, "constraint.json_schema"),
+    (generate(constraint=OutputConstraint(regex="(a")), INVALID, "constraint.regex"),
     (generate(resume=Resume(decision_id="x", after_seq=1)), "NOT_IMPLEMENTED", ""),
 ]
 ROUTED = [

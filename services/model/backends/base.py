@@ -2,7 +2,7 @@
 
 Laws, checked on every backend by tests/laws/test_backends.py: a sequence's logits depend on
 nothing but its own tokens, whatever slot it is in, whatever the pieces it was fed in, and
-whatever else is in the batch; `copy` moves a sequence whole.
+whatever else is in the batch; `copy` and `swap` move sequences whole.
 
 Letters: B sequences, T tokens, V vocabulary, W wanted positions.
 """
@@ -40,4 +40,8 @@ class Backend(Protocol):
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first *length* tokens of slot *source* over slot *target*."""
+        ...
+
+    def swap(self, one: int, other: int, length: int) -> None:
+        """Exchange the first *length* tokens of two slots."""
         ...

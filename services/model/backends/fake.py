@@ -35,6 +35,12 @@ class FakeBackend:
         self._cache[target] = -1
         self._cache[target, :length] = self._cache[source, :length]
 
+    def swap(self, one: int, other: int, length: int) -> None:
+        """As `Backend.swap`; forgets what else the slots held."""
+        kept = self._cache[[other, one], :length]
+        self._cache[[one, other]] = -1
+        self._cache[[one, other], :length] = kept
+
     def _logits(self, history: Ids, lengths: Ids) -> Logits:
         held = np.arange(self.context_tokens) < lengths[:, None]
         known = np.where(held, history + 2, 0).astype(np.uint64)

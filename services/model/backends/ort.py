@@ -72,6 +72,13 @@ class OrtBackend:
         for cache in self._caches.values():
             cache[target, :, :length] = cache[source, :, :length]
 
+    def swap(self, one: int, other: int, length: int) -> None:
+        """As `Backend.swap`."""
+        for cache in self._caches.values():
+            moved = cache[one, :, :length].copy()
+            cache[one, :, :length] = cache[other, :, :length]
+            cache[other, :, :length] = moved
+
     def _batch(self, count: int) -> "_Batch":
         tokens, lengths = np.zeros((count, 1), np.int64), np.zeros(count, np.int32)
         longest = np.zeros((), np.int32)

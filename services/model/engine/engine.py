@@ -10,13 +10,15 @@ import numpy as np
 from services.model.backends.base import Backend, Logits
 from services.model.engine import sampler
 from services.model.engine.commit import commit
-from services.model.engine.schedule import Waiting, plan_chunks
+from services.model.engine.schedule import Waiting, next_to_yield, plan_chunks
 from services.model.engine.slots import Slots
 from services.model.engine.types import (
     Chunk,
+    Failed,
     Generated,
     Limits,
     Occupancy,
+    Output,
     Request,
     Scored,
     Sequence,
@@ -30,7 +32,7 @@ class Engine:
     def __init__(self, backend: Backend, limits: Limits) -> None:
         self.limits = limits
         self._backend = backend
-        self._waiting, self._slots = Waiting(), Slots()
+        self._waiting, self._slots = Waiting(), Slots(backend)
         self._sequences: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int]] = []
 
@@ -56,7 +58,7 @@ class Engine:
         if sequence.slot < 0:
             self._waiting.remove(sequence)
         else:
-            self._free(sequence)
+            self._slots.remove(sequence)
         return True
 
     def expire(self, now_s: float) -> list[int]:
@@ -70,6 +72,7 @@ class Engine:
 
     def step(self) -> StepResult:
         """Feed prompts and decode every running row once; return what came of it."""
+        self._preempt()
         rows = list(self._slots.decoding)
         chunks = plan_chunks(self._waiting, self._slots, self.limits)
         fed = [(chunk, self._prefill(chunk)) for chunk in chunks]
@@ -78,19 +81,21 @@ class Engine:
         logits += [found for _, found in ready]
         generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
         return StepResult(
-            began=tuple(c.sequence.request.id for c, _ in fed if not c.start),
+            began=_began([chunk.sequence for chunk, _ in fed]),
             outputs=[*self._scores(fed), *generated],
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
-            generated=len(generated),
+            generated=sum(isinstance(o, Generated) for o in generated),
             decoded_rows=len(rows),
         )
 
     def occupancy(self) -> Occupancy:
         """Return what is held now."""
         held, part = self._slots.held, self._slots.prefilling
+        preempted = frozenset(s.request.id for s in self._waiting.queue if s.began)
         return Occupancy(
             running=len(held),
-            unfed_tokens=part.request.feed_tokens - part.cached if part else 0,
+            preempted=preempted,
+            unfed_tokens=part.feed_tokens - part.cached if part else 0,
             kv_used_tokens=sum(s.cached for s in held),
         )
 
@@ -101,9 +106,15 @@ class Engine:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._sequences]
             heapq.heapify(self._deadlines)
 
+    def _preempt(self) -> None:
+        while sequence := next_to_yield(self._waiting, self._slots, self.limits):
+            self._slots.remove(sequence)
+            sequence.logprob = 0.0
+            self._waiting.add(sequence)
+
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence
-        tokens = sequence.request.tokens[chunk.start : chunk.stop]
+        tokens = sequence.history[chunk.start : chunk.stop]
         return self._backend.prefill(sequence.slot, chunk.start, tokens, chunk.wanted)
 
     def _decode(self, rows: list[Sequence]) -> Logits:
@@ -114,17 +125,20 @@ class Engine:
             sequence.cached += 1
         return logits
 
-    def _choose(self, logits: list[Logits], sequences: list[Sequence]) -> list[Generated]:
+    def _choose(self, logits: list[Logits], sequences: list[Sequence]) -> list[Output]:
         if not sequences:
             return []
         rows = logits[0] if len(logits) == 1 else np.concatenate(logits)
         choices = sampler.choose(rows, sequences)
         tokens, logprobs = choices.tokens.tolist(), choices.logprobs.tolist()
-        out: list[Generated] = []
+        out: list[Output] = []
         for s, token, logprob, top in zip(sequences, tokens, logprobs, choices.top, strict=True):
             finish = commit(s, token)
-            out.append(Generated(s.request.id, token, logprob, top, finish))
-            if finish:
+            if s.matcher is not None and s.matcher.error:
+                out.append(Failed(s.request.id, s.matcher.error))
+            else:
+                out.append(Generated(s.request.id, token, logprob, top, finish))
+            if out[-1].ends:
                 self.cancel(s.request.id)
         return out
 
@@ -142,10 +156,14 @@ class Engine:
                 out.append(Scored(sequence.request.id, sequence.logprob))
         return out
 
-    def _free(self, sequence: Sequence) -> None:
-        for copy in self._slots.remove(sequence):
-            self._backend.copy(copy.source, copy.target, copy.length)
-
 
 def _generates(sequence: Sequence) -> bool:
     return not sequence.request.scored_tokens
+
+
+def _began(fed: list[Sequence]) -> dict[int, int]:
+    """Mark those of *fed* that never were before; return how much of each was reused."""
+    new = [s for s in fed if not s.began]
+    for sequence in new:
+        sequence.began = True
+    return {s.request.id: s.reused for s in new}

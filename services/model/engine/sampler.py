@@ -2,7 +2,8 @@
 
 Every operation works on one row at a time, so that a row's choice depends on nothing but its own
 logits, settings and random numbers. In order: repetition penalty (Keskar et al. 2019), presence and
-frequency penalties, temperature, top-k, top-p of what is left (Holtzman et al. 2020), min-p.
+frequency penalties, what a grammar allows, temperature, top-k, top-p of what is left (Holtzman et
+al. 2020), min-p.
 
 Letters: B sequences, V vocabulary.
 """
@@ -128,7 +129,7 @@ def _inverse(weights: Doubles, target: Doubles) -> tuple[Ids, Doubles]:
 
 
 def _tokens(logits: Floats, sequences: Seq[Sequence]) -> Ids:
-    adjusted = _with_penalties(logits, sequences)
+    adjusted = _allowed(_with_penalties(logits, sequences), sequences)
     tokens: Ids = adjusted.argmax(axis=1)
     drawn = [i for i, s in enumerate(sequences) if s.rng is not None]
     if drawn:
@@ -151,6 +152,22 @@ def _with_penalties(logits: Floats, sequences: Seq[Sequence]) -> Floats:
         presence=np.array([s.presence_penalty for s in settings], np.float32),
         frequency=np.array([s.frequency_penalty for s in settings], np.float32),
     )
+    return adjusted
+
+
+def _allowed(logits: Floats, sequences: Seq[Sequence]) -> Floats:
+    """Return *logits* (B, V) with -inf where a sequence's grammar rules a token out."""
+    packed = {i: s.matcher.allowed() for i, s in enumerate(sequences) if s.matcher is not None}
+    if not packed:
+        return logits
+    rows, vocabulary = list(packed), logits.shape[1]
+    bits = np.unpackbits(np.stack(list(packed.values())), axis=1, bitorder="little")
+    # Whoever allows nothing has failed: the choice is void, but it must be one.
+    bits |= ~bits.any(axis=1, keepdims=True)
+    # Clipped, since an infinite logit would make what is ruled out as likely as what is not.
+    finite = np.nan_to_num(logits[rows])
+    adjusted = logits.copy()
+    adjusted[rows] = np.where(bits[:, :vocabulary], finite, -np.inf)
     return adjusted
 
 

@@ -3,7 +3,8 @@
 Every decoding sequence gets its one token in every step, so that a long prompt never stalls a
 stream; prompts share the rest, `chunk_tokens` per step, one after the other. Waiting requests
 start by rank, then arrival; the first one that does not fit holds back those behind it, so
-that a large request is never starved by small ones.
+that a large request is never starved by small ones. An urgent one takes the place of others, and
+so does a smaller limit: they wait again, keep their answers, and go on by feeding it anew.
 """
 
 from bisect import insort
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 
 from services.model.engine.slots import Slots
 from services.model.engine.types import Chunk, Limits, Sequence
+
+URGENT_RANK = 0
+"""Requests of this rank take the places of others."""
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chun
     """
     budget = limits.chunk_tokens
     while budget and (sequence := slots.prefilling or _started(waiting, slots, limits)):
-        stop = min(sequence.cached + budget, sequence.request.feed_tokens)
+        stop = min(sequence.cached + budget, sequence.feed_tokens)
         chunk = Chunk(sequence, sequence.cached, stop)
         budget -= stop - chunk.start
         yield chunk
@@ -53,16 +57,41 @@ def _complete(sequence: Sequence, slots: Slots) -> None:
         slots.prompt_done()
 
 
-def _started(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:
-    if not waiting.queue or len(slots.decoding) >= limits.max_running:
+def next_to_yield(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:
+    """Return who has to give up its slot before the next step, the least important first.
+
+    That is whoever is beyond the limits, and whoever is in an urgent request's way. Prompts go one
+    at a time: as long as one is part-way, nobody yields to those behind it.
+    """
+    held = slots.held
+    if len(held) > limits.max_running or _reserved(held) > limits.kv_tokens:
+        return max(held, key=_order)
+    if slots.prefilling or not waiting.queue or waiting.queue[0].request.rank != URGENT_RANK:
         return None
-    reserved = sum(s.request.reserved_tokens for s in slots.decoding)
-    if reserved + waiting.queue[0].request.reserved_tokens > limits.kv_tokens:
+    urgent = waiting.queue[0]
+    may_yield = [s for s in held if s.request.rank > URGENT_RANK]
+    others = [s for s in held if s.request.rank == URGENT_RANK]
+    if not may_yield or _fits(urgent, held, limits) or not _fits(urgent, others, limits):
+        return None
+    return max(may_yield, key=_order)
+
+
+def _started(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:
+    if not waiting.queue or not _fits(waiting.queue[0], slots.decoding, limits):
         return None
     sequence = waiting.queue[0]
     waiting.remove(sequence)
     slots.start(sequence)
     return sequence
+
+
+def _fits(sequence: Sequence, beside: list[Sequence], limits: Limits) -> bool:
+    reserved = _reserved([*beside, sequence])
+    return len(beside) < limits.max_running and reserved <= limits.kv_tokens
+
+
+def _reserved(sequences: list[Sequence]) -> int:
+    return sum(s.request.reserved_tokens for s in sequences)
 
 
 def _order(sequence: Sequence) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,32 @@ class Sampling:
 GREEDY = Sampling()
 
 
+class Matcher(Protocol):
+    """How far one answer has come in its grammar."""
+
+    error: str
+    """Why the answer cannot go on; empty while it can."""
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """Return which tokens may follow, as bits, the lowest first (⌈V/8⌉ or more,).
+
+        Stop ids are among them where the answer may end here, and only there.
+        """
+        ...
+
+    def accept(self, token: int) -> bool:
+        """Take a token that is no stop id; True where nothing may follow."""
+        ...
+
+
+class Grammar(Protocol):
+    """What an answer must look like."""
+
+    def matcher(self) -> Matcher:
+        """Return a matcher at the beginning of an answer."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What one caller wants of the engine."""
@@ -52,10 +78,12 @@ class Request:
     """Most tokens to generate; prompt and answer together fit in a slot."""
     sampling: Sampling = GREEDY
     stop_ids: frozenset[int] = frozenset()
+    grammar: Grammar | None = None
+    """Rules tokens out before they are chosen; log-probabilities know nothing of it."""
     top_logprobs: int = 0
     """Alternatives to return with each token."""
-    rank: int = 0
-    """Lower ranks go first; equal ranks in order of arrival."""
+    rank: int = 1
+    """Lower ranks go first, equal ranks in order of arrival; 0 takes the places of others."""
     deadline_s: float = float("inf")
     scored_tokens: int = 0
     """If not 0: generate nothing, and give the log-probability of the last so many tokens."""
@@ -64,11 +92,6 @@ class Request:
     def feed_tokens(self) -> int:
         """Tokens to feed before the first choice, or for the whole score."""
         return len(self.tokens) - bool(self.scored_tokens)
-
-    @property
-    def first_wanted(self) -> int:
-        """Position of the first token whose logits matter."""
-        return self.feed_tokens - max(self.scored_tokens, 1)
 
     @property
     def reserved_tokens(self) -> int:
@@ -82,8 +105,14 @@ class Sequence:
 
     request: Request
     slot: int = -1
+    history: Ids = field(init=False)
+    """The prompt, the answer so far, and room for the rest of it (T,)."""
     cached: int = 0
     """Tokens whose keys and values are in the slot."""
+    reused: int = 0
+    """How many of them were there when it took the slot."""
+    began: bool = False
+    """True once anything was fed, whatever became of the slot."""
     generated: int = 0
     last: int = -1
     """The token to feed next while decoding."""
@@ -94,10 +123,29 @@ class Sequence:
     """(V,), where earlier tokens are penalised."""
     counts: NDArray[np.float32] | None = None
     """Occurrences in the answer (V,), where earlier tokens are penalised."""
+    matcher: Matcher | None = field(init=False)
 
     def __post_init__(self) -> None:
+        room = np.zeros(self.request.max_tokens, np.int64)
+        self.history = np.concatenate([self.request.tokens, room])
+        self.matcher = self.request.grammar.matcher() if self.request.grammar else None
         if self.request.sampling.temperature > 0:
             self.rng = np.random.default_rng(self.request.sampling.seed)
+
+    @property
+    def feed_tokens(self) -> int:
+        """Tokens to feed before the next choice, or for the whole score."""
+        return self.request.feed_tokens + self.generated
+
+    @property
+    def first_wanted(self) -> int:
+        """Position of the first token to feed whose logits matter."""
+        return self.feed_tokens - max(self.request.scored_tokens, 1)
+
+    @property
+    def held(self) -> Ids:
+        """The tokens whose keys and values are in the slot (T,)."""
+        return self.history[: self.cached]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +159,12 @@ class Chunk:
     @property
     def wanted(self) -> int:
         """Positions at the end of the chunk whose logits matter."""
-        return max(0, self.stop - max(self.start, self.sequence.request.first_wanted))
+        return max(0, self.stop - max(self.start, self.sequence.first_wanted))
 
     @property
     def completes(self) -> bool:
         """True where nothing of the prompt is left after this chunk."""
-        return self.stop == self.sequence.request.feed_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Tokens to move between slots."""
-
-    source: int
-    target: int
-    length: int
+        return self.stop == self.sequence.feed_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,17 +207,32 @@ class Scored:
         return True
 
 
-Output: TypeAlias = Generated | Scored
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An answer that its grammar lets go neither on nor end."""
+
+    id: int
+    reason: str
+
+    @property
+    def ends(self) -> bool:
+        """True: nothing follows."""
+        return True
+
+
+Answered: TypeAlias = Generated | Scored
+Output: TypeAlias = Answered | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """What one step did."""
 
-    began: tuple[int, ...] = ()
-    """Requests whose first tokens were fed."""
+    began: dict[int, int] = field(default_factory=dict)
+    """Requests whose first tokens were fed, and how many tokens before those were reused."""
     outputs: list[Output] = field(default_factory=list)
     prompt_tokens: int = 0
+    """Fed, what was fed anew after a pre-emption included."""
     generated: int = 0
     """Tokens among the outputs."""
     decoded_rows: int = 0
@@ -189,6 +243,8 @@ class Occupancy:
     """What the slots hold."""
 
     running: int = 0
+    preempted: frozenset[int] = frozenset()
+    """Requests that ran and wait again."""
     unfed_tokens: int = 0
     """Prompt tokens that running requests still have to feed."""
     kv_used_tokens: int = 0

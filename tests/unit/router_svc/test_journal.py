@@ -8,6 +8,7 @@ import pytest
 
 from router_svc import metrics
 from router_svc.journal import MIGRATIONS, Journal
+from router_svc.records import forgetting
 from services.kit.errors import ConfigError
 
 INSERT = "INSERT INTO state VALUES (?, 0.0, x'00')"
@@ -33,6 +34,49 @@ async def test_what_is_added_is_there_after_a_restart(tmp_path: Path) -> None:
     again = Journal(tmp_path / "j.sqlite3")
     assert await names(again) == [f"{i:04}" for i in range(1500)]
     await again.close()
+
+
+def decision_at(name: str, at_s: float, db: sqlite3.Connection) -> None:
+    """Write a decision of that time down, with its outcome and feedback."""
+    blanks = ", ".join(["''"] * 10)
+    db.execute(f"INSERT INTO decisions VALUES (?, ?, {blanks}, '')", (name, at_s))  # noqa: S608 - our own text
+    db.execute("INSERT INTO outcomes VALUES (?, ?, '', 0.0, 0.0, '[]')", (name, at_s))
+    db.execute("INSERT INTO feedback VALUES (?, ?, ?, 1.0, 'user', '')", (f"f-{name}", name, at_s))
+
+
+def column(table: str, key: str, db: sqlite3.Connection) -> list[str]:
+    """Every value of *key*."""
+    rows = db.execute(f"SELECT {key} FROM {table} ORDER BY 1")  # noqa: S608 - our own names
+    return [row[0] for row in rows]
+
+
+async def test_old_decisions_go_with_all_that_belongs_to_them(tmp_path: Path) -> None:
+    """The oldest first, as many as asked for; what is younger stays whole."""
+    journal = Journal(tmp_path / "j.sqlite3")
+    for number in range(5):
+        journal.add(partial(decision_at, str(number), float(number)))
+    assert [await journal.ask(forgetting(3.0, 2)) for _ in range(3)] == [2, 1, 0]
+    for table, key in (("decisions", "id"), ("outcomes", "id"), ("feedback", "decision_id")):
+        left = await journal.ask(partial(column, table, key))
+        assert left == ["3", "4"]
+    await journal.close()
+
+
+async def test_a_file_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """What was in it is still there."""
+    for version in range(1, len(MIGRATIONS) + 1):
+        path = tmp_path / f"{version}.sqlite3"
+        with sqlite3.connect(path) as db:
+            for script in MIGRATIONS[:version]:
+                db.executescript(script)
+            db.execute(f"PRAGMA user_version = {version}")
+            insert("kept", db)
+        db.close()
+        journal = Journal(path)
+        assert await names(journal) == ["kept"]
+        now = await journal.ask(lambda db: db.execute("PRAGMA user_version").fetchone())
+        assert now == (len(MIGRATIONS),)
+        await journal.close()
 
 
 async def test_one_bad_entry_costs_itself_only(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_what_is_not_said_is_the_models_default() -> None:
         top_logprobs=0,
         rank=wire.STANDARD_RANK,
         kind=inference.TASK_KIND_UNSPECIFIED,
+        constraint=None,
     )
 
 

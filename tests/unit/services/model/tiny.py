@@ -1,7 +1,9 @@
 """A random decoder that takes no time to make, in the format of real ones."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -18,8 +20,17 @@ SPECIAL = ("<|im_start|>", "<|im_end|>")
 CONTEXT_TOKENS = 96
 
 
-def write(folder: Path, *, family: str = "qwen3", tied: bool = True) -> Path:
-    """Write a random checkpoint of a family, its tokens single bytes, and return its directory."""
+def write(
+    folder: Path,
+    *,
+    family: str = "qwen3",
+    tied: bool = True,
+    changes: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
+    """Write a random checkpoint of a family, its tokens single bytes, and return its directory.
+
+    *changes* are to config.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = byte_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -38,6 +49,7 @@ def write(folder: Path, *, family: str = "qwen3", tied: bool = True) -> Path:
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": tied,
         "eos_token_id": vocabulary - 1,
+        **changes,
     }
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer_config.json", {"chat_template": TEMPLATE})

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from services.model.backends.fake import FakeBackend
 from services.model.engine.engine import Engine
 from services.model.engine.types import (
+    Failed,
     FinishReason,
     Generated,
     Limits,
@@ -21,6 +23,7 @@ from services.model.engine.types import (
 )
 
 SLOTS, CONTEXT, VOCABULARY = 4, 48, 31
+STOP_IDS = frozenset({3})
 LIMITS = Limits(max_running=SLOTS, kv_tokens=SLOTS * CONTEXT, chunk_tokens=8)
 
 
@@ -45,6 +48,11 @@ def tokens_of(results: Sequence[StepResult], request_id: int) -> list[int]:
     return [o.token for o in outputs if isinstance(o, Generated)]
 
 
+def fed(results: Sequence[StepResult]) -> int:
+    """Return how many prompt tokens were fed."""
+    return sum(r.prompt_tokens for r in results)
+
+
 def alone(request: Request) -> list[int]:
     """Return the answer that a request gets when nothing else runs, its prompt in one piece."""
     single = engine(replace(LIMITS, chunk_tokens=CONTEXT))
@@ -52,6 +60,41 @@ def alone(request: Request) -> list[int]:
     return tokens_of(finish(single), request.id)
 
 
+@dataclass(slots=True)
+class EveryThird:
+    """A matcher that allows a third of the tokens, another third after each; then the end."""
+
+    left: int
+    breaks: bool
+    error: str = ""
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """Every third token, but no stop id until the end."""
+        self.error = "too hard" if self.breaks and self.left <= 1 else ""
+        tokens = np.arange(VOCABULARY)
+        allowed = (tokens % 3 == self.left % 3) & ~np.isin(tokens, list(STOP_IDS))
+        return np.packbits(allowed & (not self.error), bitorder="little")
+
+    def accept(self, token: int) -> bool:
+        """Refuse what was not allowed."""
+        assert token % 3 == self.left % 3 or self.error
+        self.left -= 1
+        return self.left == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Thirds:
+    """Answers of so many tokens, or that fail before their last."""
+
+    length: int
+    breaks: bool = False
+
+    def matcher(self) -> EveryThird:
+        """Return a matcher at the beginning."""
+        return EveryThird(self.length, self.breaks)
+
+
+grammars = st.one_of(st.none(), st.none(), st.builds(Thirds, st.integers(1, 9), st.booleans()))
 samplings = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.7, 1.5]),
@@ -81,10 +124,11 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
         scored = draw(st.sampled_from([0, 0, 0, 1, length - 1]))
         request = Request(
             id=i,
-            tokens=np.random.default_rng(draw(st.integers(0, 9))).integers(0, VOCABULARY, length),
+            tokens=np.random.default_rng(draw(st.integers(0, 4))).integers(0, VOCABULARY, length),
             max_tokens=0 if scored else draw(st.integers(1, CONTEXT - length)),
             sampling=draw(samplings),
-            stop_ids=frozenset({3}),
+            stop_ids=STOP_IDS,
+            grammar=draw(grammars),
             rank=draw(st.integers(0, 2)),
             scored_tokens=scored,
         )
@@ -106,6 +150,17 @@ def check(running: Engine, result: StepResult) -> None:
     assert sum(s.request.reserved_tokens for s in held) <= running.limits.kv_tokens
     assert result.prompt_tokens <= running.limits.chunk_tokens
     assert all(s.cached <= CONTEXT for s in held)
+    check_contents(running)
+
+
+def check_contents(running: Engine) -> None:
+    """Assert that every slot holds the tokens that the engine believes it holds."""
+    slots, cache = running._slots, running._backend._cache  # type: ignore[attr-defined]
+    assert not set(slots.kept) & set(held_slots(running)), "a slot is both held and free"
+    assert all(slot < SLOTS for slot in slots.kept)
+    contents = [*slots.kept.items(), *((s.slot, s.held) for s in slots.held)]
+    for slot, tokens in contents:
+        assert cache[slot, : len(tokens)].tolist() == tokens.tolist()
 
 
 class Run:
@@ -133,20 +188,27 @@ class Run:
                 self.cancelled.add(request_id)
                 held = {s.request.id for s in self.engine._slots.held}
                 assert request_id not in held, "a cancelled request keeps its slot"
+                check_contents(self.engine)
         self.results.append(self.engine.step())
         check(self.engine, self.results[-1])
 
 
-@settings(deadline=None, max_examples=120)
-@given(arrivals(), st.integers(1, SLOTS), st.integers(CONTEXT, SLOTS * CONTEXT), st.integers(1, 20))
-def test_random_arrivals_keep_every_invariant(
-    coming: list[Arrival], max_running: int, kv_tokens: int, chunk_tokens: int
-) -> None:
-    """Slots and budgets hold, every sequence finishes, and each says what it says alone."""
-    limits = Limits(max_running=max_running, kv_tokens=kv_tokens, chunk_tokens=chunk_tokens)
-    run = Run(limits)
-    for arrival in coming:
+any_limits = st.builds(
+    Limits,
+    max_running=st.integers(1, SLOTS),
+    kv_tokens=st.integers(CONTEXT, SLOTS * CONTEXT),
+    chunk_tokens=st.integers(1, 20),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(arrivals(), st.lists(any_limits, min_size=1, max_size=4))
+def test_random_arrivals_keep_every_invariant(coming: list[Arrival], limits: list[Limits]) -> None:
+    """Slots and limits hold, every sequence finishes, and each says what it says alone."""
+    run = Run(limits[0])
+    for i, arrival in enumerate(coming):
         run.add(arrival)
+        run.engine.limits = limits[i % len(limits)]
     while not run.engine.idle:
         run.step()
 
@@ -190,6 +252,7 @@ def test_a_score_is_the_sum_of_the_log_probabilities() -> None:
     tokens = np.concatenate([np.arange(1, 5), [o.token for o in answer]])
     running.add(Request(id=2, tokens=tokens, scored_tokens=len(answer)))
     (score,) = [o for r in finish(running) for o in r.outputs]
+    assert isinstance(score, Scored)
     assert abs(score.logprob - sum(o.logprob for o in answer)) < 1e-4
 
 
@@ -249,21 +312,90 @@ def test_deadlines_of_ended_requests_are_forgotten() -> None:
     assert running.expire(4000.0) == [999]
 
 
-def test_fewer_slots_wait_for_running_requests() -> None:
-    """Shrinking drops nothing: it only lets nobody new start."""
+def test_fewer_slots_drop_nobody() -> None:
+    """Who is beyond the new limit, the newest first, waits and goes on without a gap."""
     running = engine()
-    for request_id in range(4):
-        running.add(request(request_id, max_tokens=3 + request_id))
-    running.step()
-    running.step()
+    asked = [request(i, max_tokens=9, tokens=np.arange(i, i + 6)) for i in range(4)]
+    for one in asked:
+        running.add(one)
+    results = [running.step() for _ in range(4)]
     assert running.occupancy().running == 4
     running.limits = replace(LIMITS, max_running=1)
-    running.add(request(9))
-    beside: dict[int, int] = {}
-    while not running.idle:
-        before = running.occupancy().running
-        beside |= dict.fromkeys(running.step().began, before)
-    assert beside == {9: 0}
+    results.append(running.step())
+    assert running.occupancy().running == 1
+    assert running.occupancy().preempted == {1, 2, 3}
+    results += finish(running)
+    assert sum(len(r.began) for r in results) == 4
+    for one in asked:
+        assert tokens_of(results, one.id) == alone(one)
+
+
+def test_fewer_cache_tokens_drop_nobody() -> None:
+    """The cache's budget is kept from the next step on."""
+    running = engine()
+    asked = [request(i, tokens=np.arange(i, i + 10), max_tokens=10) for i in range(3)]
+    for one in asked:
+        running.add(one)
+    results = [running.step() for _ in range(5)]
+    running.limits = replace(LIMITS, kv_tokens=48)
+    results.append(running.step())
+    assert running.occupancy().preempted == {2}
+    results += finish(running)
+    for one in asked:
+        assert tokens_of(results, one.id) == alone(one)
+
+
+def test_an_urgent_request_takes_the_place_of_the_least_important() -> None:
+    """Of the lowest class the newest; it goes on where it was, and says what it says alone."""
+    running = engine(replace(LIMITS, max_running=3))
+    asked = [request(i, rank=rank, max_tokens=9) for i, rank in ((1, 1), (2, 2), (3, 2))]
+    for one in asked:
+        running.add(one)
+    results = [running.step() for _ in range(4)]
+    running.add(request(4, rank=0))
+    results.append(running.step())
+    assert 4 in results[-1].began
+    assert running.occupancy().preempted == {3}
+    results += finish(running)
+    assert [i for r in results for i in r.began] == [1, 2, 3, 4]
+    for one in [*asked, request(4, rank=0)]:
+        assert tokens_of(results, one.id) == alone(one)
+
+
+def test_nobody_yields_where_it_would_not_help() -> None:
+    """Urgent requests wait for one another, and nobody else takes a place."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, rank=0, max_tokens=9))
+    running.step()
+    for request_id in (2, 3):
+        running.add(request(request_id, rank=request_id - 2))
+    running.step()
+    assert running.occupancy().preempted == frozenset()
+    began = [i for r in finish(running) for i in r.began]
+    assert began == [2, 3]
+
+
+def test_what_was_preempted_feeds_little_again() -> None:
+    """Its slot keeps what it held as long as nobody needs the room."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, tokens=np.arange(20), max_tokens=8))
+    for _ in range(5):
+        running.step()
+    running.add(request(2, rank=0, max_tokens=1))
+    results = finish(running)
+    assert fed(results) == 4 + 1
+
+
+def test_a_preempted_request_can_be_cancelled() -> None:
+    """It waits like any other."""
+    running = engine(replace(LIMITS, max_running=1))
+    running.add(request(1, max_tokens=20))
+    running.step()
+    running.add(request(2, rank=0, max_tokens=9))
+    running.step()
+    assert running.occupancy().preempted == {1}
+    assert running.cancel(1)
+    assert {o.id for r in finish(running) for o in r.outputs} == {2}
 
 
 def test_occupancy_adds_up() -> None:
@@ -300,3 +432,128 @@ def test_a_seed_decides_the_answer() -> None:
     other = alone(request(1, sampling=replace(warm, seed=2), max_tokens=20))
     assert first == again
     assert first != other
+
+
+def reused(results: Sequence[StepResult]) -> dict[int, int]:
+    """Return how many prompt tokens of each request were in the cache already."""
+    return {i: tokens for r in results for i, tokens in r.began.items()}
+
+
+def test_a_repeated_beginning_is_not_fed_again() -> None:
+    """All that two prompts share is spared, and the answer is what it is without."""
+    running, shared = engine(), np.arange(20) % VOCABULARY
+    first, second = (request(i, tokens=np.append(shared, [i, i])) for i in (1, 2))
+    running.add(first)
+    assert reused(finish(running)) == {1: 0}
+    running.add(second)
+    results = finish(running)
+    assert reused(results) == {2: 20}
+    assert fed(results) == 2
+    assert tokens_of(results, 2) == alone(second)
+
+
+def test_the_last_token_of_a_prompt_is_always_fed() -> None:
+    """The same prompt again needs one token fed, since its logits are wanted."""
+    running = engine()
+    running.add(request(1, tokens=np.arange(20), max_tokens=2))
+    finish(running)
+    running.add(request(2, tokens=np.arange(20), max_tokens=2))
+    results = finish(running)
+    assert reused(results) == {2: 19}
+    assert fed(results) == 1
+
+
+def test_a_short_beginning_is_fed_again() -> None:
+    """Fifteen tokens are not worth a copy."""
+    running = engine()
+    for request_id in (1, 2):
+        running.add(request(request_id, tokens=np.append(np.arange(15), [request_id] * 5)))
+        assert reused(finish(running)) == {request_id: 0}
+
+
+def test_a_conversation_goes_on_where_it_ended() -> None:
+    """Prompt and answer of the last turn are the beginning of the next one's prompt."""
+    running = engine()
+    running.add(request(1, tokens=np.arange(20), max_tokens=6))
+    answer = tokens_of(finish(running), 1)
+    turn = request(2, tokens=np.concatenate([np.arange(20), answer, [1, 2, 3]]))
+    running.add(turn)
+    results = finish(running)
+    # The last token of an answer is never fed.
+    assert reused(results) == {2: 25}
+    assert tokens_of(results, 2) == alone(turn)
+
+
+def test_a_running_sequence_lends_its_beginning() -> None:
+    """Requests that come together with one system prompt feed it once."""
+    running, shared = engine(replace(LIMITS, chunk_tokens=64)), np.arange(24)
+    for request_id in range(4):
+        running.add(request(request_id, tokens=np.append(shared, [request_id] * 2)))
+    results = finish(running)
+    assert reused(results) == {0: 0, 1: 24, 2: 24, 3: 24}
+    for request_id in range(4):
+        asked = request(request_id, tokens=np.append(shared, [request_id] * 2))
+        assert tokens_of(results, request_id) == alone(asked)
+
+
+def test_the_least_recently_used_beginning_goes_first() -> None:
+    """Four slots keep four beginnings; the one used longest ago makes room for the fifth."""
+    running = engine()
+    prompts = [np.random.default_rng(i).integers(0, VOCABULARY, 20) for i in range(5)]
+
+    def spared(*asked: int) -> list[int]:
+        out: list[int] = []
+        for which in asked:
+            running.add(request(0, tokens=prompts[which], max_tokens=1))
+            out += reused(finish(running)).values()
+        return out
+
+    assert spared(0, 1, 2, 3) == [0, 0, 0, 0]
+    assert spared(0) == [19]
+    assert spared(4) == [0]
+    assert spared(0, 2, 3, 4) == [19, 19, 19, 19]
+    assert spared(1) == [0]
+
+
+def test_scores_of_one_prompt_feed_it_once() -> None:
+    """Continuations share all of the prompt but its last token, which predicts their first."""
+    running, prompt = engine(replace(LIMITS, max_running=1)), np.arange(20)
+    for i in range(3):
+        running.add(Request(id=i, tokens=np.append(prompt, [i, 9]), scored_tokens=2))
+    results = finish(running)
+    assert reused(results) == {0: 0, 1: 19, 2: 19}
+
+
+def test_what_is_kept_is_not_counted_as_used() -> None:
+    """Nothing runs, nothing is used, whatever free slots still hold."""
+    running = engine()
+    running.add(request(1, tokens=np.arange(20)))
+    finish(running)
+    assert running._slots.kept
+    assert running.occupancy() == Occupancy()
+
+
+def test_a_grammar_rules_tokens_out_and_ends_the_answer() -> None:
+    """Only what it allows is chosen; the answer ends where nothing may follow, without a token."""
+    running = engine()
+    running.add(request(1, grammar=Thirds(4), max_tokens=20, stop_ids=STOP_IDS))
+    running.add(request(2))
+    results = finish(running)
+    assert [token % 3 for token in tokens_of(results, 1)] == [1, 0, 2, 1]
+    (last,) = [o for r in results for o in r.outputs if o.id == 1 and o.ends]
+    assert isinstance(last, Generated)
+    assert last.finish is FinishReason.STOP
+    assert tokens_of(results, 2) == alone(request(2))
+
+
+def test_an_answer_that_its_grammar_gives_up_fails_alone() -> None:
+    """The request ends with the reason, its slot is free, and its neighbour goes on."""
+    for sampling in (Sampling(), Sampling(temperature=1.0, seed=4)):
+        running = engine()
+        running.add(request(1, grammar=Thirds(3, breaks=True), sampling=sampling))
+        running.add(request(2))
+        results = finish(running)
+        assert [o for r in results for o in r.outputs if o.id == 1][-1] == Failed(1, "too hard")
+        assert len(tokens_of(results, 1)) == 2
+        assert tokens_of(results, 2) == alone(request(2))
+        assert sum(r.generated for r in results) == 7

@@ -1,11 +1,13 @@
 """Sampling against closed forms."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from services.model.engine import sampler
 from services.model.engine.types import Request, Sampling, Sequence
@@ -168,6 +170,65 @@ def test_extreme_settings_still_choose_a_token(row: Sequence) -> None:
     """Whatever the contract allows gives a token of the vocabulary."""
     token = sampler.choose(LOGITS, [row]).tokens[0]
     assert 0 <= token < LOGITS.shape[1]
+
+
+class Only:
+    """A grammar, and its matcher, that allows the same tokens at all times."""
+
+    error = ""
+
+    def __init__(self, *tokens: int) -> None:
+        self._bits = np.packbits(np.isin(np.arange(4), tokens), bitorder="little")
+
+    def matcher(self) -> "Only":
+        """Return itself: it has no state."""
+        return self
+
+    def allowed(self) -> NDArray[np.uint8]:
+        """As ever."""
+        return self._bits
+
+    def accept(self, token: int) -> bool:
+        """Never end."""
+        del token
+        return False
+
+
+def constrained(grammar: Only, **sampling: float) -> Sequence:
+    """Return a sequence that *grammar* rules."""
+    free = sequence(top_logprobs=2, **sampling)
+    return Sequence(request=replace(free.request, grammar=grammar))
+
+
+def test_a_grammar_chooses_among_what_it_allows() -> None:
+    """The likeliest of those; log-probabilities and neighbours are what they were."""
+    choices = sampler.choose(
+        np.repeat(LOGITS, 3, axis=0), [sequence(), constrained(Only(1, 2)), sequence()]
+    )
+    assert choices.tokens.tolist() == [0, 2, 0]
+    assert choices.logprobs[1] == pytest.approx(math.log(0.3), abs=1e-6)
+    assert [i for i, _ in choices.top[1]] == [0, 2]
+
+
+extreme_settings = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 1e-45, 0.7, 2.0]),
+        "repetition_penalty": st.sampled_from([1.0, 1e-45, 2.0]),
+        "top_p": st.sampled_from([1e-45, 0.5, 1.0]),
+        "top_k": st.integers(1, 4),
+        "min_p": st.sampled_from([0.0, 1.0]),
+    }
+)
+logits = st.lists(st.floats(-1e38, 1e38), min_size=4, max_size=4)
+
+
+@given(logits, st.sets(st.integers(0, 3), min_size=1), extreme_settings)
+def test_no_setting_chooses_what_a_grammar_rules_out(
+    row: list[float], allowed: set[int], settings: dict[str, float]
+) -> None:
+    """Not even penalties without bounds, or limits that keep one token."""
+    ruled = constrained(Only(*allowed), **settings)
+    assert sampler.choose(np.array([row], np.float32), [ruled]).tokens[0] in allowed
 
 
 def test_log_sum_exp_survives_large_logits() -> None:
