@@ -12,15 +12,28 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.intp]
+Bools: TypeAlias = NDArray[np.bool_]
 
 SHARES: Final = np.linspace(0.0, 1.0, 11)
 """Shares of prompts that go to the strong model, at which a pair is measured."""
+
+_COVERAGE: Final = 0.9
 
 
 def single_quality(scores: Floats) -> Floats:
     """Mean score of each model (M,), over the prompts that it was run on."""
     mean: Floats = np.nanmean(scores, axis=0)
     return mean
+
+
+def comparable(scores: Floats) -> Bools:
+    """Which models (M,) stand beside others as policies: run on about as many prompts as the most.
+
+    The mean of a model that was only run on easy prompts is not what it would do on all.
+    """
+    run = (~np.isnan(scores)).sum(axis=0)
+    enough: Bools = run >= _COVERAGE * run.max()
+    return enough
 
 
 def random_quality(scores: Floats) -> float:

@@ -16,10 +16,12 @@ class Curves:
 
     cost: Floats
     quality: Floats
+    singles: tuple[str, ...]
+    """Models that were run on enough prompts to be compared."""
     single_cost: Floats
-    """(M,) Mean cost of each model."""
+    """Their mean costs."""
     single_quality: Floats
-    """(M,)."""
+    """Their mean scores."""
 
 
 def curves(table: Outcomes, found: Folded) -> Curves:
@@ -28,11 +30,13 @@ def curves(table: Outcomes, found: Folded) -> Curves:
         found.predicted, found.expected_cost, table.scores, table.costs
     )
     run = np.where(np.isnan(table.scores), np.nan, table.costs)
+    beside = evaluate.comparable(table.scores)
     return Curves(
         cost=cost,
         quality=quality,
-        single_cost=np.nanmean(run, axis=0),
-        single_quality=evaluate.single_quality(table.scores),
+        singles=tuple(m for m, fair in zip(table.models, beside.tolist(), strict=True) if fair),
+        single_cost=np.nanmean(run, axis=0)[beside],
+        single_quality=evaluate.single_quality(table.scores)[beside],
     )
 
 
@@ -48,7 +52,7 @@ def summary(
         "n": len(table.prompts),
         "random": evaluate.random_quality(table.scores),
         "best_single": float(single.max()),
-        "best_single_model": table.models[int(single.argmax())],
+        "best_single_model": shape.singles[int(single.argmax())],
         "oracle": evaluate.oracle_quality(table.scores),
         "routed_cv": float(routed.mean()),
         "online_mean": float(passed.scores.mean()),

@@ -119,7 +119,7 @@ def _prompt_column(file: Any, columns: Sequence[str]) -> str:
 
 
 def _texts(file: Any) -> list[str]:
-    return [f.name for f in file.schema_arrow if str(f.type) in {"string", "large_string"}]
+    return [f.name for f in file.schema_arrow if "string" in str(f.type).split(",")[0]]
 
 
 def _outcomes(
@@ -168,7 +168,10 @@ def _gaps(scores: Floats, models: Sequence[str]) -> list[str]:
     some = [f"{m} ({s:.0%})" for m, s in zip(models, share.tolist(), strict=True) if s < 1.0]
     if not some:
         return []
-    note = "no candidate where not run, and its average is over the prompts that it was run on"
+    note = (
+        "no candidate where not run; compared as best single only if run on nine tenths of the "
+        "prompts that the most-run model has"
+    )
     return [f"not run on every prompt: {_listed(some)}: {note}"]
 
 
@@ -213,7 +216,7 @@ def _matrix(table: Any, prefix: str, models: Sequence[str]) -> Floats:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:12])
+    shown = ", ".join(names[:12]) or "none"
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")  # noqa: PLR2004 - a line's worth
 
 

@@ -16,6 +16,15 @@ def test_averages_count_only_models_that_were_run() -> None:
     assert evaluate.random_quality(SCORES) == pytest.approx((1 / 2 + 2 / 3 + 1 / 4 + 2 / 3) / 4)
 
 
+def test_a_model_run_on_few_prompts_is_not_comparable() -> None:
+    """Nine tenths of what the most-run model has is enough, less is not."""
+    scores = np.zeros((20, 3))
+    scores[:2, 1] = scores[:3, 2] = NAN
+
+    assert evaluate.comparable(scores).tolist() == [True, True, False]
+    assert evaluate.comparable(scores[:2, :1]).tolist() == [True]
+
+
 def test_a_model_that_was_not_run_is_not_chosen() -> None:
     """The best among those that were run is, and of equals the first."""
     value = np.array([[0.1, 0.2, 0.9], [0.5, 0.5, 0.5], [0.0, 0.9, 0.1], [0.0, 0.0, 1.0]])

@@ -32,7 +32,7 @@ def test_every_command_explains_itself(zeta: CliRunner) -> None:
     """The help names all commands."""
     shown = zeta.invoke(app, ["--help"]).stdout
 
-    for command in ("demo", "up", "ask", "route", "embed", "feedback", "top", "config"):
+    for command in ("demo", "up", "ask", "route", "embed", "feedback", "top", "eval", "config"):
         assert command in shown
 
 

@@ -98,6 +98,17 @@ def test_a_model_that_was_not_run_is_never_asked() -> None:
     assert not np.isnan(found.scores).any()
 
 
+def test_the_best_single_was_run_on_nearly_everything() -> None:
+    """A model that was only run where it is right is no policy to beat."""
+    scores = split()
+    scores[scores[:, 0] == 0.0, 0] = np.nan
+    found = table(scores)
+    parts = folded(found)
+    shown = figures.summary(found, parts, passed(found), figures.curves(found, parts))
+
+    assert (shown["best_single_model"], shown["best_single"]) == ("general-4b", 0.5)
+
+
 def test_the_summary_has_the_promised_figures() -> None:
     """Two models that split the prompts: every figure is known beforehand."""
     found = table(split())

@@ -145,6 +145,7 @@ def test_a_size_is_read_from_a_name(model: str, billions: float | None) -> None:
         ({}, {"models": ["big-70b"]}, "only one model"),
         ({}, {"prompt_column": "nothing"}, "columns of text: prompt, task"),
         ({"prompt": None}, {}, "columns of text: task: name the prompts'"),
+        ({"prompt": None, "task": None}, {}, "columns of text: none"),
         ({"prompt": [1, 2, 3]}, {}, "not text"),
         ({"score__big-70b": [1.0, 1.5, 0.0]}, {}, "row 1: the score 1.5 is not in [0, 1]"),
         ({"score__big-70b": [1.0, -1.0, 0.0]}, {}, "row 1: the score -1 is not in [0, 1]"),
