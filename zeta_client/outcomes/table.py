@@ -177,10 +177,10 @@ def _gaps(scores: Floats, models: Sequence[str]) -> list[str]:
 
 def _costs(table: Any, rows: NDArray[np.intp], models: Sequence[str]) -> tuple[Floats, list[str]]:
     """Cost per answer (N, M): as given, else tokens times the price of the model's size."""
-    given = [_COST + m in table.column_names for m in models]
-    if all(given):
-        return _filled(_matrix(table, _COST, models)[rows]), []
-    notes = [f"costs of only some models are given ({_COST}MODEL): ignored"] if any(given) else []
+    if (given := _known(table, _COST, rows, models)) is not None:
+        return given, []
+    partly = any(name.startswith(_COST) for name in table.column_names)
+    notes = [f"costs of only some models are given ({_COST}MODEL): ignored"] if partly else []
     prices = [usd_per_token(m) for m in models]
     if unsized := [m for m, price in zip(models, prices, strict=True) if price is None]:
         notes.append(
@@ -188,17 +188,25 @@ def _costs(table: Any, rows: NDArray[np.intp], models: Sequence[str]) -> tuple[F
             f"columns {_COST}MODEL would tell"
         )
     usd = np.array([price or _UNKNOWN_SIZE * _USD_PER_M_TOKENS_PER_B / 1e6 for price in prices])
-    if all(_TOKENS + m in table.column_names for m in models):
-        return _filled(_matrix(table, _TOKENS, models)[rows]) * usd, notes
+    if (tokens := _known(table, _TOKENS, rows, models)) is not None:
+        return tokens * usd, notes
     notes.append("no costs and no lengths: every answer is priced by its model's size alone")
     return np.tile(usd, (len(rows), 1)), notes
 
 
-def _filled(table: Floats) -> Floats:
-    """Put a model's mean where it has no figure; 0 where it has none at all."""
-    known = ~np.isnan(table)
-    mean = np.where(known, table, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known, table, mean)
+def _known(table: Any, prefix: str, rows: NDArray[np.intp], models: Sequence[str]) -> Floats | None:
+    """Return a figure per answer (N, M), a model's mean where it is missing.
+
+    None where there is a model without any.
+    """
+    if not all(prefix + m in table.column_names for m in models):
+        return None
+    found = _matrix(table, prefix, models)[rows]
+    known = np.isfinite(found)
+    if not known.any(axis=0).all():
+        return None
+    mean = np.where(known, found, 0.0).sum(axis=0) / known.sum(axis=0)
+    return np.where(known, found, mean)
 
 
 def _matrix(table: Any, prefix: str, models: Sequence[str]) -> Floats:

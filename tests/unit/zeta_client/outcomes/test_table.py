@@ -106,6 +106,18 @@ def test_lengths_are_priced_by_size(tmp_path: Path) -> None:
     np.testing.assert_allclose(costs[:, 0] / costs[:, 1], [0.1, 0.2, 0.3])
 
 
+def test_lengths_that_nobody_measured_do_not_count(tmp_path: Path) -> None:
+    """Columns without a figure of some model are as good as none."""
+    file = written(
+        tmp_path,
+        **{"out_tokens__small-7b": [None, None, None], "out_tokens__big-70b": [10, 10, 10]},
+    )
+    table = read(file)
+
+    np.testing.assert_allclose(table.costs[:, 1] / table.costs[:, 0], 10.0)
+    assert any("no lengths" in note for note in table.notes)
+
+
 def test_without_lengths_the_size_alone_prices(tmp_path: Path) -> None:
     """Every answer of a model costs the same, and a note says so."""
     table = read(written(tmp_path))
