@@ -1,8 +1,8 @@
 """Which model is how good at a request: learned online from the chosen model's score alone.
 
 One Bayesian ridge regression per model over `features.vector`, of what scores exceed the
-configured prior by (LinUCB's estimator: Li et al., 2010). Of what was compared, kernel smoothing
-and blends of it with ridge were no better online, and dearer. M = models, D = length of `vector`,
+expectation by (LinUCB's estimator: Li et al., 2010). The expectation is the configured prior, and
+what a table of outcomes taught, where there was one. M = models, D = length of `vector`,
 T = kinds of task.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core import kernel
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
 from router_svc.core.ridge import Ridges
 
@@ -28,6 +29,10 @@ _PRIOR_OUTCOMES: Final = 4.0
 _NOISE: Final = 0.2
 """Variance of a score around its expectation, before any is seen: a coin's is 0.25."""
 _NOISE_OUTCOMES: Final = 20.0
+_TABLE_OUTCOMES: Final = 50.0
+"""How many outcomes of a model a table weighs against those to come: models change."""
+_TABLE: Final = "table."
+"""What the names of a table's saved arrays begin with."""
 _LARGEST_STDDEV: Final = 0.5
 """No quantity in [0, 1] has a larger one."""
 
@@ -64,6 +69,7 @@ class Quality:
         self._index = {name: i for i, name in enumerate(self.models)}
         self._prior = np.array([[priors.get(m, {}).get(t, 0.5) for t in TASKS] for m in models])
         self._forgetting = 0.5 ** (1.0 / half_life_outcomes)
+        self._table: kernel.Kernel | None = None
         precision = np.full(_DIMENSIONS, _PRECISION)
         mean = np.zeros((count, _DIMENSIONS))
         self._excess = Ridges(mean, precision, forgetting=self._forgetting)
@@ -75,7 +81,7 @@ class Quality:
     def predict(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected quality (M,) in [0, 1] and its standard deviation (M,)."""
         excess, leverage = self._excess.predict(vector(features))
-        mean = np.clip(self._prior @ features.tasks + excess, 0.0, 1.0)
+        mean = np.clip(self._expected(features) + excess, 0.0, 1.0)
         stddev = np.sqrt(self._noise() * np.maximum(leverage, 0.0))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
 
@@ -89,13 +95,32 @@ class Quality:
         if not (weight >= 0.0 and isfinite(weight)):
             raise ValueError(f"weight: {weight} is not a finite number of at least 0")
         i, x = self._index[model], vector(features)
-        target = score - float(self._prior[i] @ features.tasks)
+        target = score - float(self._expected(features)[i])
         mean, leverage = self._excess.predict(x)
         error = (target - mean[i]) ** 2 / (1.0 + leverage[i])
         self._residuals[i] = self._forgetting * self._residuals[i] + (weight, weight * error)
         self._excess.learn(i, x, target, weight)
         self._tallies[:, i] *= self._forgetting
         self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
+
+    def learn_table(self, features: Sequence[Features], scores: Floats) -> None:
+        """Start from a table of *scores* (N, M) in [0, 1], NaN where a model was not run.
+
+        It becomes the expectation that later outcomes are learned as excess over. Raises
+        ValueError for a score out of range, and once anything was learned.
+        """
+        if not np.all(np.isnan(scores) | ((scores >= 0.0) & (scores <= 1.0))):
+            raise ValueError("scores: not all are in [0, 1]")
+        if self._tallies.any():
+            raise ValueError("scores: a table comes before every other outcome")
+        tasks = np.stack([each.tasks for each in features])
+        self._table = kernel.learn(features, scores - tasks @ self._prior.T)
+        x = np.stack([vector(each) for each in features])
+        for i, run in enumerate(~np.isnan(scores).T):
+            weight = min(1.0, _TABLE_OUTCOMES / max(run.sum(), 1))
+            self._excess.learn_expected(i, x[run], weight)
+            self._tallies[0, i] += weight * tasks[run].sum(axis=0)
+            self._tallies[1, i] += weight * scores[run, i] @ tasks[run]
 
     def beliefs(self) -> list[Belief]:
         """Return what is believed of each model on each kind of task: its past there, and prior."""
@@ -117,7 +142,9 @@ class Quality:
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
         gram, moment = self._excess.statistics()
+        table = self._table.to_arrays() if self._table else {}
         return {
+            **{f"{_TABLE}{name}": array for name, array in table.items()},
             "version": np.array(VERSION),
             "models": np.array(self.models, dtype=np.str_),
             "gram": gram,
@@ -133,11 +160,30 @@ class Quality:
         """
         if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
+        self._restore_table(arrays, arrays["models"].tolist())
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._excess.restore(i, arrays["gram"][j], arrays["moment"][j])
                 self._residuals[i] = arrays["residuals"][j]
                 self._tallies[:, i] = arrays["tallies"][:, j]
+
+    def _expected(self, features: Features) -> Floats:
+        """Return what is expected of every model before any outcome (M,)."""
+        prior: Floats = self._prior @ features.tasks
+        return prior if self._table is None else prior + self._table.predict(features)
+
+    def _restore_table(self, arrays: Mapping[str, Array], names: Sequence[str]) -> None:
+        """Put back the table's models that are still there; to others it says nothing."""
+        parts = {k.removeprefix(_TABLE): v for k, v in arrays.items() if k.startswith(_TABLE)}
+        if not parts:
+            return
+        old = {name: j for j, name in enumerate(names)}
+        for part, kept in (("weights", parts["weights"]), ("mean", parts["mean"])):
+            columns = [
+                kept[..., old[m]] if m in old else np.zeros(kept.shape[:-1]) for m in self.models
+            ]
+            parts[part] = np.stack(columns, axis=-1).astype(kept.dtype)
+        self._table = kernel.restored(parts)
 
     def _noise(self) -> Floats:
         """Return the variance of a score around its expectation (M,)."""

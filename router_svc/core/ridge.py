@@ -48,6 +48,11 @@ class Ridges:
         moment += weight * (y - self._prior_mean[target] @ x) * x
         self._solve(target)
 
+    def learn_expected(self, target: int, x: Floats, weight: float) -> None:
+        """Take in outcomes of *target* at *x* (N, D) that came as the prior mean expected."""
+        self._gram[target] += weight * (x.T @ x)
+        self._solve(target)
+
     def statistics(self) -> tuple[Floats, Floats]:
         """Return what was learned, for saving: gram (M, D, D) and moment (M, D)."""
         return self._gram.copy(), self._moment.copy()

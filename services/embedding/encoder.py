@@ -56,7 +56,12 @@ class OnnxEncoder:
     @property
     def batch_tokens(self) -> int:
         """On a CPU little is gained beyond this, and a shorter batch lets urgent texts in."""
-        return _BATCH_TOKENS[self._session.get_providers()[0]]
+        return _BATCH_TOKENS[self.provider]
+
+    @property
+    def provider(self) -> str:
+        """What of ONNX Runtime computes; its precision follows from it."""
+        return str(self._session.get_providers()[0])
 
     def prepare(self, text: str) -> Prepared:
         """Tokenise *text* and keep its head and tail where it is too long."""

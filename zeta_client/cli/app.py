@@ -9,6 +9,7 @@ from zeta_client.cli.ask import ask
 from zeta_client.cli.check import check
 from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
+from zeta_client.cli.eval import outcomes
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.model import model
 from zeta_client.cli.route import route
@@ -29,6 +30,9 @@ config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)
 config.command()(check)
 app.add_typer(config, name="config")
 app.add_typer(model, name="model")
+evaluation = typer.Typer(help="How well the router judges.", no_args_is_help=True)
+evaluation.command()(outcomes)
+app.add_typer(evaluation, name="eval")
 
 
 def main() -> None:

@@ -111,6 +111,65 @@ def test_weight_counts_like_repetition() -> None:
     )
 
 
+@pytest.fixture
+def warm(rng: np.random.Generator) -> Quality:
+    """Return a learner that was started from a table in which every family has its model."""
+    warm, families = Quality(MODELS, PRIORS), np.arange(200) % len(TRUTH)
+    scores = (rng.random((200, 3)) < TRUTH[families]).astype(np.float64)
+    scores[::7, 0] = np.nan
+    warm.learn_table([prompt(family, rng) for family in families.tolist()], scores)
+    return warm
+
+
+def test_a_table_is_a_warm_start(warm: Quality, rng: np.random.Generator) -> None:
+    """Before any outcome the right model is known for prompts that are not in the table."""
+    for family, truth in enumerate(TRUTH):
+        for _ in range(5):
+            mean, stddev = warm.predict(prompt(family, rng))
+            assert mean.argmax() == truth.argmax()
+            assert (stddev < 0.2).all()
+
+
+def test_outcomes_correct_a_table(warm: Quality, rng: np.random.Generator) -> None:
+    """A model that no longer does what the table says is left."""
+    for _ in range(60):
+        warm.learn("coder", prompt(1, rng), 0.0)
+
+    mean, _ = warm.predict(prompt(1, rng))
+    assert mean.argmax() != 1
+
+
+def test_a_table_survives_a_restart(warm: Quality, rng: np.random.Generator) -> None:
+    """Saved and restored, a warm learner predicts the same; a new model starts at its prior."""
+    features = prompt(2, rng)
+    warm.learn("coder", features, 0.0)
+    again, changed = Quality(MODELS, PRIORS), Quality(("new", "reasoner"), PRIORS)
+    again.restore(warm.to_arrays())
+    changed.restore(warm.to_arrays())
+
+    np.testing.assert_array_equal(again.predict(features), warm.predict(features))
+    assert changed.predict(features)[0][0] == pytest.approx(0.5)
+    assert changed.predict(features)[0][1] == pytest.approx(warm.predict(features)[0][2], abs=1e-6)
+
+
+def test_a_model_that_no_row_knows_keeps_its_prior(rng: np.random.Generator) -> None:
+    """A table without any score of a model says nothing about it."""
+    quality, features = Quality(MODELS, PRIORS), certain("code")
+    scores = np.tile([np.nan, 0.0, 1.0], (20, 1))
+    quality.learn_table([prompt(0, rng) for _ in range(20)], scores)
+
+    assert quality.predict(features)[0][0] == pytest.approx(0.4)
+
+
+def test_refuses_a_wrong_or_late_table(quality: Quality) -> None:
+    """One score out of range spoils a table, and a table cannot overrule what was learned."""
+    with pytest.raises(ValueError, match=r"not all are in \[0, 1\]"):
+        quality.learn_table([certain("code")], np.array([[0.5, 1.5, np.nan]]))
+    quality.learn("coder", certain("code"), 1.0)
+    with pytest.raises(ValueError, match="before every other outcome"):
+        quality.learn_table([certain("code")], np.array([[0.5, 1.0, np.nan]]))
+
+
 def test_beliefs_tell_what_was_seen(quality: Quality) -> None:
     """A belief is the prior's handful of outcomes and those seen, per model and task."""
     for _ in range(4):

@@ -1,0 +1,104 @@
+"""`zeta eval outcomes` from the file to the figures, with the real encoder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from zeta_client.cli import app
+from zeta_client.cli.shell import default_config
+from zeta_client.tasks import generate
+
+pyarrow = pytest.importorskip("pyarrow", reason="the extra zeta[eval] is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the shipped configuration with a state directory of its own."""
+    folder = tmp_path_factory.mktemp("eval")
+    text = default_config().read_text().replace("~/.local/state/zeta/pocket", str(folder / "state"))
+    (folder / "fleet.toml").write_text(text)
+    return folder / "fleet.toml"
+
+
+def written(file: Path, **columns: Sequence[Any]) -> Path:
+    """Write a table of pocket tasks: the one model can do those of code, the other the rest."""
+    tasks = list({task.prompt: task for task in generate(70, split="heldout", seed=1)}.values())
+    tasks = tasks[:60]
+    code = [float(task.kind == "code") for task in tasks]
+    rows: dict[str, Sequence[Any]] = {
+        "prompt": [task.prompt for task in tasks],
+        "score__coder-7b": code,
+        "score__general-4b": [1.0 - c for c in code],
+    }
+    parquet.write_table(pyarrow.table(rows | columns), file)
+    return file
+
+
+def evaluated(config: Path, file: Path, *options: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(
+        app, ["eval", "outcomes", str(file), "--config", str(config), *options]
+    )
+
+
+def test_the_figures_are_one_json_object(config: Path, tmp_path: Path) -> None:
+    """With --json stdout is one line with the promised keys; a second run says the same."""
+    file = written(tmp_path / "table.parquet")
+    first, second = (evaluated(config, file, "--json", "--folds", "3") for _ in range(2))
+    found, again = json.loads(first.stdout), json.loads(second.stdout)
+
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert found["n"] == 60
+    assert found["routed_cv"] > found["best_single"]
+    assert found["oracle"] == 1.0
+    timed = {"decisions_per_s", "p50_ms", "p99_ms"}
+    assert {k: v for k, v in found.items() if k not in timed} == {
+        k: v for k, v in again.items() if k not in timed
+    }
+
+
+def test_a_person_gets_tables_and_what_to_do_next(config: Path, tmp_path: Path) -> None:
+    """Without --json the figures stand in tables, with notes and next steps."""
+    shown = evaluated(config, written(tmp_path / "table.parquet"), "--limit", "40")
+
+    assert shown.exit_code == 0
+    for part in ("40 prompts, 2 models", "oracle", "aiq_zero", "ece", "apgr", "note:", "next:"):
+        assert part in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--models", "huge,coder-7b"), "no scores of huge"),
+        (("--prompt-column", "body"), "columns of text: prompt"),
+        (("--folds", "61"), "60 different prompts are too few for --folds 61"),
+        (("--plot", "curve.txt"), "curve.txt"),
+        (("--plot", "no/such/folder/curve.png"), "no/such/folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    config: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    """What is wrong goes to stderr with what to do, stdout stays empty, the exit code is 1."""
+    if "--plot" in options:
+        pytest.importorskip("matplotlib", reason="the extra zeta[eval] is not installed")
+    failed = evaluated(config, written(tmp_path / "table.parquet"), "--json", *options)
+
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("error: ")
+    assert said in failed.stderr
+
+
+def test_the_plot_is_written(config: Path, tmp_path: Path) -> None:
+    """--plot leaves a picture where it was asked for."""
+    pytest.importorskip("matplotlib", reason="the extra zeta[eval] is not installed")
+    picture = tmp_path / "curves.png"
+    drawn = evaluated(config, written(tmp_path / "table.parquet"), "--plot", str(picture))
+
+    assert drawn.exit_code == 0, drawn.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,1 @@
+"""Tables of real outcomes: read, profiled, replayed."""
