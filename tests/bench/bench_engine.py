@@ -105,9 +105,9 @@ def first_token_ms() -> dict[str, float]:
     """Return the median time to first token by whether the system prompt is new."""
     with tempfile.TemporaryDirectory() as folder:
         stored = checkpoint.load(tiny.write(Path(folder), changes=MEDIUM))
-    backend = OrtBackend(
-        decoder.build(stored), stored.shape, slots=4, context_tokens=1024, threads=1
-    )
+        backend = OrtBackend(
+            decoder.build(stored), stored.shape, slots=4, context_tokens=1024, threads=1
+        )
     limits = Limits(max_running=4, kv_tokens=4 * 1024, chunk_tokens=256)
     engine, rng = Engine(backend, limits), np.random.default_rng(2)
     new, repeated = [], []

@@ -19,7 +19,7 @@ def check(path: Path) -> None:
     try:
         import_module("matplotlib")
     except ImportError as error:
-        raise TableError("--plot needs matplotlib: pip install 'zeta[eval]'") from error
+        raise TableError("--plot needs matplotlib: pip install pyarrow matplotlib") from error
     if path.suffix not in _KINDS:
         raise TableError(f"--plot {path}: the name must end with one of {', '.join(_KINDS)}")
     if not path.resolve().parent.is_dir():

@@ -85,7 +85,7 @@ def _open(path: Path) -> Any:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
-        raise TableError("reading parquet needs pyarrow: pip install 'zeta[eval]'") from error
+        raise TableError("reading parquet needs pyarrow: pip install pyarrow matplotlib") from error
     try:
         return parquet.ParquetFile(path)
     except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
