@@ -139,6 +139,8 @@ class Journal:
 
     def _commit(self, batch: list[tuple[Work, Future[Any] | None]]) -> None:
         """Run *batch* in one transaction; one item's failure is its own, the commit's is all's."""
+        # From here on nobody can cancel; whoever did so before has no use for the work.
+        batch = [(w, a) for w, a in batch if a is None or a.set_running_or_notify_cancel()]
         results: list[tuple[Future[Any], Any]] = []
         try:
             self._connection.execute("BEGIN")

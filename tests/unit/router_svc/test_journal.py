@@ -1,6 +1,8 @@
 """The journal on disk."""
 
+import asyncio
 import sqlite3
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from router_svc import metrics
 from router_svc.journal import MIGRATIONS, Journal
 from router_svc.records import forgetting
+from services.kit.aio import cancelled
 from services.kit.errors import ConfigError
 
 INSERT = "INSERT INTO state VALUES (?, 0.0, x'00')"
@@ -88,6 +91,28 @@ async def test_one_bad_entry_costs_itself_only(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         await journal.ask(lambda db: db.execute(INSERT, ("b",)))
     assert await names(journal) == ["a", "b"]
+    await journal.close()
+
+
+async def test_an_asker_who_leaves_costs_nobody_else(tmp_path: Path) -> None:
+    """Work that began is finished, work that did not is dropped, and the thread lives on."""
+    journal = Journal(tmp_path / "j.sqlite3")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(db: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(20)
+        insert("begun", db)
+
+    first = asyncio.create_task(journal.ask(slow))
+    assert await asyncio.to_thread(begun.wait, 20)
+    second = asyncio.create_task(journal.ask(partial(insert, "not begun")))
+    await asyncio.sleep(0)
+    await cancelled(first)
+    await cancelled(second)
+    go_on.set()
+
+    assert await names(journal) == ["begun"]
     await journal.close()
 
 
