@@ -20,7 +20,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
 
-from services.kit.errors import DeadlinePassedError, StreamBrokenError, UnavailableError, ZetaError
+from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError
 from services.kit.rpc import DETAILS_KEY, zeta_error
 
 
@@ -85,11 +85,9 @@ def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
     """Turn a failed call into the error that the other side raised, or that it is not there."""
     # A synchronous call's error has the same methods, under a class that gRPC does not name.
     call = cast("grpc.aio.AioRpcError", failed)
-    if not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ()):
-        if call.code() is grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"nothing answers at {target}")
-        if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlinePassedError("the deadline passed before the answer was complete")
+    bare = not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
+    if bare and call.code() is grpc.StatusCode.UNAVAILABLE:
+        return UnavailableError(f"nothing answers at {target}")
     return zeta_error(call)
 
 

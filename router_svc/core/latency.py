@@ -91,12 +91,6 @@ class LatencyQuantiles:
     total_sigma: Floats
     """Standard deviation of the logarithm of the total."""
 
-    def p_finish(self, deadline_s: float) -> Floats:
-        """Return P(total ≤ deadline) (N,)."""
-        if deadline_s <= 0.0:
-            return np.zeros_like(self.total_p50_s)
-        return _normal_cdf(np.log(deadline_s / self.total_p50_s) / self.total_sigma)
-
 
 class Latency:
     """Latency of every model. Mutable, one owner."""
@@ -265,9 +259,3 @@ def _batch(loads: ReplicaLoads) -> Floats:
     """Return what a step is linear in (2, N), with the new request in the batch."""
     running = np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0))
     return np.stack([np.ones_like(running), running])
-
-
-def _normal_cdf(x: Floats) -> Floats:
-    """Return P(X ≤ x) of a standard normal X within 2e-4 (Bowling et al., 2009)."""
-    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(x * (1.5976 + 0.07056 * x * x), -60.0, 60.0)))
-    return p
