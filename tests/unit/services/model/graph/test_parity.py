@@ -218,3 +218,14 @@ def test_rows_of_several_new_tokens_share_a_step(made: Made) -> None:
     np.testing.assert_allclose(logits[: parity.LOGITS], made.logits, atol=1e-4)
     alone = whole(on_ort(decoder.build(made.stored), made.stored, "ort"), other[:50])
     np.testing.assert_allclose(logits[parity.LOGITS :], alone, atol=1e-4)
+
+
+def test_references_that_changed_are_noticed(said: Mapping[str, NDArray[Any]]) -> None:
+    """What `make parity` fails for: a logit, a token, a name."""
+    assert list(parity.differences(said, said)) == []
+    other = dict(said)
+    other["qwen2/logits"] = said["qwen2/logits"] + np.float32(2e-5)
+    other["llama/greedy"] = said["llama/greedy"][::-1]
+    del other["mistral/digest"]
+    names = [line.split()[0] for line in parity.differences(said, other)]
+    assert names == ["mistral/digest", "llama/greedy", "qwen2/logits"]
