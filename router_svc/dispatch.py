@@ -47,6 +47,7 @@ _ELSEWHERE: Final = (
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
 _COMES_BACK_S: Final = 15.0
 """How long an answer that was begun waits for somebody to go on with it."""
+_LOOKS_AGAIN_S: Final = 0.5
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
@@ -345,7 +346,9 @@ class Dispatch:
         """
         async with asyncio.timeout(self._left_s(run)), asyncio.timeout(_COMES_BACK_S):
             while True:
-                await self._fleet.next_change()
+                # A circuit closes without a word.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._fleet.next_change(), _LOOKS_AGAIN_S)
                 run.failed.clear()
                 with contextlib.suppress(UnavailableError):
                     self._point(call, run.replan(frozenset(), call.model))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,6 @@ from zeta.inference.v1.decision_pb2 import ProfileSource
 from zeta.inference.v1.inference_service_pb2 import (
     GenerateRequest,
     GenerateResponse,
-    Preference,
     TaskKind,
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
@@ -151,25 +151,38 @@ async def served_by(stub: "InferenceServiceAsyncStub", model: str) -> bool:
 async def test_streams_of_a_model_that_hangs_go_on(
     fragile: Fleet, channel: grpc.aio.Channel
 ) -> None:
-    """Its connection lives and says nothing: another model goes on within seconds."""
+    """Its connection lives and says nothing: after a while its calls are made anew."""
     stub = InferenceServiceStub(channel)
-    both = Preference(allowed_models=[VICTIM, "general-4b"])
-    asked = endless(VICTIM)
-    victim = fragile.process("services.model", VICTIM)
-    assert victim
-    asked.model, asked.task_kind = "", TaskKind.TASK_KIND_CODE
-    asked.preference.CopyFrom(both)
-    streams = [Reader(stub.Generate(asked, timeout=TIMEOUT_S)) for _ in range(12)]
+    undisturbed = await answer(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S))
+    streams = [Reader(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S)) for _ in range(12)]
     reading = asyncio.gather(*(reader.read() for reader in streams))
     await asyncio.gather(*(reader.has_text.wait() for reader in streams))
+    victim = fragile.process("services.model", VICTIM)
+    assert victim
+    before = given_up(fragile)
     victim.suspend()
     try:
-        await asyncio.wait_for(reading, 30.0)
+        await eventually(partial(gave_up, fragile, before + 12), 30.0, "its calls given up")
     finally:
         victim.resume()
+    await reading
     assert {reader.end for reader in streams} == {"finished"}
-    assert any(reader.handovers for reader in streams)
-    await eventually(lambda: served_by(stub, VICTIM), 15.0, "the model back in use")
+    assert [reader.handovers for reader in streams] == [[VICTIM]] * 12
+    assert {"".join(reader.text) for reader in streams} == {undisturbed.text}
+
+
+def given_up(fleet: Fleet) -> float:
+    """Return how many of the victim's calls failed, by the router's own count."""
+    with urllib.request.urlopen(
+        f"http://{fleet.config.router.metrics}/metrics", timeout=10
+    ) as page:
+        lines = page.read().decode().splitlines()
+    own = f'zeta_router_failures_total{{reason="NO_REPLICA",replica="{replica_name(VICTIM, 0)}"}} '
+    return sum(float(line.removeprefix(own)) for line in lines if line.startswith(own))
+
+
+async def gave_up(fleet: Fleet, calls: float) -> bool:
+    return await asyncio.to_thread(given_up, fleet) >= calls
 
 
 async def test_no_replica_is_said_clearly(fragile: Fleet, channel: grpc.aio.Channel) -> None:
