@@ -48,6 +48,8 @@ _ELSEWHERE: Final = (
 _COMES_BACK_S: Final = 15.0
 """How long an answer that was begun waits for somebody to go on with it."""
 _LOOKS_AGAIN_S: Final = 0.5
+_MOST_HANDOVERS: Final = 3
+"""An answer that broke so often waits for nobody any more."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
@@ -304,6 +306,8 @@ class Dispatch:
             try:
                 self._move(run, call, error)
             except UnavailableError:
+                if len(run.broken) >= _MOST_HANDOVERS:
+                    raise
                 await self._move_back(run, call)
         except (ZetaError, TimeoutError) as none_left:
             raise StreamBrokenError(
