@@ -52,7 +52,12 @@ def choose(logits: Floats, sequences: Seq[Sequence]) -> Choices:
 def log_sum_exp(logits: Floats) -> Floats:
     """Return log Σ exp over the vocabulary (B,)."""
     highest = logits.max(axis=1)
-    out: Floats = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
+    total, scratch = np.empty_like(highest), np.empty_like(logits[0])
+    # Row by row: in a large vocabulary, fresh memory for all rows costs more than the arithmetic.
+    for i, row in enumerate(logits):
+        np.exp(np.subtract(row, highest[i], out=scratch), out=scratch)
+        total[i] = scratch.sum()
+    out: Floats = np.log(total) + highest
     return out
 
 

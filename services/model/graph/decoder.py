@@ -248,9 +248,10 @@ def _attention(graph: _Graph, i: int, hidden: str) -> str:
     shape, name = graph.shape, f"model.layers.{i}.self_attn"
     weights = (f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
     joined = graph.linear(hidden, f"{name}.qkv", *weights)
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    q, k, v = graph.split(joined, queries, keys, keys)
+    q, k, v = joined, "", ""  # attention takes them side by side as well
     if shape.family.qk_norm:
+        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        q, k, v = graph.split(joined, queries, keys, keys)
         q, k = _head_norm(graph, f"{name}.q_norm.weight", q), _head_norm(
             graph, f"{name}.k_norm.weight", k
         )  # fmt: skip
