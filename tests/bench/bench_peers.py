@@ -25,7 +25,7 @@ from services.model import importer
 from tests.bench import random_checkpoint
 
 PEERS = {"genai": "onnxruntime_genai", "openvino": "openvino_genai"}
-CASES = (("decode", "int4"), ("decode", "fp32"), ("serve", "int4"))
+CASES = ("decode-int4", "decode-fp32", "serve-int4", "serve-fp32")
 ROUNDS = 3
 
 Figures = dict[str, Any]
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--builder-python")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--prepare", action="store_true", help="convert, and measure nothing")
     arguments = parser.parse_args()
     engines = {"zeta": sys.executable} | {
@@ -51,9 +52,8 @@ def main() -> None:
     prepare(arguments.folder, engines, arguments.builder_python or arguments.peer_python)
     if arguments.prepare:
         return
-    for case, precision in CASES:
-        found = measure(arguments, engines, case, precision)
-        print("\n".join(_table(case, precision, found)))
+    for case in arguments.cases:
+        print("\n".join(_table(case, measure(arguments, engines, case))), flush=True)
 
 
 def prepare(folder: Path, engines: dict[str, str], builder: str) -> None:
@@ -75,14 +75,15 @@ def prepare(folder: Path, engines: dict[str, str], builder: str) -> None:
 
 
 def measure(
-    arguments: argparse.Namespace, engines: dict[str, str], case: str, precision: str
+    arguments: argparse.Namespace, engines: dict[str, str], case: str
 ) -> dict[str, list[Figures]]:
     """Return what each engine printed, a round after the other."""
+    kind, precision = case.split("-")
     out: dict[str, list[Figures]] = {engine: [] for engine in engines}
     for _ in range(arguments.rounds):
         for engine, python in engines.items():
             model = arguments.folder / engine / precision
-            said = _call(python, engine, case, str(model), "--threads", str(arguments.threads))
+            said = _call(python, engine, kind, str(model), "--threads", str(arguments.threads))
             out[engine].append(json.loads(said.splitlines()[-1]))
     return out
 
@@ -103,10 +104,10 @@ def _has(python: str, module: str) -> bool:
     return subprocess.run([python, "-c", code], check=False).returncode == 0
 
 
-def _table(case: str, precision: str, found: dict[str, list[Figures]]) -> list[str]:
+def _table(case: str, found: dict[str, list[Figures]]) -> list[str]:
     names = [n for n in ("tokens_per_s", "ttft_p50_s", "ttft_p99_s") if n in found["zeta"][0]]
     middle = {e: {n: median(r[n] for r in rounds) for n in names} for e, rounds in found.items()}
-    lines = [f"{case}, {precision}"]
+    lines = [case]
     for engine, rounds in found.items():
         figures = "  ".join(f"{n} {v:8.3f}" for n, v in middle[engine].items())
         ratio = middle["zeta"]["tokens_per_s"] / middle[engine]["tokens_per_s"]

@@ -76,7 +76,7 @@ def write(folder: Path) -> Path:
 def _tokenizer() -> Tokenizer:
     """Return one whose tokens are bytes, pairs of bytes, and pairs with a third."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pairs = list(itertools.product(alphabet, repeat=2))
+    pairs = list(itertools.product(alphabet, alphabet))
     threes = itertools.product(("".join(p) for p in pairs), alphabet)
     room = _PLAIN_TOKENS - len(alphabet) - len(pairs)
     merges = [*pairs, *itertools.islice(threes, room)]

@@ -31,9 +31,7 @@ class Zeta:
             threads=threads,
         )  # fmt: skip
         most = workload.REQUESTS * context_tokens
-        limits = Limits(
-            max_running=workload.REQUESTS, kv_tokens=most, chunk_tokens=_CHUNK_TOKENS
-        )
+        limits = Limits(max_running=workload.REQUESTS, kv_tokens=most, chunk_tokens=_CHUNK_TOKENS)
         self._engine = Engine(backend, limits)
 
     def decode(self, prompt: NDArray[np.int64], steps: int) -> float:
