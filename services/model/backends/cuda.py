@@ -34,8 +34,8 @@ _PROVIDERS: Mapping[Device, str] = {
     "cpu": "CPUExecutionProvider",
 }
 _INSTALL = (
-    "it takes the place of onnxruntime: `pip uninstall onnxruntime`, then "
-    "`pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'`"
+    "it takes the place of onnxruntime: `pip install 'zeta[cuda]'`, `pip uninstall onnxruntime`, "
+    "`pip install --force-reinstall --no-deps onnxruntime-gpu`"
 )
 _NO_GRAPH = -1
 """The runtime's word for a step that is not to be captured."""
