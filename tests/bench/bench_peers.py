@@ -7,7 +7,7 @@ unless that is there already. The peers run in their own interpreter, and one th
 there is left out; converting for them needs PyTorch and transformers (and optimum-intel and nncf
 for OpenVINO), in the same interpreter or in --builder-python.
 
-Cases: one sequence, tokens per second after the first of 128 + 64; and 16 requests that arrive over
+Cases: one sequence, tokens per second after the first of 128 + 64, median of three; and 16 requests that arrive over
 four seconds, with prompts of 32 to 256 and answers of 16 to 128 tokens. Every round runs every
 engine once, one after the other, each in a process of its own; figures are medians over rounds.
 """
@@ -26,7 +26,7 @@ from tests.bench import random_checkpoint
 
 PEERS = {"genai": "onnxruntime_genai", "openvino": "openvino_genai"}
 CASES = ("decode-int4", "decode-fp32", "serve-int4", "serve-fp32")
-ROUNDS = 3
+ROUNDS = 1
 
 Figures = dict[str, Any]
 

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-PROMPT_TOKENS, STEPS = 128, 64
+PROMPT_TOKENS, STEPS, RUNS = 128, 64, 3
 REQUESTS, EVERY_S = 16, 0.25
 CONTEXT_TOKENS = 512
 VOCABULARY = 150_000
@@ -97,9 +98,10 @@ def main(make: Callable[[Path, int, int], Peer]) -> None:
 
 
 def decoded(peer: Peer) -> dict[str, float]:
-    """Return tokens per second of one sequence; the first run only warms up."""
+    """Return tokens per second of one sequence, median of a few; the first run only warms up."""
     peer.decode(prompt(0), 4)
-    return {"tokens_per_s": STEPS / peer.decode(prompt(1), STEPS)}
+    runs = [peer.decode(prompt(1 + i), STEPS) for i in range(RUNS)]
+    return {"tokens_per_s": STEPS / median(runs)}
 
 
 def served(peer: Peer) -> dict[str, object]:
