@@ -7,9 +7,10 @@ unless that is there already. The peers run in their own interpreter, and one th
 there is left out; converting for them needs PyTorch and transformers (and optimum-intel and nncf
 for OpenVINO), in the same interpreter or in --builder-python.
 
-Cases: one sequence, tokens per second after the first of 128 + 64, median of three; and 16 requests that arrive over
-four seconds, with prompts of 32 to 256 and answers of 16 to 128 tokens. Every round runs every
-engine once, one after the other, each in a process of its own; figures are medians over rounds.
+Cases: one sequence, tokens per second after the first of 128 + 64, median of three; and 16
+requests that arrive over four seconds, with prompts of 32 to 256 and answers of 16 to 128 tokens.
+Every round runs every engine once, one after the other, each in a process of its own; figures are
+medians over rounds.
 """
 
 import argparse
