@@ -172,6 +172,7 @@ class CudaBackend:
         options = self._place.runtime.RunOptions()
         if self._graphs:
             options.add_run_config_entry("gpu_graph_id", str(graph))
+        binding.synchronize_inputs()  # they were copied on another stream than the step's
         self._session.run_with_iobinding(binding, options)
 
 
