@@ -77,9 +77,13 @@ def build(source: Path, target: Path, precision: str) -> None:
     import nncf  # noqa: PLC0415 - only conversion needs these
     from optimum.exporters.openvino import main_export  # noqa: PLC0415
 
-    main_export(str(source), str(target), task="text-generation-with-past")
+    main_export(
+        str(source), str(target), task="text-generation-with-past", library_name="transformers",
+        stateful=True, convert_tokenizer=False,
+    )  # fmt: skip
     if precision == "int4":
         path, small = target / "openvino_model.xml", target / "small"
+        small.mkdir()
         model = nncf.compress_weights(
             openvino.Core().read_model(path),
             mode=nncf.CompressWeightsMode.INT4_SYM,
@@ -90,6 +94,7 @@ def build(source: Path, target: Path, precision: str) -> None:
         del model
         for file in small.iterdir():
             shutil.move(file, target / file.name)
+        small.rmdir()
 
 
 if __name__ == "__main__":
