@@ -104,6 +104,12 @@ class Model(Config, frozen=True, kw_only=True):
     dir: str
     """An imported model, or a Hugging Face directory."""
     runtime: Literal["onnxruntime"] = "onnxruntime"
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where ONNX Runtime runs; "cuda" needs onnxruntime-gpu in its place."""
+    gpu: Annotated[int, Meta(ge=0)] = 0
+    """Which card, as CUDA counts them."""
+    cuda_graphs: bool = False
+    """Replay each decode step as one launch, captured per batch size."""
     threads: Count = 1
     max_running: Annotated[int, Meta(ge=1, le=256)] = 16
     max_waiting: Count = 1024

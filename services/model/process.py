@@ -22,12 +22,14 @@ from services.kit.errors import ConfigError
 from services.kit.kserve.servicer import KSERVE, KserveServicer
 from services.kit.server import Add, Serving, serving
 from services.model import account, text
+from services.model.backends import cuda
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
 from services.model.control import ControlServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request
 from services.model.graph import runnable
+from services.model.graph.runnable import Runnable
 from services.model.loop import DeviceLoop
 from services.model.servicer import InferenceServicer, Model
 from services.model.state import State
@@ -84,10 +86,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
             f"{MIN_CONTEXT_TOKENS} to the checkpoint's {stored.shape.context_tokens}"
         )
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
-    backend = OrtBackend(
-        stored.graph, stored.shape, slots=settings.max_running,
-        context_tokens=context_tokens, threads=settings.threads,
-    )  # fmt: skip
+    backend = _backend(settings, stored, context_tokens)
     model = Model(
         name=settings.name,
         replica=replica,
@@ -99,9 +98,21 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         temperature=stored.temperature,
         parameters=stored.parameters,
         precision=stored.precision,
-        runtime="onnxruntime-cpu",
+        runtime=f"onnxruntime-{settings.device}",
     )
     return model, backend
+
+
+def _backend(settings: ModelConfig, stored: Runnable, context_tokens: int) -> Backend:
+    if settings.device == "cuda":
+        return cuda.load(
+            stored, slots=settings.max_running, context_tokens=context_tokens, gpu=settings.gpu,
+            graphs=settings.cuda_graphs,
+        )  # fmt: skip
+    return OrtBackend(
+        stored.graph, stored.shape, slots=settings.max_running,
+        context_tokens=context_tokens, threads=settings.threads,
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.model.backends.base import Backend
+from services.model.backends.cuda import CudaBackend
 from services.model.backends.fake import FakeBackend
 from services.model.backends.ort import OrtBackend
 from services.model.graph import checkpoint, decoder
@@ -32,12 +33,13 @@ def stored(request: pytest.FixtureRequest, family: str, tmp_path: Path) -> Check
     return checkpoint.load(tiny.write(tmp_path, family=family, tied=request.param))
 
 
-@pytest.fixture(params=["fake", *DIALECTS])
+@pytest.fixture(params=["fake", "cuda", *DIALECTS])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     """One of the backends, empty."""
     if request.param == "fake":
         return FakeBackend(slots=SLOTS, context_tokens=64, vocabulary=50)
-    return ort(checkpoint.load(tiny.write(tmp_path_factory.mktemp("ort"))), request.param)
+    stored = checkpoint.load(tiny.write(tmp_path_factory.mktemp("ort")))
+    return cuda(stored) if request.param == "cuda" else ort(stored, request.param)
 
 
 def ort(stored: Checkpoint, dialect: DialectName) -> OrtBackend:
@@ -45,6 +47,13 @@ def ort(stored: Checkpoint, dialect: DialectName) -> OrtBackend:
     model = decoder.build(stored, dialect=dialect)
     return OrtBackend(
         model, stored.shape, slots=SLOTS, context_tokens=64, threads=1, dialect=dialect
+    )
+
+
+def cuda(stored: Checkpoint) -> CudaBackend:
+    """Put *stored* on what is made for cards, in ordinary memory."""
+    return CudaBackend(
+        decoder.build(stored), stored.shape, slots=SLOTS, context_tokens=64, device="cpu"
     )
 
 

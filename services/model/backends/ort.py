@@ -146,6 +146,16 @@ def _places(dialect: DialectName, starts: Ids, count: int, seen: int) -> dict[st
     }
 
 
+_SPINNING = {
+    "intra_op.allow_spinning": "1",
+    "intra_op.spin_duration_us": "100",
+    "force_spinning_stop": "1",
+    "inter_op.allow_spinning": "0",
+}
+"""Threads wait awake from one operation to the next, since waking them takes as long as a small
+one; not between steps, since models share cores."""
+
+
 def _comparable(model: onnx.ModelProto | Path, options: Any) -> onnx.ModelProto:
     """Return a graph in another dialect as one in float32, and set *options* for it."""
     options.add_session_config_entry(_PRODUCTS_OF_BITS, "1")
@@ -160,9 +170,8 @@ def _options(runtime: Any, threads: int, *, frugal: bool) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Models share cores: a thread that spins while it waits takes them from the others.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for name, value in _SPINNING.items():
+        options.add_session_config_entry(f"session.{name}", value)
     if frugal:
         # Neither copies in a kernel's favourite order nor stored halves turned to float32 for good.
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -22,6 +22,8 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _BLOCK = 64
+_SCRATCH = 1 << 18
+"""Numbers that fit in a core's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,15 @@ def choose(logits: Floats, sequences: Seq[Sequence]) -> Choices:
 
 def log_sum_exp(logits: Floats) -> Floats:
     """Return log Σ exp over the vocabulary (B,)."""
-    highest = logits.max(axis=1)
-    out: Floats = np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest
+    highest, rows = logits.max(axis=1), max(_SCRATCH // logits.shape[1], 1)
+    total, scratch = np.empty_like(highest), np.empty_like(logits[:rows])
+    # A few rows at a time: in a large vocabulary, memory for all of them is slower than arithmetic.
+    for i in range(0, len(logits), rows):
+        part = logits[i : i + rows]
+        room = scratch[: len(part)]
+        np.exp(np.subtract(part, highest[i : i + rows, None], out=room), out=room)
+        total[i : i + rows] = room.sum(axis=1)
+    out: Floats = np.log(total) + highest
     return out
 
 
