@@ -186,8 +186,12 @@ class Dispatch:
 
     async def _attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Ask the call's replica once."""
+        samples = run.ask.samples
         lease = self._fleet.begin(
-            call.replica, run.features.prompt_tokens, run.features.expected_output_tokens
+            call.replica,
+            run.features.prompt_tokens,
+            run.features.expected_output_tokens * samples,
+            requests=samples,
         )
         try:
             timeout_s = self._left_s(run)

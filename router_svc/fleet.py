@@ -44,6 +44,8 @@ class Lease:
     prompt_tokens: float
     output_tokens: float
     began_s: float
+    requests: int = 1
+    """So many answers are being made of one prompt."""
     fed: bool = False
 
 
@@ -116,11 +118,13 @@ class Fleet:
         found = [i for i in np.flatnonzero(able).tolist() if self.models[self.model_of[i]] == model]
         return [self.names[i] for i in sorted(found, key=lambda i: float(requests[i]))]
 
-    def begin(self, replica: str, prompt_tokens: float, output_tokens: float) -> Lease:
-        """Note that a request goes to *replica*."""
+    def begin(
+        self, replica: str, prompt_tokens: float, output_tokens: float, *, requests: int = 1
+    ) -> Lease:
+        """Note that a request goes to *replica*, where it is so many *requests*."""
         i, now_s = self._index[replica], self._clock()
         load = self._load.loads(now_s).row(i)
-        self._load.began(i, prompt_tokens, output_tokens)
+        self._load.began(i, prompt_tokens, output_tokens, requests)
         self._breakers[i].began(now_s)
         return Lease(
             index=i,
@@ -129,6 +133,7 @@ class Fleet:
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
             began_s=now_s,
+            requests=requests,
         )
 
     def first_token(self, lease: Lease) -> None:
@@ -140,7 +145,7 @@ class Fleet:
     def end(self, lease: Lease) -> None:
         """Note that the request has ended, in whatever way."""
         self.first_token(lease)
-        self._load.ended(lease.index, lease.output_tokens)
+        self._load.ended(lease.index, lease.output_tokens, lease.requests)
 
     def succeeded(self, lease: Lease) -> None:
         """Note that the replica answered."""

@@ -287,6 +287,9 @@ class ZetaDynamicRouter:
         policy = weighed(self.policies.named(ask.policy), ask)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
+        elif ask.samples > 1:
+            # Cascades judge one answer and votes count one of each model.
+            policy = replace(policy, max_calls=1)
         self._rotation += 1
         replicas = self.fleet.replicas()
         found = candidates(

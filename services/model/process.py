@@ -159,6 +159,8 @@ def _warm(engine: Engine) -> None:
 def _observe(model: str, device: DeviceLoop) -> None:
     account.RUNNING.labels(model).set_function(lambda: device.occupancy.running)
     account.WAITING.labels(model).set_function(lambda: len(device.waiting()))
+    account.CACHED.labels(model)  # so that they are there before anything is counted
+    device.on_preempted = account.PREEMPTIONS.labels(model).inc
     account.KV_TOKENS.labels(model).set_function(lambda: device.occupancy.kv_used_tokens)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -16,10 +16,10 @@ from services.kit import rpc
 from services.kit.errors import ContextTooLongError, UnknownModelError, Violation, invalid
 from services.model import wire
 from services.model.account import Account
-from services.model.answer import Answer
-from services.model.engine.types import Generated, Grammar, Request
+from services.model.engine.types import Grammar, Request
 from services.model.grammar import Grammars
 from services.model.loop import DeviceLoop, Stream
+from services.model.samples import Samples
 from services.model.text import Text
 
 Ids = NDArray[np.int64]
@@ -65,21 +65,17 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         call = self._call(request)
         tokens = await self._tokens(request)
         grammar = await self._grammar(call)
-        stream = self._device.submit(self._request(tokens, call, grammar, context), arrived_s)
+        streams = self._device.submit_all(self._requests(tokens, call, grammar, context), arrived_s)
         # gRPC may drop this generator long after the caller has gone: do not wait for that.
-        context.add_done_callback(
-            lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
-        )
+        context.add_done_callback(lambda _: self._cancel(streams))  # type: ignore[arg-type]
+        samples, seq = Samples(self._model.text, call.stops, streams, self._device.cancel), 0
         with self._account.request(call.kind):
             yield self._started(len(tokens))
-            answer, seq = Answer(self._model.text, call.stops), 0
-            while answer.finish is None:
-                piece = answer.feed(t for t in await stream.take() if isinstance(t, Generated))
+            async for i, piece in samples.pieces():
                 seq += 1
-                yield wire.delta(seq, piece, logprobs=call.logprobs)
-            self._device.cancel(stream.request.id)
-            self._account.answered(call.kind, stream, answer.completion_tokens)
-            yield wire.finished(self._model.name, answer, stream)
+                yield wire.delta(seq, piece, logprobs=call.logprobs, sample=i)
+            self._account.answered(call.kind, samples)
+            yield wire.finished(self._model.name, samples)
 
     async def CountTokens(  # noqa: N802 - the contract's name
         self, request: inference.CountTokensRequest, context: rpc.Context
@@ -149,20 +145,28 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             return None
         return await asyncio.to_thread(self._grammars.compile, call.constraint)
 
-    def _request(
+    def _requests(
         self, tokens: Ids, call: wire.Call, grammar: Grammar | None, context: rpc.Context
-    ) -> Request:
-        return Request(
-            id=self._device.next_id(),
-            tokens=tokens,
-            max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
-            sampling=call.sampling,
-            stop_ids=self._model.stop_ids,
-            grammar=grammar,
-            top_logprobs=call.top_logprobs,
-            rank=call.rank,
-            deadline_s=_deadline_s(context),
-        )
+    ) -> list[Request]:
+        """Return one request per sample, next to one another so that they share the prompt."""
+        return [
+            Request(
+                id=self._device.next_id(),
+                tokens=tokens,
+                max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
+                sampling=call.sampling.of_sample(i),
+                stop_ids=self._model.stop_ids,
+                grammar=grammar,
+                top_logprobs=call.top_logprobs,
+                rank=call.rank,
+                deadline_s=_deadline_s(context),
+            )
+            for i in range(call.samples)
+        ]
+
+    def _cancel(self, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            self._device.cancel(stream.request.id)
 
     def _started(self, prompt_tokens: int) -> inference.GenerateResponse:
         return inference.GenerateResponse(
@@ -232,8 +236,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
                 streams.append(self._device.submit(work, arrived_s))
             return [(await stream.take())[0].logprob for stream in streams]
         finally:
-            for stream in streams:
-                self._device.cancel(stream.request.id)
+            self._cancel(streams)
 
 
 def _deadline_s(context: rpc.Context) -> float:

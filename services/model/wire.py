@@ -12,11 +12,11 @@ from services.kit.errors import InvalidRequestError, NotBuiltError, Violation
 from services.model.answer import Answer, Piece
 from services.model.engine.types import FinishReason, Generated, Sampling
 from services.model.grammar import Constraint
-from services.model.loop import Stream
+from services.model.samples import Samples
 from services.model.state import LatencySketch, TaskStats
 from services.model.text import Message
 
-MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS = 16, 20, 64
+MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS, MAX_SAMPLES = 16, 20, 64, 16
 MAX_CONSTRAINT_BYTES, MAX_OPTIONS = 1 << 16, 1024
 MAX_COUNTED_BYTES = 1 << 20
 """Far more than a context holds; counting 15 MB takes ten seconds and over a gigabyte."""
@@ -63,6 +63,7 @@ class Call:
     kind: int
     """As zeta.inference.v1.TaskKind."""
     constraint: Constraint | None
+    samples: int = 1
 
 
 def call(
@@ -85,6 +86,7 @@ def call(
         rank=_RANKS[request.priority],
         kind=request.task_kind,
         constraint=_constraint(request.constraint),
+        samples=request.samples or 1,
     )
 
 
@@ -119,11 +121,12 @@ def task_kind(kind: int) -> str:
     return inference.TaskKind.Name(kind).removeprefix("TASK_KIND_").lower()  # type: ignore[arg-type]
 
 
-def delta(seq: int, piece: Piece, *, logprobs: bool) -> inference.GenerateResponse:
-    """Write a piece of an answer."""
+def delta(seq: int, piece: Piece, *, logprobs: bool, sample: int = 0) -> inference.GenerateResponse:
+    """Write a piece of answer number *sample*."""
     return inference.GenerateResponse(
         delta=inference.Delta(
             seq=seq,
+            sample=sample,
             text=piece.text,
             token_ids=[t.token for t in piece.tokens],
             logprobs=[_logprob(t) for t in piece.tokens] if logprobs else (),
@@ -131,25 +134,25 @@ def delta(seq: int, piece: Piece, *, logprobs: bool) -> inference.GenerateRespon
     )
 
 
-def finished(model: str, answer: Answer, stream: Stream) -> inference.GenerateResponse:
-    """Write the end of an answer."""
-    assert answer.finish, "an answer that goes on"
-    times = stream.times()
+def finished(model: str, samples: Samples) -> inference.GenerateResponse:
+    """Write the end of one answer, or of several."""
+    times, ends = samples.times(), [_end(answer) for answer in samples.answers]
     return inference.GenerateResponse(
         finished=inference.Finished(
-            reason=_FINISH[answer.finish],
+            reason=ends[0].reason,
             usage=inference.Usage(
-                prompt_tokens=len(stream.request.tokens),
-                completion_tokens=answer.completion_tokens,
-                cached_prompt_tokens=stream.reused_tokens,
+                prompt_tokens=samples.prompt_tokens,
+                completion_tokens=samples.completion_tokens,
+                cached_prompt_tokens=samples.cached_prompt_tokens,
             ),
             timings=inference.Timings(
                 queue=duration(times.began_s),
                 time_to_first_token=duration(times.first_s),
                 total=duration(times.last_s),
             ),
-            mean_logprob=answer.mean_logprob,
+            mean_logprob=samples.answers[0].mean_logprob,
             model=model,
+            samples=ends if len(ends) > 1 else (),
         )
     )
 
@@ -169,6 +172,15 @@ def task_stats(kind: int, stats: TaskStats) -> control.TaskStats:
         completion_tokens_total=stats.completion_tokens,
         ttft=_sketch(stats.ttft),
         tpot=_sketch(stats.tpot),
+    )
+
+
+def _end(answer: Answer) -> inference.SampleEnd:
+    assert answer.finish, "an answer that goes on"
+    return inference.SampleEnd(
+        reason=_FINISH[answer.finish],
+        completion_tokens=answer.completion_tokens,
+        mean_logprob=answer.mean_logprob,
     )
 
 
@@ -265,6 +277,8 @@ def _settings(request: inference.GenerateRequest) -> Iterator[Violation]:
     if request.logprobs.top > MAX_TOP_LOGPROBS:
         top = request.logprobs.top
         yield Violation("logprobs.top", f"must be at most {MAX_TOP_LOGPROBS}, got {top}")
+    if request.HasField("samples") and not 1 <= request.samples <= MAX_SAMPLES:
+        yield Violation("samples", f"must be 1 to {MAX_SAMPLES}, got {request.samples}")
     if request.priority not in _RANKS:
         yield Violation("priority", f"must be a Priority, got {request.priority}")
     if request.task_kind not in inference.TaskKind.values():

@@ -85,7 +85,17 @@ class Scripted(InferenceServiceServicer):
                 await asyncio.Event().wait()
             finally:
                 self.left.set()
-        if prompt != "cut short":
+        for i in range(1, request.samples):
+            delta = inference.Delta(seq=i + 9, text=f"other {i}", sample=i)
+            yield inference.GenerateResponse(delta=delta)
+        if request.samples > 1:
+            finished = inference.Finished()
+            finished.CopyFrom(FINISHED)
+            finished.samples.add(reason=inference.FINISH_REASON_STOP, completion_tokens=2)
+            for _ in range(1, request.samples):
+                finished.samples.add(reason=inference.FINISH_REASON_LENGTH, mean_logprob=-0.5)
+            yield inference.GenerateResponse(finished=finished)
+        elif prompt != "cut short":
             yield inference.GenerateResponse(finished=FINISHED)
 
     async def CountTokens(  # noqa: N802 - the name is the wire's

@@ -4,6 +4,7 @@ Owned by one thread. The clock is the caller's: `expire` is told the time.
 """
 
 import heapq
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -72,10 +73,10 @@ class Engine:
 
     def step(self) -> StepResult:
         """Feed prompts and decode every running row once; return what came of it."""
-        self._preempt()
+        preempted = self._preempt()
         rows = list(self._slots.decoding)
         chunks = plan_chunks(self._waiting, self._slots, self.limits)
-        fed = [(chunk, self._prefill(chunk)) for chunk in chunks]
+        fed = list(self._fed(chunks))
         ready = [(c.sequence, found) for c, found in fed if c.completes and _generates(c.sequence)]
         logits = [self._decode(rows)] if rows else []
         logits += [found for _, found in ready]
@@ -86,6 +87,7 @@ class Engine:
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
             generated=sum(isinstance(o, Generated) for o in generated),
             decoded_rows=len(rows),
+            preempted=preempted,
         )
 
     def occupancy(self) -> Occupancy:
@@ -106,11 +108,21 @@ class Engine:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._sequences]
             heapq.heapify(self._deadlines)
 
-    def _preempt(self) -> None:
+    def _preempt(self) -> int:
+        count = 0
         while sequence := next_to_yield(self._waiting, self._slots, self.limits):
             self._slots.remove(sequence)
             sequence.logprob = 0.0
             self._waiting.add(sequence)
+            count += 1
+        return count
+
+    def _fed(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, Logits]]:
+        logits: Logits | None = None
+        for chunk in chunks:
+            logits = self._prefill(chunk) if chunk.start < chunk.stop else logits
+            assert logits is not None, "what is shared comes after what was fed"
+            yield chunk, logits
 
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence

@@ -1,6 +1,6 @@
 """The engine's values. Letters: T tokens."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -30,6 +30,17 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0
+
+    def of_sample(self, index: int) -> "Sampling":
+        """Return the settings of answer number *index* of several: its chance is its own.
+
+        Number 0 keeps the seed; the others' follow from seed and number alone (NumPy's
+        SeedSequence, with the number as spawn key).
+        """
+        if not index:
+            return self
+        (seed,) = np.random.SeedSequence(self.seed, spawn_key=(index,)).generate_state(1, np.uint64)
+        return replace(self, seed=int(seed))
 
     @property
     def penalises(self) -> bool:
@@ -142,6 +153,16 @@ class Sequence:
         """Position of the first token to feed whose logits matter."""
         return self.feed_tokens - max(self.request.scored_tokens, 1)
 
+    def same_prompt(self, other: "Sequence") -> bool:
+        """Whether both are answers to the same tokens, *other* not begun yet.
+
+        Two that score are not: what they want is not in one row of logits.
+        """
+        mine, its = self.request, other.request
+        return not (
+            self.generated or other.generated or mine.scored_tokens or its.scored_tokens
+        ) and (mine.tokens is its.tokens or np.array_equal(mine.tokens, its.tokens))
+
     @property
     def held(self) -> Ids:
         """The tokens whose keys and values are in the slot (T,)."""
@@ -155,6 +176,7 @@ class Chunk:
     sequence: Sequence
     start: int
     stop: int
+    """Equal to `start` where another chunk just fed the same prompt: its logits serve as well."""
 
     @property
     def wanted(self) -> int:
@@ -236,6 +258,8 @@ class StepResult:
     generated: int = 0
     """Tokens among the outputs."""
     decoded_rows: int = 0
+    preempted: int = 0
+    """Requests that gave up their slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
