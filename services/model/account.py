@@ -1,7 +1,7 @@
 """What became of each request: counters, sketches and Prometheus metrics."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,8 +9,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.kit.errors import DeadlinePassedError
 from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
+from services.model.loop import Stream
 from services.model.samples import Samples
-from services.model.state import State
+from services.model.state import State, Times
 from services.model.wire import task_kind
 
 _LABELS = ("gen_ai_request_model", "zeta_task_kind")
@@ -73,3 +74,13 @@ class Account:
         CACHED.labels(self.model).inc(samples.cached_prompt_tokens)
         TOKENS.labels(*labels, "input").inc(samples.prompt_tokens)
         TOKENS.labels(*labels, "output").inc(tokens)
+
+    def embedded(self, kind: int, streams: Sequence[Stream]) -> None:
+        """Count a request whose texts are vectors now."""
+        each, labels = [stream.times() for stream in streams], (self.model, task_kind(kind))
+        began_s, last_s = min(t.began_s for t in each), max(t.last_s for t in each)
+        times = Times(began_s=began_s, first_s=last_s, last_s=last_s)
+        self.state.answered(kind, tokens=0, times=times)
+        REQUEST_DURATION.labels(*labels, "").observe(last_s)
+        CACHED.labels(self.model).inc(sum(stream.reused_tokens for stream in streams))
+        TOKENS.labels(*labels, "input").inc(sum(len(s.request.tokens) for s in streams))

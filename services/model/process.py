@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import structlog
+from zeta.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from zeta.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from zeta.model.v1 import model_control_service_pb2, model_control_service_pb2_grpc
 
@@ -15,14 +17,16 @@ from services.kit import metrics
 from services.kit.config import FleetConfig, model_named, replica_name
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
-from services.kit.server import Serving, serving
+from services.kit.server import Add, Serving, serving
 from services.model import account, text
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
 from services.model.control import ControlServicer
+from services.model.embedding import EmbeddingServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request
 from services.model.graph import runnable
+from services.model.graph.runnable import Runnable
 from services.model.loop import DeviceLoop
 from services.model.servicer import InferenceServicer, Model
 from services.model.state import State
@@ -31,6 +35,7 @@ log = structlog.get_logger()
 
 MIN_CONTEXT_TOKENS = 16
 INFERENCE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+EMBEDDING = embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 CONTROL = model_control_service_pb2.DESCRIPTOR.services_by_name["ModelControlService"].full_name
 
 
@@ -78,6 +83,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
             f"model {settings.name!r}: context_tokens = {context_tokens} must be from "
             f"{MIN_CONTEXT_TOKENS} to the checkpoint's {stored.shape.context_tokens}"
         )
+    serves = _serves(settings, stored)
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
     backend = OrtBackend(
         stored.graph, stored.shape, slots=settings.max_running,
@@ -95,8 +101,24 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         parameters=stored.parameters,
         precision=stored.precision,
         runtime="onnxruntime-cpu",
+        encoder=stored.encoder if "embed" in serves else None,
+        generates="generate" in serves,
     )
     return model, backend
+
+
+def _serves(settings: ModelConfig, stored: Runnable) -> tuple[str, ...]:
+    """Return what is to be served: as configured, else what the checkpoint was made for.
+
+    Raises ConfigError for what it cannot do.
+    """
+    serves = settings.serves or (("embed",) if stored.encoder else ("generate",))
+    where = f"model {settings.name!r}: serves = {list(settings.serves)}"
+    if "embed" in serves and stored.encoder is None:
+        raise ConfigError(f"{where}, but {settings.dir} has no modules.json to say how")
+    if "generate" in serves and stored.shape.headless:
+        raise ConfigError(f"{where}, but {settings.dir} has no output projection")
+    return serves
 
 
 @asynccontextmanager
@@ -105,7 +127,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve *model* on *backend*; health says SERVING once it has made its first tokens."""
     engine = Engine(backend, limits(settings, backend))
-    _warm(engine)
+    _warm(engine, model)
     device = DeviceLoop(
         engine, State(), max_waiting=settings.max_waiting, drain_s=config.server.drain_grace_s
     )
@@ -133,11 +155,12 @@ async def _serving(
     config: FleetConfig, model: Model, device: DeviceLoop, listen: str
 ) -> AsyncIterator[Serving]:
     async def stop_serving() -> None:
-        await server.set_serving(serving=False, names=("", INFERENCE))
+        names = ("", *(name for name in services if name != CONTROL))
+        await server.set_serving(serving=False, names=names)
 
     inference = InferenceServicer(model, device)
     control = ControlServicer(model, device, stop_serving=stop_serving)
-    services = {
+    services: dict[str, Add] = {
         INFERENCE: lambda s: inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(
             inference, s
         ),
@@ -145,13 +168,22 @@ async def _serving(
             control, s
         ),
     }
+    if model.encoder is not None:
+        embedding = EmbeddingServicer(model, model.encoder, device)
+        services[EMBEDDING] = partial(
+            embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding
+        )
     async with serving(listen, config.server, services) as server:
         yield server
 
 
-def _warm(engine: Engine) -> None:
+def _warm(engine: Engine, model: Model) -> None:
     """Run the first, slow steps before anybody waits for them."""
-    engine.add(Request(id=0, tokens=np.zeros(2, np.int64), max_tokens=3))
+    tokens = np.zeros(2, np.int64)
+    if model.generates:
+        engine.add(Request(id=0, tokens=tokens, max_tokens=3))
+    if model.encoder is not None:
+        engine.add(Request(id=1, tokens=tokens, pool=model.encoder.pool))
     while not engine.idle:
         engine.step()
 

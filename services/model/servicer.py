@@ -13,11 +13,18 @@ from zeta.inference.v1 import inference_service_pb2 as inference
 from zeta.inference.v1 import inference_service_pb2_grpc
 
 from services.kit import rpc
-from services.kit.errors import ContextTooLongError, UnknownModelError, Violation, invalid
+from services.kit.errors import (
+    ContextTooLongError,
+    NotBuiltError,
+    UnknownModelError,
+    Violation,
+    invalid,
+)
 from services.model import wire
 from services.model.account import Account
-from services.model.engine.types import Grammar, Request
+from services.model.engine.types import Answered, Grammar, Request, Scored
 from services.model.grammar import Grammars
+from services.model.graph.encoder import Encoder
 from services.model.loop import DeviceLoop, Stream
 from services.model.samples import Samples
 from services.model.text import Text
@@ -43,6 +50,15 @@ class Model:
     parameters: int
     precision: str
     runtime: str
+    encoder: Encoder | None = None
+    """How it makes vectors, where it serves them."""
+    generates: bool = True
+
+    @property
+    def capabilities(self) -> list[inference.Capability.ValueType]:
+        """What it serves, as the contract says it."""
+        makes = [inference.CAPABILITY_GENERATE, inference.CAPABILITY_SCORE] * self.generates
+        return makes + [inference.CAPABILITY_EMBED] * (self.encoder is not None)
 
 
 class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
@@ -61,7 +77,8 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         """Stream an answer; the engine stops when the caller is gone or out of time."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
-        self._check_model(request.model)
+        check_model(request.model, self._model.name)
+        self._check_generates()
         call = self._call(request)
         tokens = await self._tokens(request)
         grammar = await self._grammar(call)
@@ -82,7 +99,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
     ) -> inference.CountTokensResponse:
         """Count the tokens of an input."""
         rpc.check_deadline(context)
-        self._check_model(request.model)
+        check_model(request.model, self._model.name)
         wire.check_count(request)
         tokens = await self._encode(*self._prompt(request))
         return inference.CountTokensResponse(tokens=len(tokens), model=self._model.name)
@@ -99,7 +116,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             parameters=self._model.parameters,
             precision=self._model.precision,
             runtime=self._model.runtime,
-            capabilities=[inference.CAPABILITY_GENERATE, inference.CAPABILITY_SCORE],
+            capabilities=self._model.capabilities,
         )
         return inference.ListModelsResponse(models=[info])
 
@@ -109,13 +126,14 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         """Score continuations; each is tokenised apart from the input."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
-        self._check_model(request.model)
+        check_model(request.model, self._model.name)
+        self._check_generates()
         wire.check_score(request)
         prompt = await self._tokens(request)
         pairs = [
             await self._continuation(request, i, prompt) for i in range(len(request.continuations))
         ]
-        scores = await self._scores(prompt, pairs, _deadline_s(context), arrived_s)
+        scores = await self._scores(prompt, pairs, deadline_s(context), arrived_s)
         return inference.ScoreResponse(
             scores=[
                 inference.ContinuationScore(logprob=score, tokens=len(tokens))
@@ -124,11 +142,10 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             model=self._model.name,
         )
 
-    def _check_model(self, name: str) -> None:
-        if name not in ("", self._model.name):
-            raise UnknownModelError(
-                f"no model {name!r} here; this server answers for {self._model.name!r}",
-                violations=[Violation("model", f"must be empty or {self._model.name!r}")],
+    def _check_generates(self) -> None:
+        if not self._model.generates:
+            raise NotBuiltError(
+                f"model {self._model.name!r} embeds only: call zeta.embedding.v1.EmbeddingService"
             )
 
     def _call(self, request: inference.GenerateRequest) -> wire.Call:
@@ -159,7 +176,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
                 grammar=grammar,
                 top_logprobs=call.top_logprobs,
                 rank=call.rank,
-                deadline_s=_deadline_s(context),
+                deadline_s=deadline_s(context),
             )
             for i in range(call.samples)
         ]
@@ -234,12 +251,26 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
                     deadline_s=deadline_s,
                 )
                 streams.append(self._device.submit(work, arrived_s))
-            return [(await stream.take())[0].logprob for stream in streams]
+            return [_logprob((await stream.take())[0]) for stream in streams]
         finally:
             self._cancel(streams)
 
 
-def _deadline_s(context: rpc.Context) -> float:
+def check_model(name: str, here: str) -> None:
+    """Raise UnknownModelError where *name* is neither empty nor *here*, the model's own."""
+    if name not in ("", here):
+        raise UnknownModelError(
+            f"no model {name!r} here; this server answers for {here!r}",
+            violations=[Violation("model", f"must be empty or {here!r}")],
+        )
+
+
+def _logprob(output: Answered) -> float:
+    assert isinstance(output, Scored), "nothing else was asked for"
+    return output.logprob
+
+
+def deadline_s(context: rpc.Context) -> float:
     """The caller's deadline by our monotonic clock."""
     left_s = rpc.deadline_s(context)
     return math.inf if left_s is None else monotonic() + left_s

@@ -69,7 +69,7 @@ def generate(
 
     Raises ConfigError for a broken model, InvalidRequestError for a prompt that does not fit.
     """
-    stored = runnable.load(folder)
+    stored = runnable.load_generator(folder)
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
     tokens = _tokens(words, asked, stored)
     context = len(tokens) + asked.max_tokens

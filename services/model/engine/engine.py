@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from services.model.backends.base import Backend, Logits
-from services.model.engine import sampler
+from services.model.backends.base import Backend, Encodes, Logits
+from services.model.engine import pooling, sampler
 from services.model.engine.commit import commit
 from services.model.engine.schedule import Waiting, next_to_yield, plan_chunks
 from services.model.engine.slots import Slots
 from services.model.engine.types import (
     Chunk,
+    Embedded,
     Failed,
     Generated,
     Limits,
@@ -77,13 +78,15 @@ class Engine:
         rows = list(self._slots.decoding)
         chunks = plan_chunks(self._waiting, self._slots, self.limits)
         fed = list(self._fed(chunks))
-        ready = [(c.sequence, found) for c, found in fed if c.completes and _generates(c.sequence)]
+        ready = [
+            (c.sequence, found) for c, found in fed if c.completes and c.sequence.request.generates
+        ]
         logits = [self._decode(rows)] if rows else []
         logits += [found for _, found in ready]
         generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
         return StepResult(
             began=_began([chunk.sequence for chunk, _ in fed]),
-            outputs=[*self._scores(fed), *generated],
+            outputs=[*self._scores(fed), *self._vectors(fed), *generated],
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
             generated=sum(isinstance(o, Generated) for o in generated),
             decoded_rows=len(rows),
@@ -112,7 +115,7 @@ class Engine:
         count = 0
         while sequence := next_to_yield(self._waiting, self._slots, self.limits):
             self._slots.remove(sequence)
-            sequence.logprob = 0.0
+            sequence.logprob, sequence.pooled = 0.0, None
             self._waiting.add(sequence)
             count += 1
         return count
@@ -127,6 +130,9 @@ class Engine:
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence
         tokens = sequence.history[chunk.start : chunk.stop]
+        if sequence.request.pool is not None:
+            assert isinstance(self._backend, Encodes), "checked at the edge"
+            return self._backend.hidden(sequence.slot, chunk.start, tokens, chunk.wanted)
         return self._backend.prefill(sequence.slot, chunk.start, tokens, chunk.wanted)
 
     def _decode(self, rows: list[Sequence]) -> Logits:
@@ -158,7 +164,7 @@ class Engine:
         out: list[Scored] = []
         for chunk, logits in fed:
             sequence = chunk.sequence
-            if _generates(sequence):
+            if not sequence.request.scored_tokens:
                 continue
             first = chunk.stop - len(logits) + 1
             tokens = sequence.request.tokens[first : chunk.stop + 1]
@@ -168,9 +174,17 @@ class Engine:
                 out.append(Scored(sequence.request.id, sequence.logprob))
         return out
 
-
-def _generates(sequence: Sequence) -> bool:
-    return not sequence.request.scored_tokens
+    def _vectors(self, fed: list[tuple[Chunk, Logits]]) -> list[Embedded]:
+        out: list[Embedded] = []
+        for chunk, rows in fed:
+            request = chunk.sequence.request
+            if request.pool is None:
+                continue
+            pooling.add(chunk, rows)
+            if chunk.completes:
+                del self._sequences[request.id]
+                out.append(Embedded(request.id, pooling.result(chunk)))
+        return out
 
 
 def _began(fed: list[Sequence]) -> dict[int, int]:

@@ -38,7 +38,7 @@ def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chun
     """Yield the prompt pieces of one step, and give slots to the requests that start.
 
     A chunk that completes a prompt leaves its sequence among `slots.decoding`, to decode from the
-    next step on; a score needs no decoding and leaves its slot at once.
+    next step on; a score or vector needs no decoding and leaves its slot at once.
     """
     budget = limits.chunk_tokens
     while budget and (sequence := slots.prefilling or _started(waiting, slots, limits)):
@@ -62,10 +62,10 @@ def _twins(fed: Sequence, waiting: Waiting, slots: Slots, limits: Limits) -> Ite
 
 
 def _complete(sequence: Sequence, slots: Slots) -> None:
-    if sequence.request.scored_tokens:
-        slots.remove(sequence)
-    else:
+    if sequence.request.generates:
         slots.prompt_done()
+    else:
+        slots.remove(sequence)
 
 
 def next_to_yield(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:

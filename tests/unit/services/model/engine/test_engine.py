@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from services.model.backends.fake import FakeBackend
 from services.model.engine.engine import Engine
 from services.model.engine.types import (
+    Embedded,
     Failed,
     FinishReason,
     Generated,
     Limits,
     Occupancy,
+    Pool,
     Request,
     Sampling,
     Scored,
@@ -95,6 +97,7 @@ class Thirds:
         return EveryThird(self.length, self.breaks)
 
 
+pools: st.SearchStrategy[Pool | None] = st.sampled_from([None, None, None, "last", "mean", "first"])
 grammars = st.one_of(st.none(), st.none(), st.builds(Thirds, st.integers(1, 9), st.booleans()))
 samplings = st.builds(
     Sampling,
@@ -123,15 +126,17 @@ def arrivals(draw: st.DrawFn) -> list[Arrival]:
     for _ in range(draw(st.integers(1, 9))):
         length = draw(st.integers(2, 30))
         scored = draw(st.sampled_from([0, 0, 0, 1, length - 1]))
+        pool = None if scored else draw(pools)
         request = Request(
             id=len(out),
             tokens=np.random.default_rng(draw(st.integers(0, 4))).integers(0, VOCABULARY, length),
-            max_tokens=0 if scored else draw(st.integers(1, CONTEXT - length)),
+            max_tokens=0 if scored or pool else draw(st.integers(1, CONTEXT - length)),
             sampling=draw(samplings),
             stop_ids=STOP_IDS,
             grammar=draw(grammars),
             rank=draw(st.integers(0, 2)),
             scored_tokens=scored,
+            pool=pool,
         )
         cancel = draw(st.one_of(st.none(), st.none(), st.integers(0, 12)))
         out.append(Arrival(request, draw(st.integers(0, 6)), cancel))
@@ -220,7 +225,7 @@ def test_random_arrivals_keep_every_invariant(coming: list[Arrival], limits: lis
     ended = {o.id for r in run.results for o in r.outputs if o.ends}
     assert ended | run.cancelled == {a.request.id for a in coming}
     assert not ended & run.cancelled
-    for request in (a.request for a in coming if not a.request.scored_tokens):
+    for request in (a.request for a in coming if a.request.generates):
         expected, got = alone(request), tokens_of(run.results, request.id)
         complete = request.id in ended
         assert got == (expected if complete else expected[: len(got)])
@@ -241,6 +246,27 @@ def test_scores_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk:
             (only,) = [o for r in finish(single) for o in r.outputs]
             assert isinstance(only, Scored)
             assert abs(scores[request.id] - only.logprob) < 1e-4
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrivals(), st.integers(1, 20))
+def test_vectors_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk: int) -> None:
+    """A vector in a busy batch, in pieces, after pre-emptions, is that of the text alone."""
+    run = Run(replace(LIMITS, chunk_tokens=chunk))
+    for i, arrival in enumerate(coming):
+        run.add(replace(arrival, cancel_after_steps=None))
+        run.engine.limits = replace(run.engine.limits, max_running=1 + i % SLOTS)
+    while not run.engine.idle:
+        run.step()
+    vectors = {o.id: o.vector for r in run.results for o in r.outputs if isinstance(o, Embedded)}
+    assert vectors.keys() == {a.request.id for a in coming if a.request.pool}
+    for request in (a.request for a in coming if a.request.pool):
+        count = len(request.tokens)
+        rows = FakeBackend(slots=1, context_tokens=CONTEXT, vocabulary=VOCABULARY).hidden(
+            0, 0, request.tokens, count
+        )
+        expected = {"last": rows[-1], "mean": rows.mean(axis=0), "first": rows[0]}
+        np.testing.assert_allclose(vectors[request.id], expected[request.pool or ""], atol=1e-5)
 
 
 def request(request_id: int, **changes: object) -> Request:
