@@ -6,17 +6,18 @@ from services.model.answer import Answer, Piece
 from services.model.engine.types import Generated
 from services.model.loop import Stream
 from services.model.state import Times
-from services.model.text import Text
 
 
 class Samples:
     """Reads the streams that were submitted together; *cancel* is told of a request that ends."""
 
     def __init__(
-        self, text: Text, stops: Sequence[str], streams: Sequence[Stream],
+        self,
+        answers: Sequence[Answer],
+        streams: Sequence[Stream],
         cancel: Callable[[int], None],
-    ) -> None:  # fmt: skip
-        self.answers = [Answer(text, stops) for _ in streams]
+    ) -> None:
+        self.answers = answers
         self._streams, self._cancel = streams, cancel
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:

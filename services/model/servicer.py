@@ -22,7 +22,8 @@ from services.kit.errors import (
 )
 from services.model import wire
 from services.model.account import Account
-from services.model.engine.types import Answered, Grammar, Request, Scored
+from services.model.answer import Answer
+from services.model.engine.types import Answered, FinishReason, Grammar, Request, Scored
 from services.model.grammar import Grammars
 from services.model.graph.encoder import Encoder
 from services.model.loop import DeviceLoop, Stream
@@ -81,18 +82,31 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         self._check_generates()
         call = self._call(request)
         tokens = await self._tokens(request)
+        answered = await self._answered(request, len(tokens))
         grammar = await self._grammar(call)
-        streams = self._device.submit_all(self._requests(tokens, call, grammar, context), arrived_s)
+        works = self._requests(tokens, answered, call, grammar, context)
+        answers, seq = [Answer(self._model.text, call.stops) for _ in works], 0
+        answers[0].go_on(answered.tolist(), request.continuation.text, self._ended(works[0]))
+        if answers[0].finish is not None:
+            # Whoever made it was lost between its last piece and the word that it is the last.
+            yield self._started(len(tokens))
+            yield wire.delta(1, answers[0].feed(()), logprobs=False)
+            yield wire.finished(self._model.name, answers, works[0], wire.AT_ONCE)
+            return
+        streams = self._device.submit_all(works, arrived_s)
         # gRPC may drop this generator long after the caller has gone: do not wait for that.
         context.add_done_callback(lambda _: self._cancel(streams))  # type: ignore[arg-type]
-        samples, seq = Samples(self._model.text, call.stops, streams, self._device.cancel), 0
+        samples = Samples(answers, streams, self._device.cancel)
         with self._account.request(call.kind):
             yield self._started(len(tokens))
             async for i, piece in samples.pieces():
                 seq += 1
                 yield wire.delta(seq, piece, logprobs=call.logprobs, sample=i)
             self._account.answered(call.kind, samples)
-            yield wire.finished(self._model.name, samples)
+            yield wire.finished(
+                self._model.name, answers, works[0], samples.times(),
+                reused_tokens=samples.cached_prompt_tokens,
+            )  # fmt: skip
 
     async def CountTokens(  # noqa: N802 - the contract's name
         self, request: inference.CountTokensRequest, context: rpc.Context
@@ -163,13 +177,19 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         return await asyncio.to_thread(self._grammars.compile, call.constraint)
 
     def _requests(
-        self, tokens: Ids, call: wire.Call, grammar: Grammar | None, context: rpc.Context
+        self,
+        tokens: Ids,
+        answered: Ids,
+        call: wire.Call,
+        grammar: Grammar | None,
+        context: rpc.Context,
     ) -> list[Request]:
         """Return one request per sample, next to one another so that they share the prompt."""
         return [
             Request(
                 id=self._device.next_id(),
                 tokens=tokens,
+                answered=answered,
                 max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
                 sampling=call.sampling.of_sample(i),
                 stop_ids=self._model.stop_ids,
@@ -184,6 +204,13 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
     def _cancel(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
             self._device.cancel(stream.request.id)
+
+    @staticmethod
+    def _ended(work: Request) -> FinishReason | None:
+        """Return why the answer so far is the whole of it, None where something may follow."""
+        if len(work.answered) and int(work.answered[-1]) in work.stop_ids:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(work.answered) >= work.max_tokens else None
 
     def _started(self, prompt_tokens: int) -> inference.GenerateResponse:
         return inference.GenerateResponse(
@@ -214,6 +241,17 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         if not len(tokens):
             raise invalid(field, "holds no token that the model knows")
         self._check_fits(len(tokens), field)
+        return tokens
+
+    async def _answered(self, request: inference.GenerateRequest, prompt_tokens: int) -> Ids:
+        """Return the tokens of an answer that was begun elsewhere. Raises ContextTooLongError."""
+        said = request.continuation
+        if said.token_ids:
+            tokens = np.array(said.token_ids, np.int64)
+        else:
+            self._check_fits(self._model.text.fewest_tokens(said.text), "continuation.text")
+            tokens = await self._encode(said.text, special=False)
+        self._check_fits(prompt_tokens + len(tokens) - 1, "continuation")
         return tokens
 
     async def _encode(self, text: str, special: bool) -> Ids:  # noqa: FBT001 - private

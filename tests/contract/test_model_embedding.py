@@ -30,7 +30,7 @@ from services.kit.errors import (
     UnknownModelError,
     ZetaError,
 )
-from services.model import process
+from services.model import process, text
 from services.model.graph import checkpoint, reference
 from services.model.process import EMBEDDING
 from tests.unit.services.model import tiny, tiny_encoder
@@ -46,10 +46,10 @@ class Ready:
     health: Any
     folder: Path
 
-    def plain(self, text: str) -> NDArray[np.float32]:
+    def plain(self, content: str) -> NDArray[np.float32]:
         """Compute the vector (D,) of a text that ends as its tokenizer ends it, in NumPy."""
         stored = checkpoint.load(self.folder)
-        tokens = process.text.load(self.folder).encode(text, special=True)
+        tokens = text.load(self.folder).encode(content, special=True)
         hidden = reference.hidden_states(stored, tokens)[-1]
         out: NDArray[np.float32] = hidden / np.linalg.norm(hidden)
         return out
@@ -94,7 +94,7 @@ async def refusal(call: Any) -> ZetaError:
 
 async def rows(ready: Ready, *texts: str, **fields: str) -> NDArray[np.float32]:
     """Embed texts as (N, D)."""
-    request = embedding.EmbedRequest(texts=texts, **fields)  # type: ignore[arg-type]
+    request = embedding.EmbedRequest(texts=texts, **fields)
     answer = await ready.embed.Embed(request, timeout=20)
     return np.array([e.values for e in answer.embeddings], np.float32)
 
@@ -105,7 +105,7 @@ async def test_an_encoder_embeds(tmp_path: Path) -> None:
         texts = ("Hi", "a longer text than one chunk of sixteen tokens", "x")
         answer = await ready.embed.Embed(embedding.EmbedRequest(texts=texts, model="enc"))
         asked = await rows(ready, "Hi", prompt_name="query")
-        expected = np.stack([ready.plain(text) for text in texts])
+        expected = np.stack([ready.plain(one) for one in texts])
         prompted = ready.plain(f"{tiny_encoder.PROMPTS['query']}Hi")
     found = np.array([e.values for e in answer.embeddings])
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -190,9 +190,8 @@ async def test_one_process_generates_and_embeds(tmp_path: Path) -> None:
             return [i for event in events for i in event.delta.token_ids]
 
         alone, vector = await answer(), await rows(ready, "some text")
-        both, *vectors = await asyncio.gather(
-            answer(), *(rows(ready, "some text") for _ in range(3))
-        )
+        company = asyncio.gather(*(rows(ready, "some text") for _ in range(3)))
+        both, vectors = await asyncio.gather(answer(), company)
         state = (await ready.controls.GetState(control.GetStateRequest())).state
     assert both == alone
     for found in vectors:
