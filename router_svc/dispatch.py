@@ -187,7 +187,7 @@ class Dispatch:
                     call.deltas.append(event)
                     call.text.append(event.delta.text)
         except ZetaError as error:
-            if not _may_go_elsewhere(error):
+            if not may_go_elsewhere(error):
                 raise
             return False
         return True
@@ -304,7 +304,7 @@ class Dispatch:
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
         call.error, call.total_s = str(error), self._clock() - lease.began_s
         metrics.FAILURES.labels(call.replica, error.reason).inc()
-        if _may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
+        if counts_against(error):
             self._fleet.failed(lease)
 
     async def _hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
@@ -333,7 +333,7 @@ class Dispatch:
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
         run.failed.add(call.replica)
-        if not _may_go_elsewhere(error) or not self._budget.take():
+        if not may_go_elsewhere(error) or not self._budget.take():
             raise error
         try:
             decision = run.replan(frozenset(run.failed), call.model if run.shown else "")
@@ -392,5 +392,11 @@ def _several(error: ZetaError) -> StreamBrokenError:
     return StreamBrokenError(f"several answers do not go on elsewhere; ask again: {error}")
 
 
-def _may_go_elsewhere(error: ZetaError) -> bool:
+def counts_against(error: ZetaError) -> bool:
+    """Whether *error* speaks against the replica that raised it."""
+    return may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT)
+
+
+def may_go_elsewhere(error: ZetaError) -> bool:
+    """Whether another replica may well do what failed with *error*."""
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
