@@ -83,6 +83,12 @@ class FakeEncoder(FakeModel, embedding_grpc.EmbeddingServiceServicer):
             embeddings=[embedding_pb.Embedding(values=[self.mark])], encoder=request.model
         )
 
+    async def Profile(  # noqa: N802 - named by the contract
+        self, _request: embedding_pb.ProfileRequest, context: Context
+    ) -> embedding_pb.ProfileResponse:
+        """Profile nothing: nobody may ask a model for that."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "embeds only")
+
 
 @asynccontextmanager
 async def served_encoder(fake: FakeEncoder) -> AsyncGenerator[Serving, None]:

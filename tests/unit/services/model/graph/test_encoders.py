@@ -15,6 +15,7 @@ from services.model.engine.engine import Engine
 from services.model.engine.types import Embedded, Limits, Request
 from services.model.graph import checkpoint, decoder, encoder, reference, runnable
 from services.model.graph.dialects import DIALECTS, DialectName
+from services.model.graph.precision import Precision
 from tests.unit.services.model import tiny_encoder
 from tests.unit.services.model.graph import encoders, parity
 
@@ -74,6 +75,22 @@ def test_an_imported_encoder_gives_the_same_vectors(
     np.testing.assert_allclose(found, said["mean"], atol=1e-4)
     with pytest.raises(ConfigError, match="embeds only"):
         solo.generate(tmp_path / "out", solo.Asked(prompt="Hi"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_encoder_imported_for_tensorrt_agrees(
+    said: Mapping[str, NDArray[Any]], tmp_path: Path, precision: Precision
+) -> None:
+    """The other dialect's graph keeps how to pool; hidden states are float32 at its edge."""
+    source = tiny_encoder.write(tmp_path / "hf", pool="mean")
+    importer.convert(source, tmp_path / "out", precision, dialect="trt")
+    stored = runnable.load(tmp_path / "out", "trt")
+    backend = OrtBackend(
+        stored.graph, stored.shape, slots=SLOTS, context_tokens=CONTEXT, threads=1, dialect="trt"
+    )
+    found = vectors(tmp_path / "out", backend, chunk=CONTEXT)
+    within = 1e-4 if precision == "fp32" else 0.02
+    np.testing.assert_allclose(found, said["mean"], atol=within)
 
 
 def test_fewer_bits_change_directions_little(
