@@ -11,12 +11,16 @@ import numpy as np
 import structlog
 from zeta.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from zeta.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from zeta.kserve.v2.grpc_inference_service_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
 from zeta.model.v1 import model_control_service_pb2, model_control_service_pb2_grpc
 
 from services.kit import metrics
 from services.kit.config import FleetConfig, model_named, replica_name
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
+from services.kit.kserve.servicer import KSERVE, KserveServicer
 from services.kit.server import Add, Serving, serving
 from services.model import account, text
 from services.model.backends.base import Backend
@@ -160,14 +164,17 @@ async def _serving(
 
     inference = InferenceServicer(model, device)
     control = ControlServicer(model, device, stop_serving=stop_serving)
+    kserve = KserveServicer(inference, lambda _: not device.draining)
     services: dict[str, Add] = {
-        INFERENCE: lambda s: inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(
-            inference, s
+        INFERENCE: partial(
+            inference_service_pb2_grpc.add_InferenceServiceServicer_to_server, inference
         ),
-        CONTROL: lambda s: model_control_service_pb2_grpc.add_ModelControlServiceServicer_to_server(
-            control, s
+        CONTROL: partial(
+            model_control_service_pb2_grpc.add_ModelControlServiceServicer_to_server, control
         ),
     }
+    if model.generates:
+        services[KSERVE] = partial(add_GRPCInferenceServiceServicer_to_server, kserve)
     if model.encoder is not None:
         embedding = EmbeddingServicer(model, model.encoder, device)
         services[EMBEDDING] = partial(
