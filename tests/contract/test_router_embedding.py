@@ -240,9 +240,12 @@ async def test_a_failure_is_tried_elsewhere(tmp_path: Path) -> None:
         await until_both(ready, one, other)
         one.held = other.held = None
         one.fails = grpc.StatusCode.UNAVAILABLE
-        assert [await _embed(ready) for _ in range(3)] == [2.0] * 3
+        assert await _embed(ready) == 2.0
+        once = one.asked
+        assert [await _embed(ready) for _ in range(2)] == [2.0] * 2
+        # A channel repeats a call by itself; the router asks each replica once for a request.
         asked = one.asked
-        assert asked
+        assert asked == 3 * once > 0
         # Its circuit opened: it is left alone.
         assert [await _embed(ready) for _ in range(3)] == [2.0] * 3
         assert one.asked == asked

@@ -528,6 +528,23 @@ def test_a_samples_seed_follows_from_seed_and_number_alone() -> None:
     assert Sampling(seed=1).of_sample(1).seed == SECOND_OF_SEED_1
 
 
+def test_a_vector_that_gave_up_its_slot_counts_nothing_twice() -> None:
+    """What was added up before is dropped with the slot, and fed again."""
+    running, tokens = engine(), np.arange(20) % VOCABULARY
+    running.add(request(1, max_tokens=9))
+    running.add(Request(id=2, tokens=tokens, pool="mean"))
+    results = [running.step(), running.step()]
+    assert running.occupancy().unfed_tokens > 0
+    running.limits = replace(LIMITS, max_running=1)
+    results.append(running.step())
+    assert running.occupancy().preempted == {2}
+    results += finish(running)
+    (found,) = [o for r in results for o in r.outputs if isinstance(o, Embedded)]
+    backend = FakeBackend(slots=1, context_tokens=CONTEXT, vocabulary=VOCABULARY)
+    expected = backend.hidden(0, 0, tokens, len(tokens)).mean(axis=0)
+    np.testing.assert_allclose(found.vector, expected, atol=1e-5)
+
+
 def test_giving_up_a_slot_is_counted() -> None:
     """A step says how many requests had to wait again."""
     running = engine()
