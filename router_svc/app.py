@@ -17,7 +17,8 @@ from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import client
 from router_svc.client import Embedders, Upstreams
-from router_svc.core.breaker import Breaker
+from router_svc.core.breaker import Breaker, RetryBudget
+from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
 from router_svc.learner import Learner
@@ -66,14 +67,15 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         rng=np.random.default_rng(seed),
     )
     await router.restore()
-    services = _services(config, router, upstreams, embedders)
+    embed = _embed_dispatch(config, router, upstreams, embedders)
+    services = _services(config, router, upstreams, embedders, embed)
     try:
         async with serving(config.router.listen, config.server, services) as server:
             works = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
                 **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
-                "own health": partial(_tell_health, fleet, embedders, server),
+                "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
@@ -103,8 +105,27 @@ def _profiler(config: FleetConfig, embedders: Embedders) -> Profiler:
     )
 
 
-def _services(
+def _embed_dispatch(
     config: FleetConfig, router: ZetaDynamicRouter, upstreams: Upstreams, embedders: Embedders
+) -> EmbedDispatch:
+    settings = config.router
+    return EmbedDispatch(
+        router.fleet,
+        upstreams,
+        embedders,
+        default=settings.embedding_model,
+        admit=router.admission.slot,
+        budget=RetryBudget(ratio=settings.retry_ratio, burst=float(settings.max_in_flight)),
+        clock=time.monotonic,
+    )
+
+
+def _services(
+    config: FleetConfig,
+    router: ZetaDynamicRouter,
+    upstreams: Upstreams,
+    embedders: Embedders,
+    embed: EmbedDispatch,
 ) -> Mapping[str, Add]:
     inference = InferenceServicer(router, upstreams, config)
     return {
@@ -116,12 +137,14 @@ def _services(
         ROUTER: partial(router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router)),
         client.EMBEDDING: partial(
             embedding_grpc.add_EmbeddingServiceServicer_to_server,
-            EmbeddingServicer(router, embedders),
+            EmbeddingServicer(router, embedders, embed),
         ),
     }
 
 
-async def _tell_health(fleet: Fleet, embedders: Embedders, server: Serving) -> None:
+async def _tell_health(
+    fleet: Fleet, embedders: Embedders, embed: EmbedDispatch, server: Serving
+) -> None:
     """Say SERVING while somebody stands behind each service."""
     news = asyncio.Event()
     fleet.changed = embedders.changed = news.set
@@ -130,7 +153,7 @@ async def _tell_health(fleet: Fleet, embedders: Embedders, server: Serving) -> N
         await server.set_serving(
             serving=fleet.serves(), names=("", client.INFERENCE, ROUTER, KSERVE)
         )
-        await server.set_serving(serving=embedders.serves(), names=(client.EMBEDDING,))
+        await server.set_serving(serving=embed.serves(), names=(client.EMBEDDING,))
         await news.wait()
 
 

@@ -1,7 +1,7 @@
 """Everything the router asks of other processes: replicas, embedders, telemetry, their health."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -105,6 +105,26 @@ class Upstreams:
             request.model, lambda stub: stub.Score(request, timeout=timeout_s, metadata=metadata)
         )
 
+    async def embed(
+        self,
+        lease: Lease,
+        request: embedding_pb.EmbedRequest,
+        timeout_s: float | None,
+        metadata: Metadata,
+    ) -> embedding_pb.EmbedResponse:
+        """Embed on the leased replica. Raises ZetaError; the lease's `abort` cancels the call."""
+        stub = embedding_grpc.EmbeddingServiceStub(self._channels[lease.replica])
+        call = stub.Embed(request, timeout=timeout_s, metadata=metadata)
+        lease.abort = call.cancel
+        try:
+            return await call
+        except grpc.aio.AioRpcError as failed:
+            raise zeta_error(failed) from None
+        except asyncio.CancelledError:
+            if not lease.lost:
+                raise
+            raise UnavailableError(f"{lease.replica} does not answer any more") from None
+
     async def watch(self, replica: str) -> None:
         """Tell the fleet for ever how *replica* is."""
 
@@ -141,8 +161,12 @@ class Upstreams:
                     runtime=said.runtime,
                     capabilities=can,
                 )
-                generates = not can or inference_pb.CAPABILITY_GENERATE in can
-                self._fleet.knows(model, info, generates=generates)
+                self._fleet.knows(
+                    model,
+                    info,
+                    generates=not can or inference_pb.CAPABILITY_GENERATE in can,
+                    embeds=inference_pb.CAPABILITY_EMBED in can,
+                )
 
     async def _least_busy(
         self, model: str, ask: "Callable[[inference_grpc.InferenceServiceAsyncStub], Awaitable[T]]"
@@ -162,6 +186,8 @@ class Embedders:
     """The embedding processes; work goes to the least busy one that serves."""
 
     def __init__(self, config: FleetConfig) -> None:
+        self.name = config.embedding.name
+        """Of the encoder that all of them run."""
         self._channels = [open_channel(r.listen, config.server) for r in config.embedding.replicas]
         self._stubs = [embedding_grpc.EmbeddingServiceStub(c) for c in self._channels]
         self._busy = [0] * len(self._stubs)
@@ -169,12 +195,21 @@ class Embedders:
         self.changed: Callable[[], None] = lambda: None
         """Called when an instance comes or goes."""
 
+    def least_busy(self, failed: Collection[str]) -> str | None:
+        """As `embedding.Encoder.least_busy`, by our own calls."""
+        able = [i for i in self._by_load() if str(i) not in failed]
+        return str(able[0]) if able else None
+
     async def embed(
-        self, request: embedding_pb.EmbedRequest, timeout_s: float | None, metadata: Metadata
+        self,
+        instance: str,
+        request: embedding_pb.EmbedRequest,
+        timeout_s: float | None,
+        metadata: Metadata,
     ) -> embedding_pb.EmbedResponse:
-        """Pass *request* on. Raises ZetaError."""
-        return await self._least_busy(
-            lambda stub: stub.Embed(request, timeout=timeout_s, metadata=metadata)
+        """As `embedding.Encoder.embed`."""
+        return await self._ask(
+            int(instance), lambda stub: stub.Embed(request, timeout=timeout_s, metadata=metadata)
         )
 
     async def profile(
@@ -227,18 +262,28 @@ class Embedders:
         self, ask: "Callable[[embedding_grpc.EmbeddingServiceAsyncStub], Awaitable[T]]"
     ) -> T:
         last: ZetaError = UnavailableError("no embedding process serves", retry_after_s=1.0)
-        able = [i for i, serving in enumerate(self._serving) if serving]
-        for i in sorted(able, key=self._busy.__getitem__):
-            self._busy[i] += 1
+        for i in self._by_load():
             try:
-                return await ask(self._stubs[i])
-            except grpc.aio.AioRpcError as failed:
-                last = zeta_error(failed)
-                if failed.code() is not grpc.StatusCode.UNAVAILABLE:
-                    break
-            finally:
-                self._busy[i] -= 1
+                return await self._ask(i, ask)
+            except UnavailableError as error:
+                last = error
         raise last
+
+    def _by_load(self) -> list[int]:
+        """Instances that serve, the least busy first."""
+        able = [i for i, serving in enumerate(self._serving) if serving]
+        return sorted(able, key=self._busy.__getitem__)
+
+    async def _ask(
+        self, i: int, ask: "Callable[[embedding_grpc.EmbeddingServiceAsyncStub], Awaitable[T]]"
+    ) -> T:
+        self._busy[i] += 1
+        try:
+            return await ask(self._stubs[i])
+        except grpc.aio.AioRpcError as failed:
+            raise zeta_error(failed) from None
+        finally:
+            self._busy[i] -= 1
 
 
 async def watch_health(

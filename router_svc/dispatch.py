@@ -88,6 +88,8 @@ class Dispatch:
                 async for event in events:
                     yield event
             return
+        if run.ask.samples > 1:
+            raise _several(ZetaError("its caller was gone"))
         last = run.calls[-1]
         decision = run.replan(frozenset(), last.model)
         assert isinstance(decision.plan, Single)
@@ -185,7 +187,7 @@ class Dispatch:
                     call.deltas.append(event)
                     call.text.append(event.delta.text)
         except ZetaError as error:
-            if not _may_go_elsewhere(error):
+            if not may_go_elsewhere(error):
                 raise
             return False
         return True
@@ -200,6 +202,8 @@ class Dispatch:
                         run.shown_by.add(call.model)
                         yield event
             except ZetaError as error:
+                if run.shown and run.ask.samples > 1:
+                    raise _several(error) from error
                 if run.shown:
                     yield await self._hand_over(run, call, error)
                 else:
@@ -209,8 +213,12 @@ class Dispatch:
 
     async def _attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Ask the call's replica once."""
+        samples = run.ask.samples
         lease = self._fleet.begin(
-            call.replica, run.features.prompt_tokens, run.features.expected_output_tokens
+            call.replica,
+            run.features.prompt_tokens,
+            run.features.expected_output_tokens * samples,
+            requests=samples,
         )
         try:
             call.behind, seq = len(run.shown), run.last_seq
@@ -296,7 +304,7 @@ class Dispatch:
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
         call.error, call.total_s = str(error), self._clock() - lease.began_s
         metrics.FAILURES.labels(call.replica, error.reason).inc()
-        if _may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
+        if counts_against(error):
             self._fleet.failed(lease)
 
     async def _hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
@@ -325,7 +333,7 @@ class Dispatch:
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
         run.failed.add(call.replica)
-        if not _may_go_elsewhere(error) or not self._budget.take():
+        if not may_go_elsewhere(error) or not self._budget.take():
             raise error
         try:
             decision = run.replan(frozenset(run.failed), call.model if run.shown else "")
@@ -380,5 +388,15 @@ class Dispatch:
         )
 
 
-def _may_go_elsewhere(error: ZetaError) -> bool:
+def _several(error: ZetaError) -> StreamBrokenError:
+    return StreamBrokenError(f"several answers do not go on elsewhere; ask again: {error}")
+
+
+def counts_against(error: ZetaError) -> bool:
+    """Whether *error* speaks against the replica that raised it."""
+    return may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT)
+
+
+def may_go_elsewhere(error: ZetaError) -> bool:
+    """Whether another replica may well do what failed with *error*."""
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError

@@ -49,6 +49,8 @@ class Lease:
     prompt_tokens: float
     output_tokens: float
     began_s: float
+    requests: int = 1
+    """So many answers are being made of one prompt."""
     fed: bool = False
     heard_s: float = 0.0
     """When the last piece of the answer came."""
@@ -89,6 +91,7 @@ class Fleet:
         """Requests in flight, by replica."""
         self._draining = np.zeros(len(pairs), dtype=np.bool_)
         self._generates = np.ones(len(pairs), dtype=np.bool_)
+        self._embeds = np.zeros(len(pairs), dtype=np.bool_)
         self._context = np.array(
             [float(models[m].context_tokens) or np.inf for m, _ in pairs], dtype=np.float64
         )
@@ -123,8 +126,8 @@ class Fleet:
         await news
 
     def serves(self) -> bool:
-        """Whether any replica is healthy."""
-        return bool((self._healthy & ~self._dead).any())
+        """Whether any replica that generates is healthy."""
+        return bool((self._healthy & ~self._dead & self._generates).any())
 
     def answers(self, model: str) -> bool:
         """Whether some replica of *model*, or of any where it is empty, takes requests."""
@@ -141,11 +144,32 @@ class Fleet:
         found = [i for i in np.flatnonzero(able).tolist() if self.models[self.model_of[i]] == model]
         return [self.names[i] for i in sorted(found, key=lambda i: float(requests[i]))]
 
-    def begin(self, replica: str, prompt_tokens: float, output_tokens: float) -> Lease:
-        """Note that a request goes to *replica*."""
+    def encoding_replicas(self, model: str) -> list[str]:
+        """Replicas of *model* that can embed now, the least busy first."""
+        replicas = self.replicas()
+        able = replicas.healthy & ~replicas.draining & replicas.circuit_closed & self._embeds
+        busy = replicas.loads.running + replicas.loads.waiting
+        mine = np.flatnonzero(able & (self.model_of == self.models.index(model)))
+        return [self.names[i] for i in mine[np.argsort(busy[mine], kind="stable")].tolist()]
+
+    def may_embed(self, model: str, *, known: bool = False) -> bool:
+        """Whether *model* embeds, as it said; a silent one may, unless that is to be *known*."""
+        if model not in self.infos:
+            return not known
+        return bool(self._embeds[self.model_of == self.models.index(model)].any())
+
+    def first_generator(self) -> str:
+        """Name the first model that generates, as far as is known."""
+        able = {self.models[m] for m in self.model_of[self._generates].tolist()}
+        return next((model for model in self.models if model in able), self.models[0])
+
+    def begin(
+        self, replica: str, prompt_tokens: float, output_tokens: float, *, requests: int = 1
+    ) -> Lease:
+        """Note that a request goes to *replica*, where it is so many *requests*."""
         i, now_s = self._index[replica], self._clock()
         load = self._load.loads(now_s).row(i)
-        self._load.began(i, prompt_tokens, output_tokens)
+        self._load.began(i, prompt_tokens, output_tokens, requests)
         self._breakers[i].began(now_s)
         lease = Lease(
             index=i,
@@ -154,6 +178,7 @@ class Fleet:
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
             began_s=now_s,
+            requests=requests,
             heard_s=now_s,
         )
         self._leases[i].add(lease)
@@ -169,7 +194,7 @@ class Fleet:
         """Note that the request has ended, in whatever way."""
         self.first_token(lease)
         self._leases[lease.index].discard(lease)
-        self._load.ended(lease.index, lease.output_tokens)
+        self._load.ended(lease.index, lease.output_tokens, lease.requests)
 
     def succeeded(self, lease: Lease) -> None:
         """Note that the replica answered."""
@@ -261,10 +286,10 @@ class Fleet:
         self._dead_since_s[:] = np.inf
         self._tell()
 
-    def knows(self, model: str, info: Info, *, generates: bool) -> None:
+    def knows(self, model: str, info: Info, *, generates: bool, embeds: bool = False) -> None:
         """Take in what *model* says about itself."""
         self.infos[model] = info
         mine = self.model_of == self.models.index(model)
-        self._generates[mine] = generates
+        self._generates[mine], self._embeds[mine] = generates, embeds
         if info.context_tokens:
             self._context[mine] = info.context_tokens

@@ -92,7 +92,11 @@ class Learner:
         if ended_s - self._taught_s[model] < _TEACH_EVERY_S:
             return
         self._taught_s[model] = ended_s
-        self.predictors.length.learn(call.model, features, call.completion_tokens)
+        lengths = call.answer_tokens
+        self.predictors.length.learn(call.model, features, sum(lengths) // len(lengths))
+        if len(lengths) > 1:
+            # Its time is that of a batch of its own making, which `lease.load` is not.
+            return
         self.predictors.latency.learn(
             call.model,
             lease.load,

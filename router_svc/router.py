@@ -96,7 +96,7 @@ class ZetaDynamicRouter:
         self._clock = clock
         self._rotation = 0
         self._recent: OrderedDict[str, Remembered] = OrderedDict()
-        self._admission = Admission(settings.max_in_flight, settings.max_queued, clock)
+        self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
         self._dispatch = Dispatch(
             fleet,
@@ -114,7 +114,7 @@ class ZetaDynamicRouter:
         """Stream the answer. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
-        async with self._admission.slot(ask):
+        async with self.admission.slot(ask):
             profiled = await self._profiler.profile(ask.text)
             run = self._begin(ask, profiled, upstream, arrived_s)
             async with aclosing(self._followed(run, self._dispatch.run(run))) as events:
@@ -129,7 +129,7 @@ class ZetaDynamicRouter:
         trail = await self._trails.take(decision_id, tenant, after_seq)
         run = trail.run
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
-        async with self._admission.slot(replace(run.ask, deadline_s=deadline_s)):
+        async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
             rest = self._rest(run, trail.finished, after_seq)
             async with aclosing(self._followed(run, rest)) as events:
                 async for event in events:
@@ -214,11 +214,11 @@ class ZetaDynamicRouter:
         return True
 
     def known(self, model: str) -> str:
-        """Return *model*, or the first model for an empty name. Raises UnknownModelError."""
+        """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""
         if model and model not in self.fleet.models:
             known = ", ".join(self.fleet.models)
             raise UnknownModelError(f"no model {model!r}; there are: {known}")
-        return model or self.fleet.models[0]
+        return model or self.fleet.first_generator()
 
     async def save(self) -> None:
         """Write what was learned to the journal, if there is anything new."""
@@ -334,6 +334,9 @@ class ZetaDynamicRouter:
         policy = weighed(self.policies.named(ask.policy), ask)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
+        elif ask.samples > 1:
+            # Cascades judge one answer and votes count one of each model.
+            policy = replace(policy, max_calls=1)
         self._rotation += 1
         replicas = self.fleet.replicas()
         found = candidates(

@@ -71,8 +71,14 @@ class Call:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens of the answer."""
+        """Tokens of the answer, or of all answers."""
         return self.last.finished.usage.completion_tokens if self.last else 0
+
+    @property
+    def answer_tokens(self) -> list[int]:
+        """Tokens of each answer of the call."""
+        several = self.last.finished.samples if self.last else ()
+        return [end.completion_tokens for end in several] or [self.completion_tokens]
 
     @property
     def mean_logprob(self) -> float | None:

@@ -13,6 +13,7 @@ from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import wire
 from router_svc.client import Embedders, Upstreams, model_infos
+from router_svc.embedding import EmbedDispatch
 from router_svc.router import ZetaDynamicRouter
 from services.kit.config import FleetConfig
 from services.kit.errors import NotBuiltError, invalid
@@ -156,8 +157,10 @@ class RouterServicer(router_grpc.RouterServiceServicer):
 class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
     """Embedding work, passed on to the least busy instance."""
 
-    def __init__(self, router: ZetaDynamicRouter, embedders: Embedders) -> None:
-        self._router, self._embedders = router, embedders
+    def __init__(
+        self, router: ZetaDynamicRouter, embedders: Embedders, dispatch: EmbedDispatch
+    ) -> None:
+        self._router, self._embedders, self._dispatch = router, embedders, dispatch
 
     async def Embed(  # noqa: N802 - named by the contract
         self, request: embedding_pb.EmbedRequest, context: Context
@@ -165,7 +168,7 @@ class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
         """Pass it on."""
         check_deadline(context)
         self._router.known(request.target_model)
-        return await self._embedders.embed(request, deadline_s(context), outgoing(context))
+        return await self._dispatch.embed(request, deadline_s(context), outgoing(context))
 
     async def Profile(  # noqa: N802 - named by the contract
         self, request: embedding_pb.ProfileRequest, context: Context

@@ -2,9 +2,26 @@
 
 from dataclasses import dataclass, field
 
-from zeta.inference.v1.inference_service_pb2 import Finished, FinishReason, GenerateResponse
+from zeta.inference.v1.inference_service_pb2 import (
+    Finished,
+    FinishReason,
+    GenerateResponse,
+    SampleEnd,
+)
 
 from services.kit.errors import StreamBrokenError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One of the answers to a request."""
+
+    text: str
+    finish_reason: str
+    """"stop" or "length"."""
+    completion_tokens: int
+    mean_logprob: float | None
+    """Mean natural log-probability of its tokens; None without any."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -12,6 +29,9 @@ class Answer:
     """What a caller has of an answer so far; times are the caller's own, from its request on."""
 
     text: str = ""
+    """Of several answers, the first."""
+    others: dict[int, str] = field(default_factory=dict)
+    """The texts of the others, by number."""
     decision_id: str = ""
     plan: str = ""
     model: str = ""
@@ -31,7 +51,7 @@ class Answer:
                 self.decision_id, self.plan = started.decision_id, started.plan
                 self.model, self.replica = started.model, started.replica
             case "delta":
-                self.text += event.delta.text
+                self._extend(event.delta.sample, event.delta.text)
                 self.ttft_s = self.ttft_s or elapsed_s
             case "handover":
                 self.handovers.append(event.handover.to_replica)
@@ -50,10 +70,37 @@ class Answer:
     @property
     def finish_reason(self) -> str:
         """Say why the answer ended, in lower case: "stop" or "length"."""
-        return FinishReason.Name(self.complete.reason).removeprefix("FINISH_REASON_").lower()
+        return _reason(self.complete.reason)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Return every answer, by number; mostly there is one. Raises as `complete`."""
+        last = self.complete
+        alone = SampleEnd(reason=last.reason, completion_tokens=last.usage.completion_tokens)
+        if last.HasField("mean_logprob"):
+            alone.mean_logprob = last.mean_logprob
+        return [
+            Sample(
+                text=self.others.get(i, "") if i else self.text,
+                finish_reason=_reason(end.reason),
+                completion_tokens=end.completion_tokens,
+                mean_logprob=end.mean_logprob if end.HasField("mean_logprob") else None,
+            )
+            for i, end in enumerate(last.samples or [alone])
+        ]
 
     @property
     def tokens_per_s(self) -> float:
         """Tokens of the answer over the whole time that the caller waited for it."""
         tokens = self.complete.usage.completion_tokens
         return tokens / self.total_s if self.total_s > 0 else 0.0
+
+    def _extend(self, sample: int, text: str) -> None:
+        if sample:
+            self.others[sample] = self.others.get(sample, "") + text
+        else:
+            self.text += text
+
+
+def _reason(reason: FinishReason.ValueType) -> str:
+    return FinishReason.Name(reason).removeprefix("FINISH_REASON_").lower()

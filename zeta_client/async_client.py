@@ -9,6 +9,7 @@ arrays. `client` is the same without asyncio.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from time import perf_counter
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -48,6 +49,7 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from services.kit.channel import open_channel
 from services.kit.config import Server
 from zeta_client import wire
+from zeta_client.answer import Answer
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -119,6 +121,36 @@ class AsyncClient:
             if event.delta.text:
                 yield event.delta.text
 
+    async def answers(
+        self,
+        prompt: str,
+        *,
+        samples: int = 1,
+        model: str = "",
+        policy: str = "",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Answer:
+        """Return the whole answer to one question; with several *samples*, all of them.
+
+        `Answer.samples` has a text and an end of each; the prompt is read once for all.
+        """
+        request = wire.question(
+            prompt,
+            model=model,
+            policy=policy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            seed=seed,
+            samples=samples if samples > 1 else None,
+        )
+        answer, start_s = Answer(), perf_counter()
+        async for event in self.generate(request, deadline_s=deadline_s):
+            answer.add(event, perf_counter() - start_s)
+        return answer
+
     async def count_tokens(self, prompt: str, model: str = "") -> int:
         """Count the tokens of a question as the model sees it, chat template included."""
         request = wire.count_request(prompt, model)
@@ -135,9 +167,22 @@ class AsyncClient:
         request = wire.score_request(prompt, continuations, model)
         return (await self._call(self._inference.Score, request)).scores
 
-    async def embed(self, texts: Sequence[str], target_model: str = "") -> NDArray[np.float32]:
-        """Embed texts as (N, D), passed through what was learned about *target_model*."""
-        request = EmbedRequest(texts=texts, target_model=target_model)
+    async def embed(
+        self,
+        texts: Sequence[str],
+        target_model: str = "",
+        *,
+        encoder: str = "",
+        prompt_name: str = "",
+    ) -> NDArray[np.float32]:
+        """Embed texts as (N, D), passed through what was learned about *target_model*.
+
+        *encoder* names who makes the vectors, which cannot be compared with another's; empty: the
+        target's default. *prompt_name* is one of its prompts, such as "query".
+        """
+        request = EmbedRequest(
+            texts=texts, target_model=target_model, model=encoder, prompt_name=prompt_name
+        )
         return wire.vectors(await self._call(self._embedding.Embed, request))
 
     async def profile(

@@ -9,6 +9,7 @@ arrays. `async_client` is the same on asyncio.
 """
 
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -49,6 +50,7 @@ from services.kit.channel import options
 from services.kit.config import Server
 from services.kit.security import channel_credentials
 from zeta_client import wire
+from zeta_client.answer import Answer
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -129,6 +131,36 @@ class Client:
             if event.delta.text:
                 yield event.delta.text
 
+    def answers(
+        self,
+        prompt: str,
+        *,
+        samples: int = 1,
+        model: str = "",
+        policy: str = "",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Answer:
+        """Return the whole answer to one question; with several *samples*, all of them.
+
+        `Answer.samples` has a text and an end of each; the prompt is read once for all.
+        """
+        request = wire.question(
+            prompt,
+            model=model,
+            policy=policy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            seed=seed,
+            samples=samples if samples > 1 else None,
+        )
+        answer, start_s = Answer(), perf_counter()
+        for event in self.generate(request, deadline_s=deadline_s):
+            answer.add(event, perf_counter() - start_s)
+        return answer
+
     def count_tokens(self, prompt: str, model: str = "") -> int:
         """Count the tokens of a question as the model sees it, chat template included."""
         request = wire.count_request(prompt, model)
@@ -145,9 +177,22 @@ class Client:
         request = wire.score_request(prompt, continuations, model)
         return (self._call(self._inference.Score, request)).scores
 
-    def embed(self, texts: Sequence[str], target_model: str = "") -> NDArray[np.float32]:
-        """Embed texts as (N, D), passed through what was learned about *target_model*."""
-        request = EmbedRequest(texts=texts, target_model=target_model)
+    def embed(
+        self,
+        texts: Sequence[str],
+        target_model: str = "",
+        *,
+        encoder: str = "",
+        prompt_name: str = "",
+    ) -> NDArray[np.float32]:
+        """Embed texts as (N, D), passed through what was learned about *target_model*.
+
+        *encoder* names who makes the vectors, which cannot be compared with another's; empty: the
+        target's default. *prompt_name* is one of its prompts, such as "query".
+        """
+        request = EmbedRequest(
+            texts=texts, target_model=target_model, model=encoder, prompt_name=prompt_name
+        )
         return wire.vectors(self._call(self._embedding.Embed, request))
 
     def profile(self, texts: Sequence[str], *, with_embedding: bool = False) -> Sequence[Profile]:

@@ -33,6 +33,7 @@ def question(
     max_tokens: int | None = None,
     seed: int | None = None,
     explain: bool = False,
+    samples: int | None = None,
 ) -> GenerateRequest:
     """Build the request of one question by a user; what is left out is the server's default."""
     return GenerateRequest(
@@ -41,6 +42,7 @@ def question(
         sampling=SamplingParams(temperature=temperature, seed=seed),
         max_tokens=max_tokens,
         preference=Preference(policy=policy, explain=explain),
+        samples=samples,
     )
 
 

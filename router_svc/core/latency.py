@@ -13,7 +13,7 @@ with the age of the report. N = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import log
 from typing import Any, Final, TypeAlias
 
@@ -72,6 +72,12 @@ class ReplicaLoads:
     max_running: Floats
     age_s: Floats
     """Age of the report behind the figures."""
+
+    def beside(self, requests: int) -> "ReplicaLoads":
+        """Return what another request meets where so many more come with it."""
+        more = self.running + self.waiting + requests
+        running = np.minimum(more, np.maximum(self.max_running, self.running))
+        return replace(self, running=running, waiting=more - running)
 
     def row(self, i: int) -> "ReplicaLoads":
         """Return replica *i* alone, to remember with a dispatch and `learn` from."""

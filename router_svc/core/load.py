@@ -34,10 +34,10 @@ class Load:
         self._prompt = np.zeros(count)
         self._output = np.zeros(count)
 
-    def began(self, i: int, prompt_tokens: float, output_tokens: float) -> None:
-        """Note that a request went to replica *i*."""
-        self.requests[i] += 1.0
-        self._since[i] += 1.0
+    def began(self, i: int, prompt_tokens: float, output_tokens: float, requests: int = 1) -> None:
+        """Note that a request went to replica *i*, or several with one prompt."""
+        self.requests[i] += requests
+        self._since[i] += requests
         self._prompt[i] += prompt_tokens
         self._since_prompt[i] += prompt_tokens
         self._output[i] += output_tokens
@@ -47,10 +47,10 @@ class Load:
         self._prompt[i] -= prompt_tokens
         self._since_prompt[i] -= prompt_tokens
 
-    def ended(self, i: int, output_tokens: float) -> None:
-        """Note that a request has ended, in whatever way; `fed` has been called for it."""
-        self.requests[i] -= 1.0
-        self._since[i] -= 1.0
+    def ended(self, i: int, output_tokens: float, requests: int = 1) -> None:
+        """Note that what began has ended, in whatever way; `fed` has been called for it."""
+        self.requests[i] -= requests
+        self._since[i] -= requests
         self._output[i] -= output_tokens
 
     def reported(

@@ -100,12 +100,14 @@ def candidates(
     able = admitted(ask, prompt, replicas)
     limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
     output = np.minimum(predictors.length.predict(features), limit)
-    when = predictors.latency.predict(replicas.loads, int(prompt), output[replicas.model])
+    loads = replicas.loads.beside(ask.samples - 1) if ask.samples > 1 else replicas.loads
+    when = predictors.latency.predict(loads, int(prompt), output[replicas.model])
     keys = BALANCERS[policy.balancer](replicas, when.total_p50_s, rotation)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
     quality, stddev = predictors.quality.predict(features)
-    cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * output
+    cost = prices.usd_per_prompt_token * prompt
+    cost = cost + prices.usd_per_completion_token * output * ask.samples
     return Candidates(
         models=tuple(replicas.models[m] for m in model.tolist()),
         replicas=tuple(replicas.names[r] for r in best.tolist()),

@@ -75,6 +75,8 @@ class Ask:
     task_hint: int | None = None
     """Index into `features.TASKS` that the caller takes this to be."""
     explain: bool = False
+    samples: int = 1
+    """Answers that one model is to give."""
     failed: frozenset[str] = frozenset()
     """Replicas that failed for this very request."""
 

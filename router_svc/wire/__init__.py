@@ -5,11 +5,21 @@ from router_svc.wire.decisions import decision_pb_of, models_in, plan_pb
 from router_svc.wire.policies import belief_pb, policy_of, policy_pb
 from router_svc.wire.profiles import features_of
 from router_svc.wire.requests import ask_of, upstream_request
-from router_svc.wire.values import Continuation, DecisionMessage, Event, Request, ratio
+from router_svc.wire.values import (
+    Continuation,
+    DecisionMessage,
+    EmbedRequest,
+    EmbedResponse,
+    Event,
+    Request,
+    ratio,
+)
 
 __all__ = [
     "Continuation",
     "DecisionMessage",
+    "EmbedRequest",
+    "EmbedResponse",
     "Event",
     "Request",
     "ask_of",

@@ -22,6 +22,7 @@ _STOP_STRINGS: Final = 16
 
 
 _TOP_LOGPROBS: Final = 20
+_SAMPLES: Final = 16
 
 
 def ask_of(request: Request, deadline_s: float | None) -> Ask:
@@ -47,6 +48,7 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
         min_quality=ratio(wish.min_quality, "preference.min_quality"),
         task_hint=task_index(request.task_kind),
         explain=wish.explain,
+        samples=request.samples or 1,
     )
 
 
@@ -80,6 +82,10 @@ def _check_limits(request: Request) -> None:
         raise invalid(
             "logprobs.top", f"must be at most {_TOP_LOGPROBS}, got {request.logprobs.top}"
         )
+    if request.HasField("samples") and not 1 <= request.samples <= _SAMPLES:
+        raise invalid("samples", f"must be 1 to {_SAMPLES}, got {request.samples}")
+    if request.HasField("continuation") and request.samples > 1:
+        raise invalid("samples", f"must be 1 with a continuation, got {request.samples}")
     if request.HasField("constraint") and request.constraint.WhichOneof("form") is None:
         raise invalid("constraint", "one of json_schema, regex, choice is needed")
     given = {field.name: value for field, value in request.sampling.ListFields()}

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
 from zeta.inference.v1 import decision_pb2 as decision_pb
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
@@ -13,6 +14,12 @@ from services.kit.errors import invalid
 Event: TypeAlias = inference_pb.GenerateResponse
 
 Request: TypeAlias = inference_pb.GenerateRequest
+
+
+EmbedRequest: TypeAlias = embedding_pb.EmbedRequest
+
+
+EmbedResponse: TypeAlias = embedding_pb.EmbedResponse
 
 Continuation: TypeAlias = inference_pb.Continuation
 

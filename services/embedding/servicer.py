@@ -37,6 +37,7 @@ class EmbeddingServicer(EmbeddingServiceServicer):
     async def Embed(self, request: EmbedRequest, context: Context) -> EmbedResponse:  # noqa: N802 - the wire's name
         """Embed texts. Raises InvalidRequestError."""
         check_deadline(context)
+        wire.check_encoder(request, self._encoder)
         encoded = await self._profiler.embed(wire.checked(request.texts))
         vectors = np.stack([one.vector for one in encoded])
         values, adapted = adapt(vectors, request.target_model, self._adapters)

@@ -5,12 +5,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from zeta.embedding.v1.embedding_service_pb2 import Embedding, Profile, TaskShare
+from zeta.embedding.v1.embedding_service_pb2 import Embedding, EmbedRequest, Profile, TaskShare
 from zeta.inference.v1.inference_service_pb2 import TaskKind
 
 from services.embedding.core import profile as core
 from services.embedding.encoded import Encoded
-from services.kit.errors import InvalidRequestError, Violation, invalid
+from services.kit.errors import InvalidRequestError, UnknownModelError, Violation, invalid
 
 MAX_TEXTS: Final = 256
 MAX_TEXT_BYTES: Final = 1024 * 1024
@@ -37,6 +37,17 @@ def checked(texts: Sequence[str]) -> list[str]:
         message = f"{wrong[0].field}: {wrong[0].description}"
         raise InvalidRequestError(message, violations=wrong[:_VIOLATIONS_SHOWN])
     return list(texts)
+
+
+def check_encoder(request: EmbedRequest, here: str) -> None:
+    """Raise UnknownModelError for another encoder than *here*, InvalidRequestError for a prompt."""
+    if request.model not in ("", here):
+        raise UnknownModelError(
+            f"no encoder {request.model[:80]!r} here; this process answers for {here!r}",
+            violations=[Violation("model", f"must be empty or {here!r}")],
+        )
+    if request.prompt_name:
+        raise invalid("prompt_name", f"{here!r} has no prompts, got {request.prompt_name[:80]!r}")
 
 
 def embedding(encoded: Encoded, values: NDArray[np.float32]) -> Embedding:

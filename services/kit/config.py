@@ -110,6 +110,8 @@ class Model(Config, frozen=True, kw_only=True):
     """Which card, as CUDA counts them."""
     cuda_graphs: bool = False
     """Replay each decode step as one launch, captured per batch size."""
+    serves: tuple[Literal["generate", "embed"], ...] = ()
+    """Empty: "embed" for a checkpoint with sentence-transformers files, else "generate"."""
     threads: Count = 1
     max_running: Annotated[int, Meta(ge=1, le=256)] = 16
     max_waiting: Count = 1024
@@ -140,6 +142,8 @@ class Router(Config, frozen=True, kw_only=True):
 
     listen: Listen = "127.0.0.1:7070"
     metrics: str = ""
+    embedding_model: str = ""
+    """Encoder of callers who name none; empty: the embedding service's own."""
     default_policy: str = "balanced"
     policies: Mapping[str, Policy] = msgspec.field(default_factory=lambda: {"balanced": Policy()})
     profile_timeout_s: Positive = 0.02
@@ -272,6 +276,7 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
     for i, model in enumerate(config.models):
         if not model.replicas:
             yield f"models[{i}].replicas: at least one is needed"
+    yield from _encoders(config)
     if config.router.default_policy not in config.router.policies:
         name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))
         yield f"router.default_policy: no policy {name!r}; there are: {known}"
@@ -282,6 +287,16 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
         {a for a in listens if listens.count(a) > 1 and a and not a.endswith(":0")}
     ):
         yield f"the address {address!r} is given {listens.count(address)} times"
+
+
+def _encoders(config: FleetConfig) -> Iterator[str]:
+    """Yield what is wrong with the names of encoders, of which each means one kind of vector."""
+    models, own = [m.name for m in config.models], config.embedding.name
+    if own in models:
+        yield f"embedding.name: {own!r} is a model's name; vectors of two encoders are never mixed"
+    if config.router.embedding_model not in ("", own, *models):
+        name, known = config.router.embedding_model, ", ".join((own, *models))
+        yield f"router.embedding_model: no encoder {name!r}; there are: {known}"
 
 
 def addresses(config: FleetConfig) -> Iterator[str]:

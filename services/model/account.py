@@ -1,7 +1,7 @@
 """What became of each request: counters, sketches and Prometheus metrics."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.kit.errors import DeadlinePassedError
 from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 from services.model.loop import Stream
-from services.model.state import State
+from services.model.samples import Samples
+from services.model.state import State, Times
 from services.model.wire import task_kind
 
 _LABELS = ("gen_ai_request_model", "zeta_task_kind")
@@ -24,6 +25,12 @@ TOKENS = Counter(
     "gen_ai_server_token_usage", "Tokens of requests answered.", (*_LABELS, "gen_ai_token_type")
 )
 REQUESTS = Counter("zeta_model_requests", "Requests by outcome.", (*_LABELS, "outcome"))
+CACHED = Counter(
+    "zeta_model_cached_prompt_tokens", "Prompt tokens that the prefix cache spared.", _LABELS[:1]
+)
+PREEMPTIONS = Counter(
+    "zeta_model_preemptions", "Times that a running request had to wait again.", _LABELS[:1]
+)
 RUNNING = Gauge("zeta_model_running_requests", "Requests in the batch.", _LABELS[:1])
 WAITING = Gauge("zeta_model_waiting_requests", "Requests admitted, not running.", _LABELS[:1])
 KV_TOKENS = Gauge("zeta_model_kv_used_tokens", "Cache tokens held.", _LABELS[:1])
@@ -55,13 +62,25 @@ class Account:
         finally:
             REQUESTS.labels(self.model, task_kind(kind), outcome).inc()
 
-    def answered(self, kind: int, stream: Stream, tokens: int) -> None:
-        """Count a whole answer of *tokens* tokens."""
-        times, labels = stream.times(), (self.model, task_kind(kind))
-        self.state.answered(kind, tokens=tokens, times=times)
+    def answered(self, kind: int, samples: Samples) -> None:
+        """Count a request with all its answers."""
+        times, labels = samples.times(), (self.model, task_kind(kind))
+        tokens, longest = samples.completion_tokens, samples.longest_tokens
+        self.state.answered(kind, tokens=tokens, times=times, longest_tokens=longest)
         REQUEST_DURATION.labels(*labels, "").observe(times.last_s)
         TIME_TO_FIRST_TOKEN.labels(*labels, "").observe(times.first_s)
-        if tokens > 1:
-            TPOT.labels(*labels).observe((times.last_s - times.first_s) / (tokens - 1))
-        TOKENS.labels(*labels, "input").inc(len(stream.request.tokens))
+        if longest > 1:
+            TPOT.labels(*labels).observe((times.last_s - times.first_s) / (longest - 1))
+        CACHED.labels(self.model).inc(samples.cached_prompt_tokens)
+        TOKENS.labels(*labels, "input").inc(samples.prompt_tokens)
         TOKENS.labels(*labels, "output").inc(tokens)
+
+    def embedded(self, kind: int, streams: Sequence[Stream]) -> None:
+        """Count a request whose texts are vectors now."""
+        each, labels = [stream.times() for stream in streams], (self.model, task_kind(kind))
+        began_s, last_s = min(t.began_s for t in each), max(t.last_s for t in each)
+        times = Times(began_s=began_s, first_s=last_s, last_s=last_s)
+        self.state.answered(kind, tokens=0, times=times)
+        REQUEST_DURATION.labels(*labels, "").observe(last_s)
+        CACHED.labels(self.model).inc(sum(stream.reused_tokens for stream in streams))
+        TOKENS.labels(*labels, "input").inc(sum(len(s.request.tokens) for s in streams))

@@ -87,6 +87,7 @@ class ControlServicer(model_control_service_pb2_grpc.ModelControlServiceServicer
             step_time=None if step_time_s is None else wire.duration(step_time_s),
             tasks=[wire.task_stats(k, s) for k, s in sorted(device.state.tasks.items())],
             context_tokens=self._model.context_tokens,
+            capabilities=self._model.capabilities,
         )
 
     def _allocation(self) -> control.Allocation:

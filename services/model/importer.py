@@ -21,7 +21,7 @@ from services.kit.errors import ConfigError
 from services.model import text
 from services.model.backends.base import Logits
 from services.model.backends.ort import OrtBackend
-from services.model.graph import checkpoint, decoder, manifest, reference
+from services.model.graph import checkpoint, decoder, encoder, manifest, reference
 from services.model.graph.checkpoint import Checkpoint
 from services.model.graph.decoder import Precision
 from services.model.graph.dialects import DialectName
@@ -96,6 +96,8 @@ def convert(
         _refuse_full_disk(target.parent, stored, precision)
         origin = _copy(source, folder, progress)
         _build(stored, graph, progress)
+        if stored.encoder is not None:
+            encoder.write(folder, stored.encoder)
         check = _check(stored, graph, progress, threads)
         files = {path.name: manifest.described(path) for path in sorted(folder.iterdir())}
         found = Manifest(
@@ -106,6 +108,7 @@ def convert(
             source=origin,
             files=files,
             check=check,
+            headless=stored.shape.headless,
         )
         manifest.write(folder, found)
         manifest.verify(folder, manifest.read(folder))
@@ -139,13 +142,15 @@ def _check(stored: Checkpoint, graph: _Graph, progress: Progress, threads: int) 
     count = min(_CHECKED_TOKENS, shape.context_tokens)
     tokens = np.random.default_rng(0).integers(0, shape.vocabulary, count)
     meter = _Meter(progress, "checking", _stored_bytes(stored))
-    expected = reference.logits(replace(stored, weights=stored.weights.watched(meter.add)), tokens)
+    computed = reference.hidden_states if shape.headless else reference.logits
+    expected = computed(replace(stored, weights=stored.weights.watched(meter.add)), tokens)
     try:
         backend = OrtBackend(
             graph.folder / manifest.GRAPH, shape, slots=1, context_tokens=count, threads=threads,
             frugal=True, dialect=graph.dialect,
         )  # fmt: skip
-        found = backend.prefill(0, 0, tokens, count)
+        run = backend.hidden if shape.headless else backend.prefill
+        found = run(0, 0, tokens, count)
     except Exception as error:  # the runtime's own errors share no class
         raise ConfigError(f"the imported model does not run: {error}") from error
     return _compared(found, expected, graph.precision)

@@ -7,7 +7,7 @@ than the device finds several tokens at once.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -46,7 +46,9 @@ class Report:
 class Stream:
     """The outputs of one request, and when they came."""
 
-    def __init__(self, request: Request, arrived_s: float) -> None:
+    def __init__(
+        self, request: Request, arrived_s: float, news: asyncio.Event | None = None
+    ) -> None:
         self.request = request
         self.arrived_s = arrived_s
         self.began_s: float | None = None
@@ -56,16 +58,24 @@ class Stream:
         """Prompt tokens that were in the cache already."""
         self._outputs: list[Answered] = []
         self._error: ZetaError | None = None
-        self._news = asyncio.Event()
+        self.news = news or asyncio.Event()
+        """Set while there is something to take; several streams may share it."""
 
     async def take(self) -> list[Answered]:
         """Wait for outputs and return all there are. Raises the error that ended the request."""
-        await self._news.wait()
+        while not (self._outputs or self._error):
+            await self.news.wait()
+            self.news.clear()
+        return self.taken()
+
+    def taken(self) -> list[Answered]:
+        """Return the outputs there are, maybe none. Raises the error that ended the request."""
+        if self._error:
+            # It is still to be raised, now or the next time.
+            self.news.set()
         if not self._outputs and self._error:
             raise self._error
         outputs, self._outputs = self._outputs, []
-        if not self._error:
-            self._news.clear()
         return outputs
 
     def times(self) -> Times:
@@ -83,12 +93,12 @@ class Stream:
         self.first_s = self.first_s or at_s
         self.last_s = at_s
         self._outputs.append(output)
-        self._news.set()
+        self.news.set()
 
     def fail(self, error: ZetaError) -> None:
         """End the stream with *error*, after what it holds is taken."""
         self._error = error
-        self._news.set()
+        self.news.set()
 
 
 class DeviceLoop:
@@ -100,6 +110,8 @@ class DeviceLoop:
         self.occupancy = Occupancy()
         self.draining = False
         self.crashed = asyncio.Event()
+        self.on_preempted: Callable[[int], object] = lambda _: None
+        """Told how many requests had to give up their slots."""
         self._engine, self._max_waiting, self._drain_s = engine, max_waiting, drain_s
         self._inbox: SimpleQueue[Command | None] = SimpleQueue()
         self._streams: dict[int, Stream] = {}
@@ -117,10 +129,25 @@ class DeviceLoop:
 
     def submit(self, request: Request, arrived_s: float) -> Stream:
         """Queue *request*. Raises DrainingError, OverloadedError or UnavailableError."""
-        self._admit()
-        stream = self._streams[request.id] = Stream(request, arrived_s)
-        self._inbox.put(lambda engine: engine.add(request))
-        return stream
+        return self.submit_all([request], arrived_s)[0]
+
+    def submit_all(self, requests: Sequence[Request], arrived_s: float) -> list[Stream]:
+        """Queue *requests* together, or none of them; their streams share their news.
+
+        Raises as `submit`.
+        """
+        self._admit(len(requests))
+        news = asyncio.Event()
+        streams = [Stream(request, arrived_s, news) for request in requests]
+        self._streams |= {stream.request.id: stream for stream in streams}
+
+        def add(engine: Engine) -> None:
+            for request in requests:
+                engine.add(request)
+
+        # One command: no step comes between those that can share a prompt.
+        self._inbox.put(add)
+        return streams
 
     def cancel(self, request_id: int) -> None:
         """Stop working on a request before the next step; nothing happens where it has ended."""
@@ -164,15 +191,17 @@ class DeviceLoop:
         self._inbox.put(None)
         self._thread.join(timeout=10)
 
-    def _admit(self) -> None:
+    def _admit(self, count: int) -> None:
         if self.crashed.is_set():
             raise UnavailableError("the model's device failed; this process ends", retry_after_s=1)
         if self.draining:
             raise self._draining_error()
         in_flight, running = len(self._streams), self.limits.max_running
-        if in_flight >= running + self._max_waiting:
+        if in_flight + count > running + self._max_waiting:
+            more = "" if count == 1 else f"; {count} more do not fit"
             raise OverloadedError(
-                f"{in_flight} requests run or wait, the most that this server takes",
+                f"{in_flight} requests run or wait of {running + self._max_waiting}, "
+                f"the most that this server takes{more}",
                 retry_after_s=self.state.free_slot_in_s(running),
             )
 
@@ -251,6 +280,8 @@ class DeviceLoop:
                     stream.push(output, report.ended_s)
                 if output.ends:
                     del self._streams[output.id]
+        if result.preempted:
+            self.on_preempted(result.preempted)
         self.state.stepped(
             prompt_tokens=result.prompt_tokens,
             generated=result.generated,

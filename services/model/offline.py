@@ -71,12 +71,13 @@ def _generate(arguments: argparse.Namespace) -> Any:
         max_tokens=arguments.max_tokens,
         temperature=arguments.temperature,
         seed=arguments.seed,
+        samples=arguments.samples,
     )
     found = solo.generate(
         arguments.folder,
         asked,
         threads=arguments.threads,
-        on_text=lambda text: _say({"text": text}),
+        on_text=lambda text: _say({"text": text}) if asked.samples == 1 else None,
     )
     return asdict(found)
 
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--max-tokens", type=int, default=256)
     one.add_argument("--temperature", type=float)
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--samples", type=int, default=1)
     one.set_defaults(work=_generate)
 
     one = commands.add_parser("bench", parents=[shared])

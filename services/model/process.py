@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import structlog
+from zeta.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from zeta.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from zeta.kserve.v2.grpc_inference_service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
@@ -26,6 +27,7 @@ from services.model.backends import cuda
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
 from services.model.control import ControlServicer
+from services.model.embedding import EmbeddingServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request
 from services.model.graph import runnable
@@ -38,6 +40,7 @@ log = structlog.get_logger()
 
 MIN_CONTEXT_TOKENS = 16
 INFERENCE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+EMBEDDING = embedding_service_pb2.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 CONTROL = model_control_service_pb2.DESCRIPTOR.services_by_name["ModelControlService"].full_name
 
 
@@ -85,6 +88,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
             f"model {settings.name!r}: context_tokens = {context_tokens} must be from "
             f"{MIN_CONTEXT_TOKENS} to the checkpoint's {stored.shape.context_tokens}"
         )
+    serves = _serves(settings, stored)
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
     backend = _backend(settings, stored, context_tokens)
     model = Model(
@@ -99,6 +103,8 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         parameters=stored.parameters,
         precision=stored.precision,
         runtime=f"onnxruntime-{settings.device}",
+        encoder=stored.encoder if "embed" in serves else None,
+        generates="generate" in serves,
     )
     return model, backend
 
@@ -115,13 +121,27 @@ def _backend(settings: ModelConfig, stored: Runnable, context_tokens: int) -> Ba
     )  # fmt: skip
 
 
+def _serves(settings: ModelConfig, stored: Runnable) -> tuple[str, ...]:
+    """Return what is to be served: as configured, else what the checkpoint was made for.
+
+    Raises ConfigError for what it cannot do.
+    """
+    serves = settings.serves or (("embed",) if stored.encoder else ("generate",))
+    where = f"model {settings.name!r}: serves = {list(settings.serves)}"
+    if "embed" in serves and stored.encoder is None:
+        raise ConfigError(f"{where}, but {settings.dir} has no modules.json to say how")
+    if "generate" in serves and stored.shape.headless:
+        raise ConfigError(f"{where}, but {settings.dir} has no output projection")
+    return serves
+
+
 @asynccontextmanager
 async def running(
     config: FleetConfig, settings: ModelConfig, model: Model, backend: Backend, listen: str
 ) -> AsyncIterator[Running]:
     """Serve *model* on *backend*; health says SERVING once it has made its first tokens."""
     engine = Engine(backend, limits(settings, backend))
-    _warm(engine)
+    _warm(engine, model)
     device = DeviceLoop(
         engine, State(), max_waiting=settings.max_waiting, drain_s=config.server.drain_grace_s
     )
@@ -149,7 +169,8 @@ async def _serving(
     config: FleetConfig, model: Model, device: DeviceLoop, listen: str
 ) -> AsyncIterator[Serving]:
     async def stop_serving() -> None:
-        await server.set_serving(serving=False, names=("", INFERENCE, KSERVE))
+        names = ("", *(name for name in services if name != CONTROL))
+        await server.set_serving(serving=False, names=names)
 
     inference = InferenceServicer(model, device)
     control = ControlServicer(model, device, stop_serving=stop_serving)
@@ -161,15 +182,25 @@ async def _serving(
         CONTROL: partial(
             model_control_service_pb2_grpc.add_ModelControlServiceServicer_to_server, control
         ),
-        KSERVE: partial(add_GRPCInferenceServiceServicer_to_server, kserve),
     }
+    if model.generates:
+        services[KSERVE] = partial(add_GRPCInferenceServiceServicer_to_server, kserve)
+    if model.encoder is not None:
+        embedding = EmbeddingServicer(model, model.encoder, device)
+        services[EMBEDDING] = partial(
+            embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding
+        )
     async with serving(listen, config.server, services) as server:
         yield server
 
 
-def _warm(engine: Engine) -> None:
+def _warm(engine: Engine, model: Model) -> None:
     """Run the first, slow steps before anybody waits for them."""
-    engine.add(Request(id=0, tokens=np.zeros(2, np.int64), max_tokens=3))
+    tokens = np.zeros(2, np.int64)
+    if model.generates:
+        engine.add(Request(id=0, tokens=tokens, max_tokens=3))
+    if model.encoder is not None:
+        engine.add(Request(id=1, tokens=tokens, pool=model.encoder.pool))
     while not engine.idle:
         engine.step()
 
@@ -177,6 +208,8 @@ def _warm(engine: Engine) -> None:
 def _observe(model: str, device: DeviceLoop) -> None:
     account.RUNNING.labels(model).set_function(lambda: device.occupancy.running)
     account.WAITING.labels(model).set_function(lambda: len(device.waiting()))
+    account.CACHED.labels(model)  # so that they are there before anything is counted
+    device.on_preempted = account.PREEMPTIONS.labels(model).inc
     account.KV_TOKENS.labels(model).set_function(lambda: device.occupancy.kv_used_tokens)
 
 

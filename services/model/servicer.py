@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -13,13 +13,21 @@ from zeta.inference.v1 import inference_service_pb2 as inference
 from zeta.inference.v1 import inference_service_pb2_grpc
 
 from services.kit import rpc
-from services.kit.errors import ContextTooLongError, UnknownModelError, Violation, invalid
+from services.kit.errors import (
+    ContextTooLongError,
+    NotBuiltError,
+    UnknownModelError,
+    Violation,
+    invalid,
+)
 from services.model import wire
 from services.model.account import Account
 from services.model.answer import Answer
-from services.model.engine.types import FinishReason, Generated, Grammar, Request
+from services.model.engine.types import Answered, FinishReason, Grammar, Request, Scored
 from services.model.grammar import Grammars
+from services.model.graph.encoder import Encoder
 from services.model.loop import DeviceLoop, Stream
+from services.model.samples import Samples
 from services.model.text import Text
 
 Ids = NDArray[np.int64]
@@ -43,6 +51,15 @@ class Model:
     parameters: int
     precision: str
     runtime: str
+    encoder: Encoder | None = None
+    """How it makes vectors, where it serves them."""
+    generates: bool = True
+
+    @property
+    def capabilities(self) -> list[inference.Capability.ValueType]:
+        """What it serves, as the contract says it."""
+        makes = [inference.CAPABILITY_GENERATE, inference.CAPABILITY_SCORE] * self.generates
+        return makes + [inference.CAPABILITY_EMBED] * (self.encoder is not None)
 
 
 class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
@@ -61,43 +78,42 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         """Stream an answer; the engine stops when the caller is gone or out of time."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
-        self._check_model(request.model)
+        check_model(request.model, self._model.name)
+        self._check_generates()
         call = self._call(request)
         tokens = await self._tokens(request)
         answered = await self._answered(request, len(tokens))
         grammar = await self._grammar(call)
-        work = self._request(tokens, answered, call, grammar, context)
-        answer, seq = Answer(self._model.text, call.stops), 0
-        answer.go_on(answered.tolist(), request.continuation.text, self._ended(work))
-        if answer.finish is not None:
+        works = self._requests(tokens, answered, call, grammar, context)
+        answers, seq = [Answer(self._model.text, call.stops) for _ in works], 0
+        answers[0].go_on(answered.tolist(), request.continuation.text, self._ended(works[0]))
+        if answers[0].finish is not None:
             # Whoever made it was lost between its last piece and the word that it is the last.
             yield self._started(len(tokens))
-            yield wire.delta(1, answer.feed(()), logprobs=False)
-            yield wire.finished(self._model.name, answer, work, wire.AT_ONCE)
+            yield wire.delta(1, answers[0].feed(()), logprobs=False)
+            yield wire.finished(self._model.name, answers, works[0], wire.AT_ONCE)
             return
-        stream = self._device.submit(work, arrived_s)
+        streams = self._device.submit_all(works, arrived_s)
         # gRPC may drop this generator long after the caller has gone: do not wait for that.
-        context.add_done_callback(
-            lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
-        )
+        context.add_done_callback(lambda _: self._cancel(streams))  # type: ignore[arg-type]
+        samples = Samples(answers, streams, self._device.cancel)
         with self._account.request(call.kind):
             yield self._started(len(tokens))
-            while answer.finish is None:
-                piece = answer.feed(t for t in await stream.take() if isinstance(t, Generated))
+            async for i, piece in samples.pieces():
                 seq += 1
-                yield wire.delta(seq, piece, logprobs=call.logprobs)
-            self._device.cancel(stream.request.id)
-            self._account.answered(call.kind, stream, answer.completion_tokens)
+                yield wire.delta(seq, piece, logprobs=call.logprobs, sample=i)
+            self._account.answered(call.kind, samples)
             yield wire.finished(
-                self._model.name, answer, work, stream.times(), reused_tokens=stream.reused_tokens
-            )
+                self._model.name, answers, works[0], samples.times(),
+                reused_tokens=samples.cached_prompt_tokens,
+            )  # fmt: skip
 
     async def CountTokens(  # noqa: N802 - the contract's name
         self, request: inference.CountTokensRequest, context: rpc.Context
     ) -> inference.CountTokensResponse:
         """Count the tokens of an input."""
         rpc.check_deadline(context)
-        self._check_model(request.model)
+        check_model(request.model, self._model.name)
         wire.check_count(request)
         tokens = await self._encode(*self._prompt(request))
         return inference.CountTokensResponse(tokens=len(tokens), model=self._model.name)
@@ -114,7 +130,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             parameters=self._model.parameters,
             precision=self._model.precision,
             runtime=self._model.runtime,
-            capabilities=[inference.CAPABILITY_GENERATE, inference.CAPABILITY_SCORE],
+            capabilities=self._model.capabilities,
         )
         return inference.ListModelsResponse(models=[info])
 
@@ -124,13 +140,14 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         """Score continuations; each is tokenised apart from the input."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
-        self._check_model(request.model)
+        check_model(request.model, self._model.name)
+        self._check_generates()
         wire.check_score(request)
         prompt = await self._tokens(request)
         pairs = [
             await self._continuation(request, i, prompt) for i in range(len(request.continuations))
         ]
-        scores = await self._scores(prompt, pairs, _deadline_s(context), arrived_s)
+        scores = await self._scores(prompt, pairs, deadline_s(context), arrived_s)
         return inference.ScoreResponse(
             scores=[
                 inference.ContinuationScore(logprob=score, tokens=len(tokens))
@@ -139,11 +156,10 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             model=self._model.name,
         )
 
-    def _check_model(self, name: str) -> None:
-        if name not in ("", self._model.name):
-            raise UnknownModelError(
-                f"no model {name!r} here; this server answers for {self._model.name!r}",
-                violations=[Violation("model", f"must be empty or {self._model.name!r}")],
+    def _check_generates(self) -> None:
+        if not self._model.generates:
+            raise NotBuiltError(
+                f"model {self._model.name!r} embeds only: call zeta.embedding.v1.EmbeddingService"
             )
 
     def _call(self, request: inference.GenerateRequest) -> wire.Call:
@@ -160,26 +176,34 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             return None
         return await asyncio.to_thread(self._grammars.compile, call.constraint)
 
-    def _request(
+    def _requests(
         self,
         tokens: Ids,
         answered: Ids,
         call: wire.Call,
         grammar: Grammar | None,
         context: rpc.Context,
-    ) -> Request:
-        return Request(
-            id=self._device.next_id(),
-            tokens=tokens,
-            answered=answered,
-            max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
-            sampling=call.sampling,
-            stop_ids=self._model.stop_ids,
-            grammar=grammar,
-            top_logprobs=call.top_logprobs,
-            rank=call.rank,
-            deadline_s=_deadline_s(context),
-        )
+    ) -> list[Request]:
+        """Return one request per sample, next to one another so that they share the prompt."""
+        return [
+            Request(
+                id=self._device.next_id(),
+                tokens=tokens,
+                answered=answered,
+                max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
+                sampling=call.sampling.of_sample(i),
+                stop_ids=self._model.stop_ids,
+                grammar=grammar,
+                top_logprobs=call.top_logprobs,
+                rank=call.rank,
+                deadline_s=deadline_s(context),
+            )
+            for i in range(call.samples)
+        ]
+
+    def _cancel(self, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            self._device.cancel(stream.request.id)
 
     @staticmethod
     def _ended(work: Request) -> FinishReason | None:
@@ -265,13 +289,26 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
                     deadline_s=deadline_s,
                 )
                 streams.append(self._device.submit(work, arrived_s))
-            return [(await stream.take())[0].logprob for stream in streams]
+            return [_logprob((await stream.take())[0]) for stream in streams]
         finally:
-            for stream in streams:
-                self._device.cancel(stream.request.id)
+            self._cancel(streams)
 
 
-def _deadline_s(context: rpc.Context) -> float:
+def check_model(name: str, here: str) -> None:
+    """Raise UnknownModelError where *name* is neither empty nor *here*, the model's own."""
+    if name not in ("", here):
+        raise UnknownModelError(
+            f"no model {name!r} here; this server answers for {here!r}",
+            violations=[Violation("model", f"must be empty or {here!r}")],
+        )
+
+
+def _logprob(output: Answered) -> float:
+    assert isinstance(output, Scored), "nothing else was asked for"
+    return output.logprob
+
+
+def deadline_s(context: rpc.Context) -> float:
     """The caller's deadline by our monotonic clock."""
     left_s = rpc.deadline_s(context)
     return math.inf if left_s is None else monotonic() + left_s

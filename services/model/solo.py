@@ -1,7 +1,7 @@
-"""One generation without a service: the engine, in this process, with one slot."""
+"""One generation without a service: the engine, in this process, with a slot for each answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -28,6 +28,18 @@ class Asked:
     temperature: float | None = None
     """0: greedy; None: what the model's makers sample at."""
     seed: int = 0
+    samples: int = 1
+    """Answers; each has a seed of its own that follows from `seed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One answer."""
+
+    token_ids: list[int]
+    """With the token that ended it."""
+    text: str
+    finish_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +48,13 @@ class Generation:
 
     prompt_token_ids: list[int]
     token_ids: list[int]
-    """With the token that ended the answer."""
+    """With the token that ended the answer; of several answers, the first."""
     text: str
     finish_reason: str
+    samples: list[Sample]
+    """Every answer, the first included."""
     tokens_per_s: float
-    """All tokens over all the time, reading the prompt included."""
+    """All tokens of all answers over all the time, reading the prompt included."""
     ttft_s: float
 
 
@@ -51,48 +65,77 @@ def generate(
     threads: int = 1,
     on_text: Callable[[str], None] = lambda _: None,
 ) -> Generation:
-    """Answer *asked* with the model in *folder*; *on_text* is told each piece of the text.
+    """Answer *asked* with the model in *folder*; *on_text* is told each piece of the first text.
 
     Raises ConfigError for a broken model, InvalidRequestError for a prompt that does not fit.
     """
-    stored = runnable.load(folder)
+    stored = runnable.load_generator(folder)
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
     tokens = _tokens(words, asked, stored)
     context = len(tokens) + asked.max_tokens
     backend = OrtBackend(
-        stored.graph, stored.shape, slots=1, context_tokens=context, threads=threads
+        stored.graph, stored.shape, slots=asked.samples, context_tokens=context, threads=threads
     )
-    limits = Limits(max_running=1, kv_tokens=context, chunk_tokens=_CHUNK_TOKENS)
+    limits = Limits(
+        max_running=asked.samples,
+        kv_tokens=asked.samples * context,
+        chunk_tokens=_CHUNK_TOKENS,
+    )
     temperature = stored.temperature if asked.temperature is None else asked.temperature
-    request = Request(
-        id=0,
-        tokens=tokens,
-        max_tokens=asked.max_tokens,
-        sampling=Sampling(temperature=temperature, seed=asked.seed),
-        stop_ids=stored.stop_ids,
-    )
-    return _run(Engine(backend, limits), request, Answer(words, ()), on_text)
+    sampling = Sampling(temperature=temperature, seed=asked.seed)
+    requests = [
+        Request(
+            id=i,
+            tokens=tokens,
+            max_tokens=asked.max_tokens,
+            sampling=sampling.of_sample(i),
+            stop_ids=stored.stop_ids,
+        )
+        for i in range(asked.samples)
+    ]
+    growing = [_Growing(Answer(words, ())) for _ in requests]
+    return _run(Engine(backend, limits), requests, growing, on_text)
+
+
+@dataclass(slots=True)
+class _Growing:
+    """An answer in the making."""
+
+    answer: Answer
+    ids: list[int] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+
+    def done(self) -> Sample:
+        assert self.answer.finish is not None, "the engine ends when the answer does"
+        text = "".join(self.pieces)
+        return Sample(token_ids=self.ids, text=text, finish_reason=self.answer.finish.value)
 
 
 def _run(
-    engine: Engine, request: Request, answer: Answer, on_text: Callable[[str], None]
-) -> Generation:
-    ids, pieces, ttft_s, start_s = list[int](), list[str](), 0.0, perf_counter()
-    engine.add(request)
+    engine: Engine, requests: list[Request], growing: list[_Growing],
+    on_text: Callable[[str], None],
+) -> Generation:  # fmt: skip
+    ttft_s, start_s = 0.0, perf_counter()
+    for request in requests:
+        engine.add(request)
     while not engine.idle:
-        new = [o for o in engine.step().outputs if isinstance(o, Generated)]
-        if new and not ids:
-            ttft_s = perf_counter() - start_s
-        ids += [o.token for o in new]
-        pieces.append(answer.feed(new).text)
-        on_text(pieces[-1])
-    assert answer.finish is not None, "the engine ends when the answer does"
+        for new in engine.step().outputs:
+            assert isinstance(new, Generated), "nothing else was asked for"
+            ttft_s = ttft_s or perf_counter() - start_s
+            one = growing[new.id]
+            one.ids.append(new.token)
+            one.pieces.append(one.answer.feed([new]).text)
+            if new.id == 0:
+                on_text(one.pieces[-1])
+    samples = [one.done() for one in growing]
+    first, count = samples[0], sum(len(s.token_ids) for s in samples)
     return Generation(
-        prompt_token_ids=request.tokens.tolist(),
-        token_ids=ids,
-        text="".join(pieces),
-        finish_reason=answer.finish.value,
-        tokens_per_s=round(len(ids) / (perf_counter() - start_s), 3),
+        prompt_token_ids=requests[0].tokens.tolist(),
+        token_ids=first.token_ids,
+        text=first.text,
+        finish_reason=first.finish_reason,
+        samples=samples,
+        tokens_per_s=round(count / (perf_counter() - start_s), 3),
         ttft_s=round(ttft_s, 6),
     )
 

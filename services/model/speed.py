@@ -72,7 +72,7 @@ def bench(
     progress: Progress = lambda *_: None,
 ) -> Report:
     """Measure the model in *folder*. Raises ConfigError."""
-    stored = runnable.load(folder)
+    stored = runnable.load_generator(folder)
     prompt, steps = _lengths(stored, max(batches))
     context = prompt + steps + 2 * max(batches)
     backend = OrtBackend(

@@ -89,15 +89,22 @@ class State:
         steps = self._decode_steps
         return sum(took_s for _, took_s in steps) / len(steps) if steps else None
 
-    def answered(self, kind: int, *, tokens: int, times: Times) -> None:
-        """Count one whole answer of a kind of task."""
+    def answered(
+        self, kind: int, *, tokens: int, times: Times, longest_tokens: int | None = None
+    ) -> None:
+        """Count one answered request of a kind of task.
+
+        *tokens* are those of all its answers, *longest_tokens* those of the longest, where it has
+        several: they come side by side.
+        """
+        longest = tokens if longest_tokens is None else longest_tokens
         self.totals.requests += 1
         stats = self.tasks.setdefault(kind, TaskStats())
         stats.requests += 1
         stats.completion_tokens += tokens
         stats.ttft.observe(times.first_s)
-        if tokens > 1:
-            stats.tpot.observe((times.last_s - times.first_s) / (tokens - 1))
+        if longest > 1:
+            stats.tpot.observe((times.last_s - times.first_s) / (longest - 1))
         service_s = times.last_s - times.began_s
         self._service_s += (service_s - self._service_s) * (0.1 if self._service_s else 1.0)
 

@@ -63,6 +63,18 @@ class Text:
         (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)
         return np.array(encoded.ids, np.int64)
 
+    def encode_within(self, text: str, most: int) -> tuple[Ids, bool]:
+        """Return the token ids (T ≤ *most*,) of *text*, and whether its end had to be left out.
+
+        What the tokenizer puts around a text is there in any case.
+        """
+        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        room = max(most - self._tokenizer.num_special_tokens_to_add(is_pair=False), 0)
+        cut = len(encoded.ids) > room
+        encoded.truncate(room)
+        whole = self._tokenizer.post_process(encoded)
+        return np.array(whole.ids, np.int64), cut
+
     def fewest_tokens(self, text: str) -> int:
         """Return a lower bound of the tokens of *text*, at no cost."""
         return len(text) // self._longest_bytes

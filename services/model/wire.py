@@ -15,7 +15,7 @@ from services.model.grammar import Constraint
 from services.model.state import LatencySketch, TaskStats, Times
 from services.model.text import Message
 
-MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS = 16, 20, 64
+MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS, MAX_SAMPLES = 16, 20, 64, 16
 MAX_CONSTRAINT_BYTES, MAX_OPTIONS = 1 << 16, 1024
 MAX_COUNTED_BYTES = 1 << 20
 """Far more than a context holds; counting 15 MB takes ten seconds and over a gigabyte."""
@@ -65,6 +65,7 @@ class Call:
     kind: int
     """As zeta.inference.v1.TaskKind."""
     constraint: Constraint | None
+    samples: int = 1
 
 
 def call(
@@ -94,6 +95,7 @@ def call(
         rank=_RANKS[request.priority],
         kind=request.task_kind,
         constraint=_constraint(request.constraint),
+        samples=request.samples or 1,
     )
 
 
@@ -128,11 +130,12 @@ def task_kind(kind: int) -> str:
     return inference.TaskKind.Name(kind).removeprefix("TASK_KIND_").lower()  # type: ignore[arg-type]
 
 
-def delta(seq: int, piece: Piece, *, logprobs: bool) -> inference.GenerateResponse:
-    """Write a piece of an answer."""
+def delta(seq: int, piece: Piece, *, logprobs: bool, sample: int = 0) -> inference.GenerateResponse:
+    """Write a piece of answer number *sample*."""
     return inference.GenerateResponse(
         delta=inference.Delta(
             seq=seq,
+            sample=sample,
             text=piece.text,
             token_ids=[t.token for t in piece.tokens],
             logprobs=[_logprob(t) for t in piece.tokens] if logprobs else (),
@@ -141,16 +144,16 @@ def delta(seq: int, piece: Piece, *, logprobs: bool) -> inference.GenerateRespon
 
 
 def finished(
-    model: str, answer: Answer, work: Request, times: Times, *, reused_tokens: int = 0
+    model: str, answers: Sequence[Answer], work: Request, times: Times, *, reused_tokens: int = 0
 ) -> inference.GenerateResponse:
-    """Write the end of an answer."""
-    assert answer.finish, "an answer that goes on"
+    """Write the end of one answer, or of several to the same *work*."""
+    ends = [_end(answer) for answer in answers]
     return inference.GenerateResponse(
         finished=inference.Finished(
-            reason=_FINISH[answer.finish],
+            reason=ends[0].reason,
             usage=inference.Usage(
                 prompt_tokens=len(work.tokens),
-                completion_tokens=answer.completion_tokens,
+                completion_tokens=sum(answer.completion_tokens for answer in answers),
                 # The cache may hold some of an answer begun elsewhere as well.
                 cached_prompt_tokens=min(reused_tokens, len(work.tokens)),
             ),
@@ -159,8 +162,9 @@ def finished(
                 time_to_first_token=duration(times.first_s),
                 total=duration(times.last_s),
             ),
-            mean_logprob=answer.mean_logprob,
+            mean_logprob=answers[0].mean_logprob,
             model=model,
+            samples=ends if len(ends) > 1 else (),
         )
     )
 
@@ -180,6 +184,15 @@ def task_stats(kind: int, stats: TaskStats) -> control.TaskStats:
         completion_tokens_total=stats.completion_tokens,
         ttft=_sketch(stats.ttft),
         tpot=_sketch(stats.tpot),
+    )
+
+
+def _end(answer: Answer) -> inference.SampleEnd:
+    assert answer.finish, "an answer that goes on"
+    return inference.SampleEnd(
+        reason=_FINISH[answer.finish],
+        completion_tokens=answer.completion_tokens,
+        mean_logprob=answer.mean_logprob,
     )
 
 
@@ -265,6 +278,8 @@ def _token_ids(field: str, ids: Sequence[int], vocabulary: int) -> Iterator[Viol
 
 def _continued(request: inference.GenerateRequest, vocabulary: int) -> Iterator[Violation]:
     said = request.continuation
+    if request.HasField("continuation") and request.samples > 1:
+        yield Violation("samples", f"must be 1 with a continuation, got {request.samples}")
     if said.token_ids:
         yield from _token_ids("continuation.token_ids", said.token_ids, vocabulary)
     elif request.HasField("continuation") and not said.text:
@@ -284,6 +299,8 @@ def _settings(request: inference.GenerateRequest) -> Iterator[Violation]:
     if request.logprobs.top > MAX_TOP_LOGPROBS:
         top = request.logprobs.top
         yield Violation("logprobs.top", f"must be at most {MAX_TOP_LOGPROBS}, got {top}")
+    if request.HasField("samples") and not 1 <= request.samples <= MAX_SAMPLES:
+        yield Violation("samples", f"must be 1 to {MAX_SAMPLES}, got {request.samples}")
     if request.priority not in _RANKS:
         yield Violation("priority", f"must be a Priority, got {request.priority}")
     if request.task_kind not in inference.TaskKind.values():

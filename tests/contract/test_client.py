@@ -86,7 +86,17 @@ class Scripted(InferenceServiceServicer):
         except (asyncio.CancelledError, GeneratorExit):
             self.left.set()
             raise
-        if prompt != "cut short":
+        for i in range(1, request.samples):
+            delta = inference.Delta(seq=i + 9, text=f"other {i}", sample=i)
+            yield inference.GenerateResponse(delta=delta)
+        if request.samples > 1:
+            finished = inference.Finished()
+            finished.CopyFrom(FINISHED)
+            finished.samples.add(reason=inference.FINISH_REASON_STOP, completion_tokens=2)
+            for _ in range(1, request.samples):
+                finished.samples.add(reason=inference.FINISH_REASON_LENGTH, mean_logprob=-0.5)
+            yield inference.GenerateResponse(finished=finished)
+        elif prompt != "cut short":
             yield inference.GenerateResponse(finished=FINISHED)
 
     async def CountTokens(  # noqa: N802 - the name is the wire's
@@ -221,6 +231,23 @@ async def test_asks(served: Served) -> None:
     assert not request.HasField("max_tokens")
 
 
+async def test_answers_are_whole(served: Served) -> None:
+    """Several samples come with a text and an end each; one sample is asked for as ever."""
+    async with AsyncClient(served.target) as zeta:
+        several = await zeta.answers("a b", samples=3, seed=5)
+        single = await zeta.answers("a b")
+
+    assert [s.text for s in several.samples] == ["a b ", "other 1", "other 2"]
+    assert [s.finish_reason for s in several.samples] == ["stop", "length", "length"]
+    assert [s.mean_logprob for s in several.samples] == [None, -0.5, -0.5]
+    assert several.text == "a b "
+    (only,) = single.samples
+    assert (only.text, only.finish_reason, only.completion_tokens) == ("a b ", "stop", 2)
+    first, second = served.model.seen
+    assert (first.samples, first.sampling.seed) == (3, 5)
+    assert not second.HasField("samples")
+
+
 async def test_streams_events(served: Served) -> None:
     """All events are there, in order."""
     async with AsyncClient(served.target) as zeta:
@@ -339,6 +366,7 @@ async def test_the_blocking_client_is_the_same(served: Served) -> None:
         with Client(served.target) as zeta:
             assert list(zeta.ask("a b")) == ["a ", "b "]
             assert zeta.count_tokens("a b") == 2
+            assert len(zeta.answers("a b", samples=2).samples) == 2
             assert zeta.feedback("d1", 1.0)
             assert [d.decision.id for d in zeta.watch_decisions("x")] == ["x"]
             with pytest.raises(OverloadedError):
@@ -435,6 +463,20 @@ async def test_ask_as_json_ends_with_the_whole(served: Served) -> None:
     }
     assert lines[-1]["text"] == "a b "
     assert lines[-1]["finish_reason"] == "stop"
+
+
+async def test_ask_shows_samples_one_after_the_other(served: Served) -> None:
+    """A line each on stdout; as JSON each with its end."""
+    code, out, err = await zeta("ask", "a b", "--samples", "2", "--target", served.target)
+    assert (code, out.splitlines()) == (0, ["a b ", "other 1"])
+    assert "sample 1" in err
+
+    code, out, _ = await zeta("ask", "a b", "--samples", "2", "--json", "--target", served.target)
+    last = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert [s["text"] for s in last["samples"]] == ["a b ", "other 1"]
+    end = last["samples"][1]
+    assert (end["finish_reason"], end["mean_logprob"]) == ("length", -0.5)
 
 
 async def test_errors_are_one_sentence(served: Served) -> None:

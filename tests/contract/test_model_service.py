@@ -267,6 +267,88 @@ async def test_a_seed_gives_the_same_answer_in_any_company(served: Served) -> No
     assert len(unseeded) > 1
 
 
+WARM = inference.SamplingParams(temperature=1.5, seed=5)
+
+
+def of(events: list[Event], sample: int) -> list[Event]:
+    """Return the deltas of one answer."""
+    deltas = [e for e in events if e.HasField("delta")]
+    return [e for e in deltas if e.delta.sample == sample]
+
+
+async def test_samples_share_one_stream(served: Served) -> None:
+    """Deltas name their answer and count over all; the end tells how each ended."""
+    events = await answer(served, ask(sampling=WARM, samples=3, max_tokens=9))
+    deltas, last = events[1:-1], events[-1].finished
+    assert [d.delta.seq for d in deltas] == list(range(1, len(deltas) + 1))
+    assert {d.delta.sample for d in deltas} == {0, 1, 2}
+    assert [end.completion_tokens for end in last.samples] == [
+        len(ids(of(events, i))) for i in range(3)
+    ]
+    assert last.usage.completion_tokens == len(ids(deltas))
+    assert last.usage.prompt_tokens == len(prompt_of(served))
+    assert last.reason == last.samples[0].reason
+    assert last.mean_logprob == last.samples[0].mean_logprob
+    state = await served.state()
+    assert state.requests_total == 1
+
+
+async def test_a_sample_depends_on_its_number_and_the_seed_alone(served: Served) -> None:
+    """The first is the answer without samples; each is the same among few and among many."""
+    single = await answer(served, ask(sampling=WARM))
+    few, many = [await answer(served, ask(sampling=WARM, samples=n)) for n in (2, 5)]
+    assert ids(of(few, 0)) == ids(of(many, 0)) == ids(single)
+    assert ids(of(few, 1)) == ids(of(many, 1))
+    assert len({tuple(ids(of(many, i))) for i in range(5)}) == 5
+
+
+async def test_one_sample_is_a_plain_stream(served: Served) -> None:
+    """On the wire nothing tells it from a request that says nothing of samples."""
+    plain, one = [await answer(served, r) for r in (ask(), ask(samples=1))]
+    assert text(plain) == text(one)
+    assert not any(event.delta.sample for event in one)
+    assert not one[-1].finished.samples
+
+
+async def test_every_sample_keeps_stops_constraints_and_logprobs(served: Served) -> None:
+    """What holds for an answer holds for each of several."""
+    constraint = Shape(regex="[a-f]{3,9}x")
+    events = await answer(
+        served,
+        ask(
+            sampling=WARM, samples=3, constraint=constraint, stop=["x"],
+            logprobs=inference.LogprobParams(top=2),
+        ),
+    )  # fmt: skip
+    for i in range(3):
+        mine = of(events, i)
+        assert set(text(mine)) <= set("abcdef")
+        entries = [entry for event in mine for entry in event.delta.logprobs]
+        assert [entry.token_id for entry in entries] == ids(mine)
+        assert all(len(entry.top) == 2 for entry in entries)
+
+
+async def test_a_caller_who_leaves_frees_every_sample(served: Served) -> None:
+    """Neither what runs nor what waits is left behind."""
+    served.backend.closed = True
+    call = served.answers.Generate(ask(sampling=WARM, samples=4), timeout=20)
+    await call.read()
+    await call.read()
+    before = await served.until(lambda s: s.running == 2 and s.waiting == 2)
+    call.cancel()
+    await served.until(lambda s: s.cancelled_total == 1)
+    served.backend.permits.release()
+    state = await served.until(lambda s: s.running == s.waiting == 0)
+    assert state.steps_total <= before.steps_total + 1
+
+
+async def test_samples_count_one_by_one_for_admission(served: Served) -> None:
+    """Five places take five samples, not six."""
+    with pytest.raises(OverloadedError, match="6 more do not fit"):
+        await answer(served, ask(samples=6))
+    assert len((await answer(served, ask(samples=5)))[-1].finished.samples) == 5
+
+
 async def test_an_answer_ends_before_its_stop_string(served: Served) -> None:
     """The text ends there, and the reason is a stop."""
     whole = text(await answer(served, ask()))
@@ -364,6 +446,8 @@ SAMPLING = [
             "token_ids.ids[1]",
         ),
         (ask(max_tokens=0), "max_tokens"),
+        (ask(samples=0), "samples"),
+        (ask(samples=17), "samples"),
         (ask(stop=["x"] * 17), "stop"),
         (ask(stop=["x", ""]), "stop[1]"),
         (ask(logprobs=inference.LogprobParams(top=21)), "logprobs.top"),

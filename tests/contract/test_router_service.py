@@ -1,7 +1,7 @@
 """The router's services over real gRPC, before scripted models."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -27,8 +27,9 @@ from services.kit.errors import (
     UnknownModelError,
     ZetaError,
 )
-from services.kit.rpc import zeta_error
+from services.kit.rpc import Context, zeta_error
 from tests.contract.router_fakes import (
+    Answer,
     FakeEmbedder,
     FakeModel,
     FakeTelemetry,
@@ -76,6 +77,41 @@ async def test_an_answer_streams_through(tmp_path: Path) -> None:
     assert finished.model == "coder"
     assert finished.cost_usd == pytest.approx(7 * 1e-6 + 2 * 2e-6)
     assert [step.chosen for step in finished.steps] == [True]
+
+
+def sampling(count: int) -> Answer:
+    """A model that gives so many answers of two tokens each, one word apart."""
+
+    async def answer(
+        request: inference_pb.GenerateRequest, _context: Context
+    ) -> AsyncIterator[inference_pb.GenerateResponse]:
+        assert request.samples == count
+        yield inference_pb.GenerateResponse(started=inference_pb.Started(prompt_tokens=7))
+        for i in range(count):
+            delta = inference_pb.Delta(seq=i + 1, text=f"answer {i}", sample=i)
+            yield inference_pb.GenerateResponse(delta=delta)
+        usage = inference_pb.Usage(prompt_tokens=7, completion_tokens=2 * count)
+        ends = [inference_pb.SampleEnd(completion_tokens=2)] * count
+        finished = inference_pb.Finished(usage=usage, samples=ends)
+        yield inference_pb.GenerateResponse(finished=finished)
+
+    return answer
+
+
+async def test_samples_stream_through_from_one_model(tmp_path: Path) -> None:
+    """However many calls the policy allows, one model gives them, and all are paid for."""
+    models = [FakeModel(name, [sampling(3)]) for name in ("coder", "general")]
+    policy = Policy(explore_ratio=0.0, max_calls=3)
+    async with world(tmp_path, *models, policy=policy) as ready:
+        for _ in range(4):
+            request = asking(samples=3)
+            request.preference.explain = True
+            events = [e async for e in ready.inference.Generate(request)]
+            finished = events[-1].finished
+            assert [e.delta.text for e in events if e.delta.sample == 2] == ["answer 2"]
+            assert len(finished.samples) == 3
+            assert finished.cost_usd == pytest.approx(7 * 1e-6 + 6 * 2e-6)
+            assert {p.plan.WhichOneof("kind") for p in finished.decision.plans} == {"single"}
 
 
 async def test_the_upstream_request_is_complete(tmp_path: Path) -> None:
@@ -452,6 +488,8 @@ def bad_requests() -> dict[str, tuple[inference_pb.GenerateRequest, str]]:
             "model",
         ),
         "no tokens": (asking(max_tokens=0), "max_tokens"),
+        "no samples": (asking(samples=0), "samples"),
+        "too many samples": (asking(samples=17), "samples"),
         "hot": (asking(sampling=sampling(temperature=9.0)), "sampling.temperature"),
         "not a number": (asking(sampling=sampling(top_p=float("nan"))), "sampling.top_p"),
         "odd priority": (asking(priority=77), "priority"),

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -32,6 +33,10 @@ def ask(
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="0: greedy; default: the model's")
     ] = None,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, max=16, help="Several answers of one model")
+    ] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the chance in sampling")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the decision as well")] = False,
     target: shell.Target = None,
     config: shell.ConfigFile = None,
@@ -44,7 +49,9 @@ def ask(
         policy=policy,
         max_tokens=max_tokens,
         temperature=temperature,
+        seed=seed,
         explain=explain,
+        samples=samples if samples > 1 else None,
     )
     reach = shell.reach(config, target)
     shell.run(_ask(reach, request, deadline_s=deadline, as_json=as_json))
@@ -57,23 +64,38 @@ async def _ask(
     async with reach() as client:
         async for event in client.generate(request, deadline_s=deadline_s):
             answer.add(event, perf_counter() - start_s)
-            _show(event, as_json=as_json)
+            _show(event, as_json=as_json, live=request.samples <= 1)
     if as_json:
         shell.emit(summary(answer))
         return
-    shell.say("")
+    _say_samples(answer)
     shell.notes().print(f"[dim]{_in_short(answer)}[/dim]")
     if answer.complete.HasField("decision"):
         decision.show(answer.complete.decision)
 
 
-def _show(event: GenerateResponse, *, as_json: bool) -> None:
+def _show(event: GenerateResponse, *, as_json: bool, live: bool) -> None:
+    """Show an event as it comes; several answers would run into one another."""
     kind = event.WhichOneof("event")
     if as_json and kind in ("delta", "handover"):
         shell.emit({kind: MessageToDict(getattr(event, kind), preserving_proto_field_name=True)})
-    elif not as_json and event.delta.text:
+    elif live and not as_json and event.delta.text:
         sys.stdout.write(event.delta.text)
         sys.stdout.flush()
+
+
+def _say_samples(answer: Answer) -> None:
+    """Say several answers one after the other; a single one has been shown."""
+    several = answer.samples
+    if len(several) == 1:
+        shell.say("")
+        return
+    for number, sample in enumerate(several):
+        shell.notes().print(
+            f"[dim]sample {number} · {sample.completion_tokens} tokens · "
+            f"{sample.finish_reason}[/dim]"
+        )
+        shell.say(sample.text)
 
 
 def summary(answer: Answer) -> Mapping[str, Any]:
@@ -94,6 +116,8 @@ def summary(answer: Answer) -> Mapping[str, Any]:
         "total_s": round(answer.total_s, 6),
         "handovers": answer.handovers,
     }
+    if finished.samples:
+        found["samples"] = [asdict(sample) for sample in answer.samples]
     if finished.HasField("decision"):
         found["decision"] = decision.as_json(finished.decision)
     return found

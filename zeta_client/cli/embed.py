@@ -16,21 +16,30 @@ def embed(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="Through what was learned about this model")
     ] = "",
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME", help="Who makes the vectors; default: the target's")
+    ] = "",
+    prompt_name: Annotated[
+        str, typer.Option("--prompt", metavar="NAME", help='A prompt of the encoder, like "query"')
+    ] = "",
     target: shell.Target = None,
     config: shell.ConfigFile = None,
     as_json: shell.Json = False,
 ) -> None:
     """Embed texts; with several, show how alike they are."""
-    rows = shell.run(_embed(shell.reach(config, target), texts, model))
+    reach = shell.reach(config, target)
+    rows = shell.run(_embed(reach, texts, model, encoder=encoder, prompt_name=prompt_name))
     if as_json:
         shell.emit({"model": model, "dimensions": rows.shape[1], "embeddings": rows.tolist()})
     else:
         shell.out().print(_table(texts, rows))
 
 
-async def _embed(reach: shell.Reach, texts: list[str], model: str) -> NDArray[np.float32]:
+async def _embed(
+    reach: shell.Reach, texts: list[str], model: str, *, encoder: str, prompt_name: str
+) -> NDArray[np.float32]:
     async with reach() as client:
-        return await client.embed(texts, model)
+        return await client.embed(texts, model, encoder=encoder, prompt_name=prompt_name)
 
 
 def _table(texts: list[str], rows: NDArray[np.float32]) -> Table:

@@ -123,6 +123,7 @@ def generate(
         float | None, typer.Option(min=0, max=2, help="0: greedy; default: the model's")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the chance in sampling")] = 0,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, max=16, help="Several answers")] = 1,
     raw: Annotated[bool, typer.Option("--raw", help="Without the chat template")] = False,
     threads: Threads = None,
     as_json: shell.Json = False,
@@ -130,15 +131,20 @@ def generate(
     """Answer one prompt in this process's own engine."""
     chosen = 0.0 if greedy else temperature
     options = [*_threads(threads), "--max-tokens", str(max_tokens), "--seed", str(seed)]
-    options += ["--raw"] * raw
+    options += ["--samples", str(samples), *["--raw"] * raw]
     options += [] if chosen is None else ["--temperature", str(chosen)]
     found = _work("generate", options, (str(folder), prompt), as_json=as_json)
     if as_json:
         shell.emit(found)
         return
-    shell.say("")
+    if samples == 1:
+        shell.say("")
+    for number, sample in enumerate(found["samples"] if samples > 1 else ()):
+        shell.notes().print(f"[dim]sample {number} · {sample['finish_reason']}[/dim]")
+        shell.say(sample["text"])
+    tokens = sum(len(sample["token_ids"]) for sample in found["samples"])
     shell.notes().print(
-        f"[dim]{len(found['token_ids'])} tokens, {found['tokens_per_s']:.0f}/s · first token "
+        f"[dim]{tokens} tokens, {found['tokens_per_s']:.0f}/s · first token "
         f"{found['ttft_s'] * 1e3:.0f} ms · {found['finish_reason']}[/dim]"
     )
 

@@ -4,10 +4,10 @@ Laws, checked on every backend by tests/laws/test_backends.py: a sequence's logi
 nothing but its own tokens, whatever slot it is in, whatever the pieces it was fed in, and
 whatever else is in the batch; `copy` and `swap` move sequences whole.
 
-Letters: B sequences, T tokens, V vocabulary, W wanted positions.
+Letters: B sequences, T tokens, V vocabulary, W wanted positions, D dimensions.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,4 +44,13 @@ class Backend(Protocol):
 
     def swap(self, one: int, other: int, length: int) -> None:
         """Exchange the first *length* tokens of two slots."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A backend that gives hidden states as well; the laws hold for them too."""
+
+    def hidden(self, slot: int, start: int, tokens: Ids, wanted: int) -> NDArray[np.float32]:
+        """Feed as `Backend.prefill` does; return the last hidden states (W, D) instead."""
         ...

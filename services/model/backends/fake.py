@@ -24,6 +24,10 @@ class FakeBackend:
         lengths = np.arange(stop - wanted + 1, stop + 1)
         return self._logits(np.repeat(self._cache[slot : slot + 1], wanted, axis=0), lengths)
 
+    def hidden(self, slot: int, start: int, tokens: Ids, wanted: int) -> Logits:
+        """As `Encodes.hidden`, of eight dimensions."""
+        return self.prefill(slot, start, tokens, wanted)[:, :8]
+
     def decode(self, tokens: Ids, lengths: Ids) -> Logits:
         """As `Backend.decode`."""
         rows = np.arange(len(tokens))

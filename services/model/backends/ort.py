@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from services.model.backends.base import Ids, Logits
 from services.model.graph.checkpoint import Shape
-from services.model.graph.dialects import DialectName
+from services.model.graph.dialects import ROWS, DialectName
 from services.model.graph.widen import widened
 
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -26,6 +26,7 @@ _PRODUCTS_OF_BITS = "session.qdq_matmulnbits_accuracy_level"
 """1: activations stay float32 where ONNX Runtime multiplies by quantised weights by itself."""
 
 Integers = NDArray[np.integer[Any]]
+Floats = NDArray[np.float32]
 
 
 class OrtBackend:
@@ -59,6 +60,9 @@ class OrtBackend:
             options,
             ["CPUExecutionProvider"],
         )
+        given = {output.name for output in self._session.get_outputs()}
+        self._gives = tuple(name for name in ROWS if name in given)
+        """Of logits and hidden states, those that the graph computes."""
         size = (slots, shape.kv_heads, context_tokens, shape.head_dim)
         self._caches = {
             f"{what}.{i}": np.zeros(size, np.float32)
@@ -69,18 +73,11 @@ class OrtBackend:
 
     def prefill(self, slot: int, start: int, tokens: Ids, wanted: int) -> Logits:
         """As `Backend.prefill`."""
-        logits = np.empty((wanted, self._shape.vocabulary), np.float32)
-        binding = self._binding(
-            slice(slot, slot + 1),
-            logits,
-            {
-                "tokens": np.ascontiguousarray(tokens[None, :]),
-                "wanted": np.arange(len(tokens) - wanted, len(tokens)),
-                **_places(self._dialect, np.array([start]), len(tokens), start + len(tokens)),
-            },
-        )
-        self._session.run_with_iobinding(binding)
-        return logits
+        return self._feed(slot, start, tokens, {"logits": wanted})["logits"]
+
+    def hidden(self, slot: int, start: int, tokens: Ids, wanted: int) -> Floats:
+        """As `Encodes.hidden`; the graph must be an encoder's."""
+        return self._feed(slot, start, tokens, {"hidden": wanted})["hidden"]
 
     def decode(self, tokens: Ids, lengths: Ids) -> Logits:
         """As `Backend.decode`."""
@@ -105,15 +102,37 @@ class OrtBackend:
             cache[one, :, :length] = cache[other, :, :length]
             cache[other, :, :length] = moved
 
+    def _feed(
+        self, slot: int, start: int, tokens: Ids, wanted: Mapping[str, int]
+    ) -> dict[str, Floats]:
+        """Feed a piece of a prompt; return as many last rows of each output as are wanted."""
+        count = len(tokens)
+        rows = {name: np.arange(count - wanted.get(name, 0), count) for name in self._gives}
+        places = _places(self._dialect, np.array([start]), count, start + count)
+        outputs = self._room(rows)
+        fed = {"tokens": np.ascontiguousarray(tokens[None, :]), **_wanted(rows), **places}
+        self._session.run_with_iobinding(self._binding(slice(slot, slot + 1), outputs, fed))
+        return outputs
+
+    def _room(self, rows: Mapping[str, Ids]) -> dict[str, Floats]:
+        """Return what the wanted *rows* of each output are written to."""
+        width = {"logits": self._shape.vocabulary, "hidden": self._shape.hidden}
+        return {name: np.empty((len(ids), width[name]), np.float32) for name, ids in rows.items()}
+
     def _batch(self, count: int) -> "_Batch":
         tokens = np.zeros((count, 1), np.int64)
         places = _places(self._dialect, np.zeros(count, np.int64), 1, self.context_tokens)
-        logits = np.empty((count, self._shape.vocabulary), np.float32)
-        inputs = {"tokens": tokens, "wanted": np.arange(count), **places}
-        return _Batch(tokens, places, logits, self._binding(slice(count), logits, inputs))
+        rows = {name: np.arange(count if name == "logits" else 0) for name in self._gives}
+        outputs = self._room(rows)
+        inputs = {"tokens": tokens, **_wanted(rows), **places}
+        return _Batch(
+            tokens, places, outputs["logits"], self._binding(slice(count), outputs, inputs)
+        )
 
-    def _binding(self, rows: slice, logits: Logits, inputs: Mapping[str, Integers]) -> Any:
-        """Bind *inputs*, the cache of slots *rows* and *logits*; all of them are used in place."""
+    def _binding(
+        self, rows: slice, outputs: Mapping[str, Floats], inputs: Mapping[str, Integers]
+    ) -> Any:
+        """Bind *inputs*, the cache of slots *rows* and *outputs*; all of them are used in place."""
         binding = self._session.io_binding()
         value = self._runtime.OrtValue.ortvalue_from_numpy
         for name, array in inputs.items():
@@ -122,7 +141,8 @@ class OrtBackend:
             part = value(cache[rows])
             binding.bind_ortvalue_input(f"past_{name}", part)
             binding.bind_ortvalue_output(f"present_{name}", part)
-        binding.bind_ortvalue_output("logits", value(logits))
+        for name, rows_of in outputs.items():
+            binding.bind_ortvalue_output(name, value(rows_of))
         return binding
 
 
@@ -154,6 +174,11 @@ _SPINNING = {
 }
 """Threads wait awake from one operation to the next, since waking them takes as long as a small
 one; not between steps, since models share cores."""
+
+
+def _wanted(rows: Mapping[str, Ids]) -> dict[str, Ids]:
+    """Return the inputs that say which *rows* of each output are wanted."""
+    return {ROWS[name]: ids for name, ids in rows.items()}
 
 
 def _comparable(model: onnx.ModelProto | Path, options: Any) -> onnx.ModelProto:

@@ -4,16 +4,18 @@ Owned by one thread. The clock is the caller's: `expire` is told the time.
 """
 
 import heapq
+from collections.abc import Iterator
 
 import numpy as np
 
-from services.model.backends.base import Backend, Logits
-from services.model.engine import sampler
+from services.model.backends.base import Backend, Encodes, Logits
+from services.model.engine import pooling, sampler
 from services.model.engine.commit import commit
 from services.model.engine.schedule import Waiting, next_to_yield, plan_chunks
 from services.model.engine.slots import Slots
 from services.model.engine.types import (
     Chunk,
+    Embedded,
     Failed,
     Generated,
     Limits,
@@ -72,20 +74,23 @@ class Engine:
 
     def step(self) -> StepResult:
         """Feed prompts and decode every running row once; return what came of it."""
-        self._preempt()
+        preempted = self._preempt()
         rows = list(self._slots.decoding)
         chunks = plan_chunks(self._waiting, self._slots, self.limits)
-        fed = [(chunk, self._prefill(chunk)) for chunk in chunks]
-        ready = [(c.sequence, found) for c, found in fed if c.completes and _generates(c.sequence)]
+        fed = list(self._fed(chunks))
+        ready = [
+            (c.sequence, found) for c, found in fed if c.completes and c.sequence.request.generates
+        ]
         logits = [self._decode(rows)] if rows else []
         logits += [found for _, found in ready]
         generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
         return StepResult(
             began=_began([chunk.sequence for chunk, _ in fed]),
-            outputs=[*self._scores(fed), *generated],
+            outputs=[*self._scores(fed), *self._vectors(fed), *generated],
             prompt_tokens=sum(c.stop - c.start for c, _ in fed),
             generated=sum(isinstance(o, Generated) for o in generated),
             decoded_rows=len(rows),
+            preempted=preempted,
         )
 
     def occupancy(self) -> Occupancy:
@@ -106,15 +111,28 @@ class Engine:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._sequences]
             heapq.heapify(self._deadlines)
 
-    def _preempt(self) -> None:
+    def _preempt(self) -> int:
+        count = 0
         while sequence := next_to_yield(self._waiting, self._slots, self.limits):
             self._slots.remove(sequence)
-            sequence.logprob = 0.0
+            sequence.logprob, sequence.pooled = 0.0, None
             self._waiting.add(sequence)
+            count += 1
+        return count
+
+    def _fed(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, Logits]]:
+        logits: Logits | None = None
+        for chunk in chunks:
+            logits = self._prefill(chunk) if chunk.start < chunk.stop else logits
+            assert logits is not None, "what is shared comes after what was fed"
+            yield chunk, logits
 
     def _prefill(self, chunk: Chunk) -> Logits:
         sequence = chunk.sequence
         tokens = sequence.history[chunk.start : chunk.stop]
+        if sequence.request.pool is not None:
+            assert isinstance(self._backend, Encodes), "checked at the edge"
+            return self._backend.hidden(sequence.slot, chunk.start, tokens, chunk.wanted)
         return self._backend.prefill(sequence.slot, chunk.start, tokens, chunk.wanted)
 
     def _decode(self, rows: list[Sequence]) -> Logits:
@@ -146,7 +164,7 @@ class Engine:
         out: list[Scored] = []
         for chunk, logits in fed:
             sequence = chunk.sequence
-            if _generates(sequence):
+            if not sequence.request.scored_tokens:
                 continue
             first = chunk.stop - len(logits) + 1
             tokens = sequence.request.tokens[first : chunk.stop + 1]
@@ -156,9 +174,17 @@ class Engine:
                 out.append(Scored(sequence.request.id, sequence.logprob))
         return out
 
-
-def _generates(sequence: Sequence) -> bool:
-    return not sequence.request.scored_tokens
+    def _vectors(self, fed: list[tuple[Chunk, Logits]]) -> list[Embedded]:
+        out: list[Embedded] = []
+        for chunk, rows in fed:
+            request = chunk.sequence.request
+            if request.pool is None:
+                continue
+            pooling.add(chunk, rows)
+            if chunk.completes:
+                del self._sequences[request.id]
+                out.append(Embedded(request.id, pooling.result(chunk)))
+        return out
 
 
 def _began(fed: list[Sequence]) -> dict[int, int]:

@@ -1,10 +1,11 @@
 """Which requests run in the next step, and on how many tokens.
 
 Every decoding sequence gets its one token in every step, so that a long prompt never stalls a
-stream; prompts share the rest, `chunk_tokens` per step, one after the other. Waiting requests
-start by rank, then arrival; the first one that does not fit holds back those behind it, so
-that a large request is never starved by small ones. An urgent one takes the place of others, and
-so does a smaller limit: they wait again, keep their answers, and go on by feeding it anew.
+stream; prompts share the rest, `chunk_tokens` per step, one after the other; a prompt that several
+requests in a row share, as the samples of one do, is fed once. Waiting requests start by rank, then
+arrival; the first one that does not fit holds back those behind it, so that a large request is
+never starved by small ones. An urgent one takes the place of others, and so does a smaller limit:
+they wait again, keep their answers, and go on by feeding it anew.
 """
 
 from bisect import insort
@@ -37,7 +38,7 @@ def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chun
     """Yield the prompt pieces of one step, and give slots to the requests that start.
 
     A chunk that completes a prompt leaves its sequence among `slots.decoding`, to decode from the
-    next step on; a score needs no decoding and leaves its slot at once.
+    next step on; a score or vector needs no decoding and leaves its slot at once.
     """
     budget = limits.chunk_tokens
     while budget and (sequence := slots.prefilling or _started(waiting, slots, limits)):
@@ -48,13 +49,23 @@ def plan_chunks(waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chun
         sequence.cached = stop
         if chunk.completes:
             _complete(sequence, slots)
+            yield from _twins(sequence, waiting, slots, limits)
+
+
+def _twins(fed: Sequence, waiting: Waiting, slots: Slots, limits: Limits) -> Iterator[Chunk]:
+    """Start those next in line that wait with the prompt of *fed*, which needs no feeding again."""
+    while _next_fits(waiting, slots, limits) and fed.same_prompt(waiting.queue[0]):
+        twin = waiting.queue[0]
+        waiting.remove(twin)
+        slots.fork(fed, twin)
+        yield Chunk(twin, twin.cached, twin.cached)
 
 
 def _complete(sequence: Sequence, slots: Slots) -> None:
-    if sequence.request.scored_tokens:
-        slots.remove(sequence)
-    else:
+    if sequence.request.generates:
         slots.prompt_done()
+    else:
+        slots.remove(sequence)
 
 
 def next_to_yield(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:
@@ -77,12 +88,16 @@ def next_to_yield(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | 
 
 
 def _started(waiting: Waiting, slots: Slots, limits: Limits) -> Sequence | None:
-    if not waiting.queue or not _fits(waiting.queue[0], slots.decoding, limits):
+    if not _next_fits(waiting, slots, limits):
         return None
     sequence = waiting.queue[0]
     waiting.remove(sequence)
     slots.start(sequence)
     return sequence
+
+
+def _next_fits(waiting: Waiting, slots: Slots, limits: Limits) -> bool:
+    return bool(waiting.queue) and _fits(waiting.queue[0], slots.decoding, limits)
 
 
 def _fits(sequence: Sequence, beside: list[Sequence], limits: Limits) -> bool:

@@ -50,6 +50,16 @@ class Slots:
         sequence.slot, sequence.cached, sequence.reused = slot, length, length
         self.prefilling = sequence
 
+    def fork(self, source: Sequence, twin: Sequence) -> None:
+        """Let *twin* decode with the whole prompt that *source*, which decodes, has fed."""
+        assert self.prefilling is None, "one prompt at a time"
+        slot, length = len(self.decoding), source.cached
+        self._displace(slot)
+        self._backend.copy(source.slot, slot, length)
+        self.kept.pop(slot, None)
+        twin.slot, twin.cached, twin.reused = slot, length, length
+        self.decoding.append(twin)
+
     def prompt_done(self) -> None:
         """Let the prefilling sequence decode from the next step on; it keeps its slot."""
         assert self.prefilling is not None

@@ -1,13 +1,15 @@
 """The engine's values. Letters: T tokens."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids: TypeAlias = NDArray[np.int64]
+Pool: TypeAlias = Literal["last", "mean", "first"]
+"""Which tokens' hidden states make the vector of a text."""
 
 
 class FinishReason(Enum):
@@ -30,6 +32,17 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0
+
+    def of_sample(self, index: int) -> "Sampling":
+        """Return the settings of answer number *index* of several: its chance is its own.
+
+        Number 0 keeps the seed; the others' follow from seed and number alone (NumPy's
+        SeedSequence, with the number as spawn key).
+        """
+        if not index:
+            return self
+        (seed,) = np.random.SeedSequence(self.seed, spawn_key=(index,)).generate_state(1, np.uint64)
+        return replace(self, seed=int(seed))
 
     @property
     def penalises(self) -> bool:
@@ -90,9 +103,17 @@ class Request:
     scored_tokens: int = 0
     """If not 0: generate nothing, and give the log-probability of the last so many tokens."""
 
+    pool: Pool | None = None
+    """If given: generate nothing, and give the vector of the tokens."""
+
+    @property
+    def generates(self) -> bool:
+        """True where tokens are wanted."""
+        return not self.scored_tokens and self.pool is None
+
     @property
     def feed_tokens(self) -> int:
-        """Tokens to feed before the first choice, or for the whole score."""
+        """Tokens to feed before the first choice, or for the whole score or vector."""
         return len(self.tokens) - bool(self.scored_tokens)
 
     @property
@@ -120,6 +141,8 @@ class Sequence:
     """The token to feed next while decoding."""
     logprob: float = 0.0
     """Sum so far, while scoring."""
+    pooled: NDArray[np.float64] | None = None
+    """Sum of hidden states so far (D,), while a vector is made."""
     rng: np.random.Generator | None = None
     in_prompt: NDArray[np.bool_] | None = None
     """(V,), where earlier tokens are penalised."""
@@ -148,8 +171,17 @@ class Sequence:
 
     @property
     def first_wanted(self) -> int:
-        """Position of the first token to feed whose logits matter."""
+        """Position of the first token to feed whose logits or hidden states matter."""
+        if self.request.pool in ("mean", "first"):
+            return 0
         return self.feed_tokens - max(self.request.scored_tokens, 1)
+
+    def same_prompt(self, other: "Sequence") -> bool:
+        """Whether both are answers to the same tokens, *other* not begun yet."""
+        mine, its = self.request, other.request
+        if not (mine.generates and its.generates) or self.generated or other.generated:
+            return False
+        return mine.tokens is its.tokens or np.array_equal(mine.tokens, its.tokens)
 
     @property
     def answer(self) -> Ids:
@@ -170,10 +202,11 @@ class Chunk:
     sequence: Sequence
     start: int
     stop: int
+    """Equal to `start` where another chunk just fed the same prompt: its logits serve as well."""
 
     @property
     def wanted(self) -> int:
-        """Positions at the end of the chunk whose logits matter."""
+        """Positions at the end of the chunk whose logits or hidden states matter."""
         return max(0, self.stop - max(self.start, self.sequence.first_wanted))
 
     @property
@@ -222,6 +255,20 @@ class Scored:
         return True
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """The vector of a text."""
+
+    id: int
+    vector: NDArray[np.float32]
+    """As pooled, of whatever length (D,)."""
+
+    @property
+    def ends(self) -> bool:
+        """True: there is one vector."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """An answer that its grammar lets go neither on nor end."""
@@ -235,7 +282,7 @@ class Failed:
         return True
 
 
-Answered: TypeAlias = Generated | Scored
+Answered: TypeAlias = Generated | Scored | Embedded
 Output: TypeAlias = Answered | Failed
 
 
@@ -251,6 +298,8 @@ class StepResult:
     generated: int = 0
     """Tokens among the outputs."""
     decoded_rows: int = 0
+    preempted: int = 0
+    """Requests that gave up their slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

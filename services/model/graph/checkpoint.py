@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from services.kit.errors import ConfigError
-from services.model.graph import rope
+from services.model.graph import encoder, rope
+from services.model.graph.encoder import Encoder
 from services.model.graph.shards import READABLE, Weights, weights_of
 
 _MOST = {"num_hidden_layers": 1024, "max_position_embeddings": 1 << 21}
@@ -52,6 +53,8 @@ class Shape:
     tied: bool
     """The output projection is the embedding."""
     rope_scaling: rope.Scaling = rope.PLAIN
+    headless: bool = False
+    """There is no output projection: this encodes and cannot generate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ class Checkpoint:
     stop_ids: frozenset[int]
     temperature: float
     """What the model's makers sample at; 0: greedy."""
+    encoder: Encoder | None = None
+    """How to make one vector of a text, where the makers say so."""
 
     @property
     def parameters(self) -> int:
@@ -76,13 +81,24 @@ def load(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such model directory; correct `dir` of the model")
     config = read_json(folder / "config.json")
-    shape = shape_of(config, folder / "config.json")
-    weights = weights_of(folder)
+    shape, found = shape_of(config, folder / "config.json"), encoder.find(folder)
+    weights = _named(weights_of(folder))
+    if found is not None and not shape.tied and "lm_head.weight" not in weights:
+        shape = replace(shape, headless=True)
     if shape.tied:
         weights = weights.without("lm_head.weight")
     _check(weights, shape, folder)
     stop_ids, temperature = habits(folder, config)
-    return Checkpoint(shape=shape, weights=weights, stop_ids=stop_ids, temperature=temperature)
+    return Checkpoint(
+        shape=shape, weights=weights, stop_ids=stop_ids, temperature=temperature, encoder=found
+    )
+
+
+def _named(weights: Weights) -> Weights:
+    """Give weights their names in a whole model; those of a bare decoder lack the first part."""
+    if "embed_tokens.weight" not in weights:
+        return weights
+    return weights.renamed(lambda name: f"model.{name}")
 
 
 def habits(folder: Path, config: Mapping[str, Any]) -> tuple[frozenset[int], float]:
@@ -201,7 +217,7 @@ def expected(shape: Shape) -> dict[str, tuple[int, ...]]:
         "model.embed_tokens.weight": (shape.vocabulary, hidden),
         "model.norm.weight": (hidden,),
     }
-    if not shape.tied:
+    if not (shape.tied or shape.headless):
         out["lm_head.weight"] = (shape.vocabulary, hidden)
     for i in range(shape.layers):
         layer = f"model.layers.{i}"

@@ -59,13 +59,17 @@ class _Decoder:
         self._graph, self._speak, self._shape = graph, speak, graph.shape
 
     def write(self) -> None:
-        """Write tokens to logits."""
+        """Write tokens to logits and, for an encoder, to hidden states."""
         hidden = self._embedded()
         skip = ""
         for i in range(self._shape.layers):
             hidden, skip = self._layer(i, hidden, skip)
         hidden, _ = self._normalised("model.norm.weight", hidden, skip)
-        self._project(hidden)
+        rows = self._graph.reshape(hidden, -1, self._shape.hidden)
+        if self._graph.checkpoint.encoder is not None:
+            self._pool(rows)
+        if not self._shape.headless:
+            self._project(rows)
 
     def _embedded(self) -> str:
         """Look the tokens up; where a widened table is also the projection, it is there once."""
@@ -134,10 +138,18 @@ class _Decoder:
         stored = graph.constant(f"{name}.bias", narrowed(bias, graph.activation, name))
         return graph.node("Add", out, stored)
 
-    def _project(self, hidden: str) -> None:
+    def _pool(self, rows: str) -> None:
+        """Hidden states of the pooled rows, in float32 whatever they are computed in."""
+        graph = self._graph
+        if graph.activation == np.float32:
+            graph.node("Gather", rows, "pooled", outputs=("hidden",))
+        else:
+            picked = graph.node("Gather", rows, "pooled")
+            graph.node("Cast", picked, outputs=("hidden",), to=TensorProto.FLOAT)
+
+    def _project(self, rows: str) -> None:
         """Logits of the wanted rows alone: the output projection is the widest product of all."""
         graph, shape = self._graph, self._shape
-        rows = graph.reshape(hidden, -1, shape.hidden)
         picked = graph.node("Gather", rows, "wanted")
         weight = _EMBEDDING if shape.tied else "lm_head.weight"
         wide = graph.activation == np.float32
@@ -153,14 +165,17 @@ class _Decoder:
 
 def _model(graph: Graph, speak: Dialect) -> onnx.ModelProto:
     value, shape = helper.make_tensor_value_info, graph.shape
+    sizes = {} if shape.headless else {"logits": ("W", shape.vocabulary)}
+    if graph.checkpoint.encoder is not None:
+        sizes["hidden"] = ("P", shape.hidden)
     inputs = [
         value("tokens", TensorProto.INT64, ["B", "T"]),
         *speak.inputs(),
-        value("wanted", TensorProto.INT64, ["W"]),
+        *(value(dialects.ROWS[k], TensorProto.INT64, [rows]) for k, (rows, _) in sizes.items()),
         *dialects.caches(shape, graph.element, "past"),
     ]
     outputs = [
-        value("logits", TensorProto.FLOAT, ["W", shape.vocabulary]),
+        *(value(name, TensorProto.FLOAT, size) for name, size in sizes.items()),
         *dialects.caches(shape, graph.element, "present"),
     ]
     written = helper.make_graph(

@@ -3,6 +3,7 @@
 OUT/manifest.json          written last: without it the directory is nothing
     model.onnx             the graph
     model.onnx.data        its weights
+    encoder.json   of an encoder: how hidden states become a vector
     config.json, tokenizer.json, …   as they came
 """
 
@@ -53,6 +54,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, File]
     """What belongs to it."""
     check: Check
+    headless: bool = False
+    """The graph has no output projection."""
 
 
 def is_imported(folder: Path) -> bool:

@@ -13,6 +13,12 @@ from services.model.graph.shards import Floats, Weights
 
 def logits(checkpoint: Checkpoint, tokens: Ids) -> Floats:
     """Return the logits (T, V) after each of *tokens* (T,); holds one matrix at a time."""
+    name = "model.embed_tokens" if checkpoint.shape.tied else "lm_head"
+    return _product(checkpoint.weights, name, hidden_states(checkpoint, tokens))
+
+
+def hidden_states(checkpoint: Checkpoint, tokens: Ids) -> Floats:
+    """Return the last hidden states (T, H · D) of *tokens* (T,); holds one matrix at a time."""
     w, shape = checkpoint.weights, checkpoint.shape
     hidden = _rows(w, "model.embed_tokens.weight", tokens)
     for i in range(shape.layers):
@@ -21,8 +27,7 @@ def logits(checkpoint: Checkpoint, tokens: Ids) -> Floats:
         hidden = hidden + _attention(w, f"{layer}.self_attn", normed, shape)
         normed = _norm(hidden, w[f"{layer}.post_attention_layernorm.weight"], shape)
         hidden = hidden + _feed_forward(w, f"{layer}.mlp", normed)
-    hidden = _norm(hidden, w["model.norm.weight"], shape)
-    return _product(w, "model.embed_tokens" if shape.tied else "lm_head", hidden)
+    return _norm(hidden, w["model.norm.weight"], shape)
 
 
 def _rows(w: Weights, name: str, wanted: Ids) -> Floats:

@@ -1,15 +1,16 @@
 """A model directory of either kind, imported or as it came, ready for a backend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
 from services.kit.errors import ConfigError
-from services.model.graph import checkpoint, decoder, manifest
+from services.model.graph import checkpoint, decoder, encoder, manifest
 from services.model.graph.checkpoint import Shape
 from services.model.graph.decoder import Precision
 from services.model.graph.dialects import DialectName
+from services.model.graph.encoder import Encoder
 
 _MOST_INSIDE_BYTES = 2**31 - 2**26
 """Protocol buffers end at 2 GiB; the graph without its weights is small."""
@@ -26,6 +27,8 @@ class Runnable:
     stop_ids: frozenset[int]
     temperature: float
     """What the model's makers sample at; 0: greedy."""
+    encoder: Encoder | None = None
+    """How to make one vector of a text, where the makers say so."""
 
 
 def load(folder: Path, dialect: DialectName = "ort") -> Runnable:
@@ -37,20 +40,30 @@ def load(folder: Path, dialect: DialectName = "ort") -> Runnable:
     return read(folder, dialect)
 
 
+def load_generator(folder: Path) -> Runnable:
+    """Read *folder*, a model that generates. Raises ConfigError as `load`, and for an encoder."""
+    found = load(folder)
+    if found.shape.headless:
+        raise ConfigError(f"{folder}: this model has no output projection: it embeds only")
+    return found
+
+
 def _imported(folder: Path, dialect: DialectName) -> Runnable:
     found = manifest.read(folder)
     manifest.refuse_other(folder, found, dialect)
     manifest.verify(folder, found)
     config = checkpoint.read_json(folder / "config.json")
     shape = checkpoint.shape_of(config, folder / "config.json")
+    found_encoder = encoder.read(folder) if encoder.FILE in found.files else None
     stop_ids, temperature = checkpoint.habits(folder, config)
     return Runnable(
-        shape=shape,
+        shape=replace(shape, headless=found.headless),
         graph=folder / manifest.GRAPH,
         precision=found.precision,
-        parameters=checkpoint.parameters(shape),
+        parameters=checkpoint.parameters(replace(shape, headless=found.headless)),
         stop_ids=stop_ids,
         temperature=temperature,
+        encoder=found_encoder,
     )
 
 
@@ -68,4 +81,5 @@ def _as_it_came(folder: Path, dialect: DialectName) -> Runnable:
         parameters=stored.parameters,
         stop_ids=stored.stop_ids,
         temperature=stored.temperature,
+        encoder=stored.encoder,
     )

@@ -108,6 +108,10 @@ class Weights(Mapping[str, Floats]):
         """Return the same weights but one."""
         return Weights({k: v for k, v in self._places.items() if k != name}, self._on_read)
 
+    def renamed(self, name_of: Callable[[str], str]) -> "Weights":
+        """Return the same weights under other names."""
+        return Weights({name_of(k): v for k, v in self._places.items()}, self._on_read)
+
 
 def files_of(folder: Path) -> list[Path]:
     """Return the weight files of *folder*. Raises ConfigError where one is missing or a pickle."""

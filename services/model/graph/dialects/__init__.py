@@ -3,7 +3,9 @@
 Both dialects take `tokens` (B, T), `wanted` (W,), rows of the flattened (B·T) hidden states whose
 logits are computed, and per layer `past_key.i`, `past_value.i` (B, kv heads, S, D); both give
 `logits` (W, V) in float32 and `present_key.i`, `present_value.i`, which may share memory with the
-past. What is whole numbers is int64 unless said otherwise.
+past. An encoder also takes `pooled` (P,), rows too, and gives those as `hidden` (P, E) in float32,
+after the last norm; without an output projection it has neither `wanted` nor `logits`. What is
+whole numbers is int64 unless said otherwise.
 
 "ort": ONNX Runtime's own operators, fast on processors; everything is computed in float32.
     `lengths` (B,) int32: last position of each sequence.
@@ -20,7 +22,7 @@ past. What is whole numbers is int64 unless said otherwise.
     fp16. TensorRT wants S, a plain "S" here, fixed: see `with_cache`.
 
 Letters: B sequences, T new tokens, K positions seen, S cache length, D head dimension,
-V vocabulary.
+V vocabulary, E hidden size.
 """
 
 from collections.abc import Mapping
@@ -38,6 +40,8 @@ from services.model.graph.precision import Precision
 
 DialectName = Literal["ort", "trt"]
 DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
+ROWS: Mapping[str, str] = {"logits": "wanted", "hidden": "pooled"}
+"""Outputs that have a row per token, and the inputs that say which rows."""
 
 
 class Dialect(Protocol):

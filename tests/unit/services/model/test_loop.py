@@ -105,6 +105,41 @@ async def test_a_slow_reader_finds_its_tokens_together() -> None:
         assert len(await stream.take()) == 20
 
 
+async def test_requests_together_are_queued_all_or_none() -> None:
+    """Where one of them does not fit, none is; those before go on."""
+    backend = GatedBackend()
+    async with device(backend, max_waiting=2) as loop:
+        first = submit(loop)
+        four = [Request(id=loop.next_id(), tokens=np.array([1, 2]), max_tokens=3) for _ in range(4)]
+        with pytest.raises(OverloadedError, match="4 more do not fit"):
+            loop.submit_all(four, monotonic())
+        streams = loop.submit_all(four[:3], monotonic())
+        backend.allow_all()
+        for stream in (first, *streams):
+            assert (await read(stream))[-1].ends
+
+
+async def test_an_error_behind_outputs_is_raised_after_them() -> None:
+    """Streams that share their news lose neither."""
+    backend = GatedBackend()
+    async with device(backend) as loop:
+        requests = [
+            Request(id=loop.next_id(), tokens=np.array([1, 2, 3]), max_tokens=9) for _ in range(2)
+        ]
+        one, other = loop.submit_all(requests, monotonic())
+        await one.news.wait()
+        backend.broken = True
+        backend.allow_all()
+        await until(loop.crashed.is_set)
+        one.news.clear()
+        assert len(one.taken()) == 1
+        assert one.news.is_set()
+        assert len(other.taken()) == 1
+        for stream in (one, other):
+            with pytest.raises(StreamBrokenError):
+                stream.taken()
+
+
 async def test_cancelling_frees_the_slot_within_one_step() -> None:
     """While the device is inside a step, one more permit is enough."""
     backend = GatedBackend()

@@ -1,5 +1,6 @@
 """One generation, and timing, without a service."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_sampling_repeats_with_its_seed(folder: Path) -> None:
         return solo.generate(folder, asked).token_ids
 
     assert answer(1) == answer(1) != answer(2)
+
+
+def test_samples_are_answers_of_their_own(folder: Path) -> None:
+    """The first is what is shown and what one sample gives; the others differ."""
+    shown: list[str] = []
+    asked = solo.Asked(prompt="Hi", max_tokens=20, temperature=2.0, seed=3, samples=3)
+    found = solo.generate(folder, asked, on_text=shown.append)
+    single = solo.generate(folder, replace(asked, samples=1))
+    assert found.samples[0] == single.samples[0]
+    assert "".join(shown) == found.text == found.samples[0].text
+    assert len({tuple(sample.token_ids) for sample in found.samples}) == 3
 
 
 @pytest.mark.parametrize(

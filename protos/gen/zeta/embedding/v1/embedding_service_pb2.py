@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from zeta.inference.v1 import inference_service_pb2 as zeta_dot_inference_dot_v1_dot_inference__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)zeta/embedding/v1/embedding_service.proto\x12\x11zeta.embedding.v1\x1a)zeta/inference/v1/inference_service.proto\"3\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\"c\n\rEmbedResponse\x12\x30\n\nembeddings\x18\x01 \x03(\x0b\x32\x1c.zeta.embedding.v1.Embedding\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x61pted\x18\x03 \x01(\x08\">\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"7\n\x0eProfileRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x16\n\x0ewith_embedding\x18\x02 \x01(\x08\"P\n\x0fProfileResponse\x12,\n\x08profiles\x18\x01 \x03(\x0b\x32\x1a.zeta.embedding.v1.Profile\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\"\xc4\x01\n\x07Profile\x12+\n\x05tasks\x18\x01 \x03(\x0b\x32\x1c.zeta.embedding.v1.TaskShare\x12\x12\n\ndifficulty\x18\x02 \x01(\x01\x12\x1e\n\x16\x65xpected_output_tokens\x18\x03 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x10\n\x08language\x18\x05 \x01(\t\x12/\n\tembedding\x18\x06 \x01(\x0b\x32\x1c.zeta.embedding.v1.Embedding\"K\n\tTaskShare\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.zeta.inference.v1.TaskKind\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x32\xba\x01\n\x10\x45mbeddingService\x12O\n\x05\x45mbed\x12\x1f.zeta.embedding.v1.EmbedRequest\x1a .zeta.embedding.v1.EmbedResponse\"\x03\x90\x02\x01\x12U\n\x07Profile\x12!.zeta.embedding.v1.ProfileRequest\x1a\".zeta.embedding.v1.ProfileResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)zeta/embedding/v1/embedding_service.proto\x12\x11zeta.embedding.v1\x1a)zeta/inference/v1/inference_service.proto\"W\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x14\n\x0ctarget_model\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x13\n\x0bprompt_name\x18\x04 \x01(\t\"c\n\rEmbedResponse\x12\x30\n\nembeddings\x18\x01 \x03(\x0b\x32\x1c.zeta.embedding.v1.Embedding\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x61pted\x18\x03 \x01(\x08\">\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"7\n\x0eProfileRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x16\n\x0ewith_embedding\x18\x02 \x01(\x08\"P\n\x0fProfileResponse\x12,\n\x08profiles\x18\x01 \x03(\x0b\x32\x1a.zeta.embedding.v1.Profile\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\"\xc4\x01\n\x07Profile\x12+\n\x05tasks\x18\x01 \x03(\x0b\x32\x1c.zeta.embedding.v1.TaskShare\x12\x12\n\ndifficulty\x18\x02 \x01(\x01\x12\x1e\n\x16\x65xpected_output_tokens\x18\x03 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x10\n\x08language\x18\x05 \x01(\t\x12/\n\tembedding\x18\x06 \x01(\x0b\x32\x1c.zeta.embedding.v1.Embedding\"K\n\tTaskShare\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.zeta.inference.v1.TaskKind\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x32\xba\x01\n\x10\x45mbeddingService\x12O\n\x05\x45mbed\x12\x1f.zeta.embedding.v1.EmbedRequest\x1a .zeta.embedding.v1.EmbedResponse\"\x03\x90\x02\x01\x12U\n\x07Profile\x12!.zeta.embedding.v1.ProfileRequest\x1a\".zeta.embedding.v1.ProfileResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,19 +37,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDINGSERVICE'].methods_by_name['Profile']._loaded_options = None
   _globals['_EMBEDDINGSERVICE'].methods_by_name['Profile']._serialized_options = b'\220\002\001'
   _globals['_EMBEDREQUEST']._serialized_start=107
-  _globals['_EMBEDREQUEST']._serialized_end=158
-  _globals['_EMBEDRESPONSE']._serialized_start=160
-  _globals['_EMBEDRESPONSE']._serialized_end=259
-  _globals['_EMBEDDING']._serialized_start=261
-  _globals['_EMBEDDING']._serialized_end=323
-  _globals['_PROFILEREQUEST']._serialized_start=325
-  _globals['_PROFILEREQUEST']._serialized_end=380
-  _globals['_PROFILERESPONSE']._serialized_start=382
-  _globals['_PROFILERESPONSE']._serialized_end=462
-  _globals['_PROFILE']._serialized_start=465
-  _globals['_PROFILE']._serialized_end=661
-  _globals['_TASKSHARE']._serialized_start=663
-  _globals['_TASKSHARE']._serialized_end=738
-  _globals['_EMBEDDINGSERVICE']._serialized_start=741
-  _globals['_EMBEDDINGSERVICE']._serialized_end=927
+  _globals['_EMBEDREQUEST']._serialized_end=194
+  _globals['_EMBEDRESPONSE']._serialized_start=196
+  _globals['_EMBEDRESPONSE']._serialized_end=295
+  _globals['_EMBEDDING']._serialized_start=297
+  _globals['_EMBEDDING']._serialized_end=359
+  _globals['_PROFILEREQUEST']._serialized_start=361
+  _globals['_PROFILEREQUEST']._serialized_end=416
+  _globals['_PROFILERESPONSE']._serialized_start=418
+  _globals['_PROFILERESPONSE']._serialized_end=498
+  _globals['_PROFILE']._serialized_start=501
+  _globals['_PROFILE']._serialized_end=697
+  _globals['_TASKSHARE']._serialized_start=699
+  _globals['_TASKSHARE']._serialized_end=774
+  _globals['_EMBEDDINGSERVICE']._serialized_start=777
+  _globals['_EMBEDDINGSERVICE']._serialized_end=963
 # @@protoc_insertion_point(module_scope)

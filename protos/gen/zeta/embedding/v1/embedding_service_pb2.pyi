@@ -27,9 +27,19 @@ class EmbedRequest(_message.Message):
 
     TEXTS_FIELD_NUMBER: _builtins.int
     TARGET_MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
     target_model: _builtins.str
     """Passes the embedding through what was learned about this model: closer together then
     means similar success on it. Empty: the embedding as it is.
+    """
+    model: _builtins.str
+    """The encoder that makes the vectors; those of different encoders cannot be compared.
+    Empty: an embedding server's own, at a router the configured one.
+    """
+    prompt_name: _builtins.str
+    """Which of the encoder's prompts goes before each text, such as "query".
+    Empty: the encoder's default, mostly none.
     """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -40,10 +50,12 @@ class EmbedRequest(_message.Message):
         *,
         texts: _abc.Iterable[_builtins.str] | None = ...,
         target_model: _builtins.str = ...,
+        model: _builtins.str = ...,
+        prompt_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["target_model", b"target_model", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompt_name", b"prompt_name", "target_model", b"target_model", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -93,7 +105,7 @@ class Embedding(_message.Message):
     tokens: _builtins.int
     """Tokens of the text."""
     truncated: _builtins.bool
-    """True where the middle of a long text was left out."""
+    """True where a part of a long text was left out: the middle, or with a decoder the end."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Unit length unless adapted."""

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub(object):
-    """Served by embedding processes, by models that can pool their hidden states, and by
-    the router, which sends the work to the least busy instance.
+    """Served by embedding processes, by models that can pool their hidden states (those do
+    not `Profile`), and by the router, which sends the work to the least busy instance.
     """
 
     def __init__(self, channel):
@@ -49,8 +49,8 @@ class EmbeddingServiceStub(object):
 
 
 class EmbeddingServiceServicer(object):
-    """Served by embedding processes, by models that can pool their hidden states, and by
-    the router, which sends the work to the least busy instance.
+    """Served by embedding processes, by models that can pool their hidden states (those do
+    not `Profile`), and by the router, which sends the work to the least busy instance.
     """
 
     def Embed(self, request, context):
@@ -89,8 +89,8 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService(object):
-    """Served by embedding processes, by models that can pool their hidden states, and by
-    the router, which sends the work to the least busy instance.
+    """Served by embedding processes, by models that can pool their hidden states (those do
+    not `Profile`), and by the router, which sends the work to the least busy instance.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Served by embedding processes, by models that can pool their hidden states, and by
-    the router, which sends the work to the least busy instance.
+    """Served by embedding processes, by models that can pool their hidden states (those do
+    not `Profile`), and by the router, which sends the work to the least busy instance.
     """
 
     @_typing.overload
@@ -42,8 +42,8 @@ class EmbeddingServiceStub:
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """Served by embedding processes, by models that can pool their hidden states, and by
-    the router, which sends the work to the least busy instance.
+    """Served by embedding processes, by models that can pool their hidden states (those do
+    not `Profile`), and by the router, which sends the work to the least busy instance.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -53,8 +53,8 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """Says what kind of work each text is, and how hard."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Served by embedding processes, by models that can pool their hidden states, and by
-    the router, which sends the work to the least busy instance.
+    """Served by embedding processes, by models that can pool their hidden states (those do
+    not `Profile`), and by the router, which sends the work to the least busy instance.
     """
 
     @_abc_1.abstractmethod

@@ -298,6 +298,7 @@ class GenerateRequest(_message.Message):
     TASK_KIND_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     CONTINUATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name. Empty: a model server answers itself, a router chooses."""
@@ -314,6 +315,11 @@ class GenerateRequest(_message.Message):
     session_id: _builtins.str
     """Groups the requests of one conversation, so that it is not moved between models
     without need. Empty: no session.
+    """
+    samples: _builtins.int
+    """Answers to give, 1 to 16. The prompt is read once; each answer has a seed of its own,
+    which follows from `SamplingParams.seed` and the answer's number alone: answer 0 is
+    what the seed gives without this field. Greedy answers are all alike. Empty: 1.
     """
     @_builtins.property
     def messages(self) -> Global___Conversation:
@@ -369,18 +375,23 @@ class GenerateRequest(_message.Message):
         task_kind: Global___TaskKind.ValueType = ...,
         resume: Global___Resume | None = ...,
         session_id: _builtins.str = ...,
+        samples: _builtins.int | None = ...,
         continuation: Global___Continuation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "preference", b"preference", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_samples", b"_samples", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "preference", b"preference", "prompt", b"prompt", "resume", b"resume", "samples", b"samples", "sampling", b"sampling", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "preference", b"preference", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_id", b"session_id", "stop", b"stop", "task_kind", b"task_kind", "tenant", b"tenant", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_samples", b"_samples", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "preference", b"preference", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "samples", b"samples", "sampling", b"sampling", "session_id", b"session_id", "stop", b"stop", "task_kind", b"task_kind", "tenant", b"tenant", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__samples: _TypeAlias = _typing.Literal["samples"]  # noqa: Y015
+    _WhichOneofArgType__samples: _TypeAlias = _typing.Literal["_samples", b"_samples"]  # noqa: Y015
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["messages", "prompt", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples) -> _WhichOneofReturnType__samples | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
@@ -830,10 +841,13 @@ class Delta(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Counts deltas from 1, without a gap."""
     text: _builtins.str
     """Whole code points only; may be empty while text is held back."""
+    sample: _builtins.int
+    """Which of several answers this belongs to, from 0; `seq` counts over all of them."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tokens behind this delta, those whose text is held back included."""
@@ -849,10 +863,11 @@ class Delta(_message.Message):
         text: _builtins.str = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        sample: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "seq", b"seq", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "sample", b"sample", "seq", b"seq", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -968,17 +983,20 @@ class Finished(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
-    """Why it ended."""
+    """Why it ended; of several answers, the first."""
     cost_usd: _builtins.float
     """What it cost, in US dollars at the configured prices; 0 from a model server."""
     mean_logprob: _builtins.float
-    """Mean natural log-probability of the answer's tokens. Empty: no token."""
+    """Mean natural log-probability of the answer's tokens, of several answers the first's.
+    Empty: no token.
+    """
     model: _builtins.str
     """The model whose answer this is."""
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What it used."""
+        """What it used; of several answers, the prompt once and the tokens of all."""
 
     @_builtins.property
     def timings(self) -> Global___Timings:
@@ -992,6 +1010,10 @@ class Finished(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanStep]:
         """Model calls that made the answer, in order; only from a router."""
 
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleEnd]:
+        """How each of several answers ended, by number. Empty: there is only one."""
+
     def __init__(
         self,
         *,
@@ -1003,16 +1025,49 @@ class Finished(_message.Message):
         model: _builtins.str = ...,
         decision: _decision_pb2.Decision | None = ...,
         steps: _abc.Iterable[Global___PlanStep] | None = ...,
+        samples: _abc.Iterable[Global___SampleEnd] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "decision", b"decision", "mean_logprob", b"mean_logprob", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "cost_usd", b"cost_usd", "decision", b"decision", "mean_logprob", b"mean_logprob", "model", b"model", "reason", b"reason", "steps", b"steps", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "cost_usd", b"cost_usd", "decision", b"decision", "mean_logprob", b"mean_logprob", "model", b"model", "reason", b"reason", "samples", b"samples", "steps", b"steps", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean_logprob: _TypeAlias = _typing.Literal["mean_logprob"]  # noqa: Y015
     _WhichOneofArgType__mean_logprob: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_logprob) -> _WhichOneofReturnType__mean_logprob | None: ...
 
 Global___Finished: _TypeAlias = Finished  # noqa: Y015
+
+@_typing.final
+class SampleEnd(_message.Message):
+    """How one of several answers ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    MEAN_LOGPROB_FIELD_NUMBER: _builtins.int
+    reason: Global___FinishReason.ValueType
+    """Why it ended."""
+    completion_tokens: _builtins.int
+    """Tokens generated."""
+    mean_logprob: _builtins.float
+    """Mean natural log-probability of its tokens. Empty: no token."""
+    def __init__(
+        self,
+        *,
+        reason: Global___FinishReason.ValueType = ...,
+        completion_tokens: _builtins.int = ...,
+        mean_logprob: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "mean_logprob", b"mean_logprob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "completion_tokens", b"completion_tokens", "mean_logprob", b"mean_logprob", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mean_logprob: _TypeAlias = _typing.Literal["mean_logprob"]  # noqa: Y015
+    _WhichOneofArgType__mean_logprob: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_logprob) -> _WhichOneofReturnType__mean_logprob | None: ...
+
+Global___SampleEnd: _TypeAlias = SampleEnd  # noqa: Y015
 
 @_typing.final
 class PlanStep(_message.Message):

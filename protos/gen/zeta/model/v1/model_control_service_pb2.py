@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zeta.inference.v1 import inference_service_pb2 as zeta_dot_inference_dot_v1_dot_inference__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)zeta/model/v1/model_control_service.proto\x12\rzeta.model.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)zeta/inference/v1/inference_service.proto\"\x11\n\x0fGetStateRequest\"<\n\x10GetStateResponse\x12(\n\x05state\x18\x01 \x01(\x0b\x32\x19.zeta.model.v1.ModelState\"\xb8\x04\n\nModelState\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x0f\n\x07running\x18\x06 \x01(\r\x12\x0f\n\x07waiting\x18\x07 \x01(\r\x12\x1d\n\x15waiting_prompt_tokens\x18\x08 \x01(\x04\x12-\n\nallocation\x18\t \x01(\x0b\x32\x19.zeta.model.v1.Allocation\x12\x16\n\x0ekv_used_tokens\x18\n \x01(\x04\x12\x16\n\x0erequests_total\x18\x0b \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x0c \x01(\x04\x12\x17\n\x0f\x63\x61ncelled_total\x18\r \x01(\x04\x12\x1b\n\x13prompt_tokens_total\x18\x0e \x01(\x04\x12\x1f\n\x17\x63ompletion_tokens_total\x18\x0f \x01(\x04\x12\x13\n\x0bsteps_total\x18\x10 \x01(\x04\x12-\n\nbusy_total\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tstep_time\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x05tasks\x18\x13 \x03(\x0b\x32\x18.zeta.model.v1.TaskStats\x12\x16\n\x0e\x63ontext_tokens\x18\x14 \x01(\r\"D\n\nAllocation\x12\x13\n\x0bmax_running\x18\x01 \x01(\r\x12\x11\n\tkv_tokens\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"\xc7\x01\n\tTaskStats\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.zeta.inference.v1.TaskKind\x12\x16\n\x0erequests_total\x18\x02 \x01(\x04\x12\x1f\n\x17\x63ompletion_tokens_total\x18\x03 \x01(\x04\x12*\n\x04ttft\x18\x04 \x01(\x0b\x32\x1c.zeta.model.v1.LatencySketch\x12*\n\x04tpot\x18\x05 \x01(\x0b\x32\x1c.zeta.model.v1.LatencySketch\"X\n\rLatencySketch\x12\x0f\n\x07\x62uckets\x18\x01 \x03(\r\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12&\n\x03sum\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x14SetAllocationRequest\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.zeta.model.v1.Allocation\"F\n\x15SetAllocationResponse\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.zeta.model.v1.Allocation\"8\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\rDrainResponse\x12\x10\n\x08\x66inished\x18\x01 \x01(\r\x12\x0b\n\x03\x63ut\x18\x02 \x01(\r2\x91\x02\n\x13ModelControlService\x12P\n\x08GetState\x12\x1e.zeta.model.v1.GetStateRequest\x1a\x1f.zeta.model.v1.GetStateResponse\"\x03\x90\x02\x01\x12_\n\rSetAllocation\x12#.zeta.model.v1.SetAllocationRequest\x1a$.zeta.model.v1.SetAllocationResponse\"\x03\x90\x02\x02\x12G\n\x05\x44rain\x12\x1b.zeta.model.v1.DrainRequest\x1a\x1c.zeta.model.v1.DrainResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)zeta/model/v1/model_control_service.proto\x12\rzeta.model.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)zeta/inference/v1/inference_service.proto\"\x11\n\x0fGetStateRequest\"<\n\x10GetStateResponse\x12(\n\x05state\x18\x01 \x01(\x0b\x32\x19.zeta.model.v1.ModelState\"\xed\x04\n\nModelState\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12+\n\x07started\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x0f\n\x07running\x18\x06 \x01(\r\x12\x0f\n\x07waiting\x18\x07 \x01(\r\x12\x1d\n\x15waiting_prompt_tokens\x18\x08 \x01(\x04\x12-\n\nallocation\x18\t \x01(\x0b\x32\x19.zeta.model.v1.Allocation\x12\x16\n\x0ekv_used_tokens\x18\n \x01(\x04\x12\x16\n\x0erequests_total\x18\x0b \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x0c \x01(\x04\x12\x17\n\x0f\x63\x61ncelled_total\x18\r \x01(\x04\x12\x1b\n\x13prompt_tokens_total\x18\x0e \x01(\x04\x12\x1f\n\x17\x63ompletion_tokens_total\x18\x0f \x01(\x04\x12\x13\n\x0bsteps_total\x18\x10 \x01(\x04\x12-\n\nbusy_total\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tstep_time\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x05tasks\x18\x13 \x03(\x0b\x32\x18.zeta.model.v1.TaskStats\x12\x16\n\x0e\x63ontext_tokens\x18\x14 \x01(\r\x12\x33\n\x0c\x63\x61pabilities\x18\x15 \x03(\x0e\x32\x1d.zeta.inference.v1.Capability\"D\n\nAllocation\x12\x13\n\x0bmax_running\x18\x01 \x01(\r\x12\x11\n\tkv_tokens\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"\xc7\x01\n\tTaskStats\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.zeta.inference.v1.TaskKind\x12\x16\n\x0erequests_total\x18\x02 \x01(\x04\x12\x1f\n\x17\x63ompletion_tokens_total\x18\x03 \x01(\x04\x12*\n\x04ttft\x18\x04 \x01(\x0b\x32\x1c.zeta.model.v1.LatencySketch\x12*\n\x04tpot\x18\x05 \x01(\x0b\x32\x1c.zeta.model.v1.LatencySketch\"X\n\rLatencySketch\x12\x0f\n\x07\x62uckets\x18\x01 \x03(\r\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\x12&\n\x03sum\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x14SetAllocationRequest\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.zeta.model.v1.Allocation\"F\n\x15SetAllocationResponse\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.zeta.model.v1.Allocation\"8\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\rDrainResponse\x12\x10\n\x08\x66inished\x18\x01 \x01(\r\x12\x0b\n\x03\x63ut\x18\x02 \x01(\r2\x91\x02\n\x13ModelControlService\x12P\n\x08GetState\x12\x1e.zeta.model.v1.GetStateRequest\x1a\x1f.zeta.model.v1.GetStateResponse\"\x03\x90\x02\x01\x12_\n\rSetAllocation\x12#.zeta.model.v1.SetAllocationRequest\x1a$.zeta.model.v1.SetAllocationResponse\"\x03\x90\x02\x02\x12G\n\x05\x44rain\x12\x1b.zeta.model.v1.DrainRequest\x1a\x1c.zeta.model.v1.DrainResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,21 +45,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATERESPONSE']._serialized_start=187
   _globals['_GETSTATERESPONSE']._serialized_end=247
   _globals['_MODELSTATE']._serialized_start=250
-  _globals['_MODELSTATE']._serialized_end=818
-  _globals['_ALLOCATION']._serialized_start=820
-  _globals['_ALLOCATION']._serialized_end=888
-  _globals['_TASKSTATS']._serialized_start=891
-  _globals['_TASKSTATS']._serialized_end=1090
-  _globals['_LATENCYSKETCH']._serialized_start=1092
-  _globals['_LATENCYSKETCH']._serialized_end=1180
-  _globals['_SETALLOCATIONREQUEST']._serialized_start=1182
-  _globals['_SETALLOCATIONREQUEST']._serialized_end=1251
-  _globals['_SETALLOCATIONRESPONSE']._serialized_start=1253
-  _globals['_SETALLOCATIONRESPONSE']._serialized_end=1323
-  _globals['_DRAINREQUEST']._serialized_start=1325
-  _globals['_DRAINREQUEST']._serialized_end=1381
-  _globals['_DRAINRESPONSE']._serialized_start=1383
-  _globals['_DRAINRESPONSE']._serialized_end=1429
-  _globals['_MODELCONTROLSERVICE']._serialized_start=1432
-  _globals['_MODELCONTROLSERVICE']._serialized_end=1705
+  _globals['_MODELSTATE']._serialized_end=871
+  _globals['_ALLOCATION']._serialized_start=873
+  _globals['_ALLOCATION']._serialized_end=941
+  _globals['_TASKSTATS']._serialized_start=944
+  _globals['_TASKSTATS']._serialized_end=1143
+  _globals['_LATENCYSKETCH']._serialized_start=1145
+  _globals['_LATENCYSKETCH']._serialized_end=1233
+  _globals['_SETALLOCATIONREQUEST']._serialized_start=1235
+  _globals['_SETALLOCATIONREQUEST']._serialized_end=1304
+  _globals['_SETALLOCATIONRESPONSE']._serialized_start=1306
+  _globals['_SETALLOCATIONRESPONSE']._serialized_end=1376
+  _globals['_DRAINREQUEST']._serialized_start=1378
+  _globals['_DRAINREQUEST']._serialized_end=1434
+  _globals['_DRAINRESPONSE']._serialized_start=1436
+  _globals['_DRAINRESPONSE']._serialized_end=1482
+  _globals['_MODELCONTROLSERVICE']._serialized_start=1485
+  _globals['_MODELCONTROLSERVICE']._serialized_end=1758
 # @@protoc_insertion_point(module_scope)

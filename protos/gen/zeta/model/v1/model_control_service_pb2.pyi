@@ -88,6 +88,7 @@ class ModelState(_message.Message):
     STEP_TIME_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     replica: _builtins.str
@@ -138,6 +139,10 @@ class ModelState(_message.Message):
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStats]:
         """Latency and throughput per kind of task."""
 
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_inference_service_pb2.Capability.ValueType]:
+        """What the model can do."""
+
     def __init__(
         self,
         *,
@@ -161,10 +166,11 @@ class ModelState(_message.Message):
         step_time: _duration_pb2.Duration | None = ...,
         tasks: _abc.Iterable[Global___TaskStats] | None = ...,
         context_tokens: _builtins.int = ...,
+        capabilities: _abc.Iterable[_inference_service_pb2.Capability.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "busy_total", b"busy_total", "started", b"started", "step_time", b"step_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "busy_total", b"busy_total", "cancelled_total", b"cancelled_total", "completion_tokens_total", b"completion_tokens_total", "context_tokens", b"context_tokens", "draining", b"draining", "errors_total", b"errors_total", "kv_used_tokens", b"kv_used_tokens", "model", b"model", "pid", b"pid", "prompt_tokens_total", b"prompt_tokens_total", "replica", b"replica", "requests_total", b"requests_total", "running", b"running", "started", b"started", "step_time", b"step_time", "steps_total", b"steps_total", "tasks", b"tasks", "waiting", b"waiting", "waiting_prompt_tokens", b"waiting_prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "busy_total", b"busy_total", "cancelled_total", b"cancelled_total", "capabilities", b"capabilities", "completion_tokens_total", b"completion_tokens_total", "context_tokens", b"context_tokens", "draining", b"draining", "errors_total", b"errors_total", "kv_used_tokens", b"kv_used_tokens", "model", b"model", "pid", b"pid", "prompt_tokens_total", b"prompt_tokens_total", "replica", b"replica", "requests_total", b"requests_total", "running", b"running", "started", b"started", "step_time", b"step_time", "steps_total", b"steps_total", "tasks", b"tasks", "waiting", b"waiting", "waiting_prompt_tokens", b"waiting_prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

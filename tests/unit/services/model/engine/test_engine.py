@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from services.model.backends.fake import FakeBackend
 from services.model.engine.engine import Engine
 from services.model.engine.types import (
+    Embedded,
     Failed,
     FinishReason,
     Generated,
     Limits,
     Occupancy,
+    Pool,
     Request,
     Sampling,
     Scored,
@@ -23,6 +25,7 @@ from services.model.engine.types import (
 )
 
 SLOTS, CONTEXT, VOCABULARY = 4, 48, 31
+SECOND_OF_SEED_1 = 4042681867674859579
 STOP_IDS = frozenset({3})
 LIMITS = Limits(max_running=SLOTS, kv_tokens=SLOTS * CONTEXT, chunk_tokens=8)
 
@@ -94,6 +97,7 @@ class Thirds:
         return EveryThird(self.length, self.breaks)
 
 
+pools: st.SearchStrategy[Pool | None] = st.sampled_from([None, None, None, "last", "mean", "first"])
 grammars = st.one_of(st.none(), st.none(), st.builds(Thirds, st.integers(1, 9), st.booleans()))
 samplings = st.builds(
     Sampling,
@@ -117,23 +121,29 @@ class Arrival:
 
 @st.composite
 def arrivals(draw: st.DrawFn) -> list[Arrival]:
-    """Draw a few requests of all kinds."""
-    out = []
-    for i in range(draw(st.integers(1, 9))):
+    """Draw a few requests of all kinds, some of them with several samples."""
+    out: list[Arrival] = []
+    for _ in range(draw(st.integers(1, 9))):
         length = draw(st.integers(2, 30))
         scored = draw(st.sampled_from([0, 0, 0, 1, length - 1]))
+        pool = None if scored else draw(pools)
         request = Request(
-            id=i,
+            id=len(out),
             tokens=np.random.default_rng(draw(st.integers(0, 4))).integers(0, VOCABULARY, length),
-            max_tokens=0 if scored else draw(st.integers(1, CONTEXT - length)),
+            max_tokens=0 if scored or pool else draw(st.integers(1, CONTEXT - length)),
             sampling=draw(samplings),
             stop_ids=STOP_IDS,
             grammar=draw(grammars),
             rank=draw(st.integers(0, 2)),
             scored_tokens=scored,
+            pool=pool,
         )
         cancel = draw(st.one_of(st.none(), st.none(), st.integers(0, 12)))
         out.append(Arrival(request, draw(st.integers(0, 6)), cancel))
+        for n in range(1, draw(st.sampled_from([1, 1, 2, 5]))):
+            sampling = request.sampling.of_sample(n)
+            sample = replace(request, id=len(out), sampling=sampling)
+            out.append(Arrival(sample, 0, draw(st.one_of(st.none(), st.integers(0, 12)))))
     return out
 
 
@@ -215,7 +225,7 @@ def test_random_arrivals_keep_every_invariant(coming: list[Arrival], limits: lis
     ended = {o.id for r in run.results for o in r.outputs if o.ends}
     assert ended | run.cancelled == {a.request.id for a in coming}
     assert not ended & run.cancelled
-    for request in (a.request for a in coming if not a.request.scored_tokens):
+    for request in (a.request for a in coming if a.request.generates):
         expected, got = alone(request), tokens_of(run.results, request.id)
         complete = request.id in ended
         assert got == (expected if complete else expected[: len(got)])
@@ -236,6 +246,27 @@ def test_scores_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk:
             (only,) = [o for r in finish(single) for o in r.outputs]
             assert isinstance(only, Scored)
             assert abs(scores[request.id] - only.logprob) < 1e-4
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrivals(), st.integers(1, 20))
+def test_vectors_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk: int) -> None:
+    """A vector in a busy batch, in pieces, after pre-emptions, is that of the text alone."""
+    run = Run(replace(LIMITS, chunk_tokens=chunk))
+    for i, arrival in enumerate(coming):
+        run.add(replace(arrival, cancel_after_steps=None))
+        run.engine.limits = replace(run.engine.limits, max_running=1 + i % SLOTS)
+    while not run.engine.idle:
+        run.step()
+    vectors = {o.id: o.vector for r in run.results for o in r.outputs if isinstance(o, Embedded)}
+    assert vectors.keys() == {a.request.id for a in coming if a.request.pool}
+    for request in (a.request for a in coming if a.request.pool):
+        count = len(request.tokens)
+        rows = FakeBackend(slots=1, context_tokens=CONTEXT, vocabulary=VOCABULARY).hidden(
+            0, 0, request.tokens, count
+        )
+        expected = {"last": rows[-1], "mean": rows.mean(axis=0), "first": rows[0]}
+        np.testing.assert_allclose(vectors[request.id], expected[request.pool or ""], atol=1e-5)
 
 
 def request(request_id: int, **changes: object) -> Request:
@@ -432,6 +463,97 @@ def test_a_seed_decides_the_answer() -> None:
     other = alone(request(1, sampling=replace(warm, seed=2), max_tokens=20))
     assert first == again
     assert first != other
+
+
+def samples(count: int, **changes: object) -> list[Request]:
+    """Return the samples of one request, numbered from 0."""
+    first = request(0, sampling=Sampling(temperature=1.5, seed=7), **changes)
+    return [replace(first, id=i, sampling=first.sampling.of_sample(i)) for i in range(count)]
+
+
+def test_samples_share_one_prompt_however_short() -> None:
+    """It is fed once, all begin in the step that ends it, and each says what it says alone."""
+    running, asked = engine(), samples(4, tokens=np.arange(1, 12), max_tokens=9)
+    for one in asked:
+        running.add(one)
+    running.step()
+    result = running.step()
+    assert sorted(o.id for o in result.outputs) == [0, 1, 2, 3]
+    assert (result.prompt_tokens, running.occupancy().running) == (3, 4)
+    results = [result, *finish(running)]
+    answers = [tokens_of(results, one.id) for one in asked]
+    assert answers == [alone(one) for one in asked]
+    assert len({tuple(a) for a in answers}) == 4
+    assert fed(results) == 3
+
+
+def test_samples_beyond_the_slots_wait_their_turn() -> None:
+    """Two slots make five answers, each what it is alone."""
+    running = engine(replace(LIMITS, max_running=2))
+    asked = samples(5, tokens=np.arange(20), max_tokens=9)
+    for one in asked:
+        running.add(one)
+    results = finish(running)
+    assert [tokens_of(results, one.id) for one in asked] == [alone(one) for one in asked]
+    # A prompt that is no longer at hand whole costs its last token.
+    assert fed(results) <= 20 + 3
+
+
+def test_a_sample_that_waits_behind_another_prompt_is_no_twin() -> None:
+    """Only those next in line join: nobody is passed by."""
+    running = engine(replace(LIMITS, max_running=2))
+    first, second = samples(2, tokens=np.arange(20), max_tokens=9)
+    for one in (first, request(5, tokens=np.arange(3, 9)), replace(second, id=6)):
+        running.add(one)
+    assert [i for r in finish(running) for i in r.began] == [0, 5, 6]
+
+
+def test_scores_of_equal_prompts_are_each_computed() -> None:
+    """A score wants more than one row of logits: it never borrows another's."""
+    running = engine()
+    for request_id in (1, 2):
+        running.add(Request(id=request_id, tokens=np.arange(12), scored_tokens=4))
+    scores = [o.logprob for r in finish(running) for o in r.outputs if isinstance(o, Scored)]
+    assert len(scores) == 2
+    assert abs(scores[0] - scores[1]) < 1e-6
+
+
+def test_a_samples_seed_follows_from_seed_and_number_alone() -> None:
+    """Number 0 keeps the seed; the others differ from it and from one another."""
+    settings_ = Sampling(temperature=1.0, seed=2**64 - 1)
+    seeds = [settings_.of_sample(i).seed for i in range(16)]
+    assert seeds[0] == settings_.seed
+    assert len(set(seeds)) == 16
+    # Written down, since a caller may rely on it across versions.
+    assert Sampling(seed=1).of_sample(1).seed == SECOND_OF_SEED_1
+
+
+def test_a_vector_that_gave_up_its_slot_counts_nothing_twice() -> None:
+    """What was added up before is dropped with the slot, and fed again."""
+    running, tokens = engine(), np.arange(20) % VOCABULARY
+    running.add(request(1, max_tokens=9))
+    running.add(Request(id=2, tokens=tokens, pool="mean"))
+    results = [running.step(), running.step()]
+    assert running.occupancy().unfed_tokens > 0
+    running.limits = replace(LIMITS, max_running=1)
+    results.append(running.step())
+    assert running.occupancy().preempted == {2}
+    results += finish(running)
+    (found,) = [o for r in results for o in r.outputs if isinstance(o, Embedded)]
+    backend = FakeBackend(slots=1, context_tokens=CONTEXT, vocabulary=VOCABULARY)
+    expected = backend.hidden(0, 0, tokens, len(tokens)).mean(axis=0)
+    np.testing.assert_allclose(found.vector, expected, atol=1e-5)
+
+
+def test_giving_up_a_slot_is_counted() -> None:
+    """A step says how many requests had to wait again."""
+    running = engine()
+    for request_id in range(3):
+        running.add(request(request_id, max_tokens=9))
+    running.step()
+    running.limits = replace(LIMITS, max_running=1)
+    assert running.step().preempted == 2
+    assert running.step().preempted == 0
 
 
 @given(sampling=samplings, grammar=grammars, length=st.integers(1, 20), cut=st.integers(0, 19))
