@@ -1,0 +1,199 @@
+"""Put a model on a card: fit it in, find its plan or build one, load it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import onnx
+import structlog
+from onnx import helper
+
+from services.kit.config import TensorRT
+from services.kit.errors import ConfigError
+from services.model.backends.trt import memory, plans
+from services.model.backends.trt.backend import Capacity, TensorRTBackend, profiles
+from services.model.backends.trt.memory import Needs
+from services.model.graph import candidates, decoder, dialects, manifest
+from services.model.graph.runnable import Runnable
+
+log = structlog.get_logger()
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, what is done, and what there is to do."""
+
+_TOLD_EVERY_S = 10.0
+_LEAST_CAPABILITY = {"bf16": (8, 0), "fp8": (8, 9)}
+"""Compute capability without which a type is not computed in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model, in dialect "trt"."""
+
+    stored: Runnable
+    folder: Path
+    slots: int
+    context_tokens: int
+    chunk_tokens: int
+
+
+def load(source: Source, settings: TensorRT, progress: Progress | None = None) -> TensorRTBackend:
+    """Put a model on the card. Raises ConfigError that says what is missing or too much."""
+    nvidia = _needs_tensorrt("nvidia")
+    card = nvidia.Card(settings.gpu)
+    about = card.about()
+    _refuse_old(about, source.stored.precision)
+    model, capacity = prepared(source)
+    needs = Needs(
+        weights_bytes=decoder.written_bytes(source.stored.shape, source.stored.precision),
+        layout=capacity.layout,
+        context_tokens=source.context_tokens,
+        other_bytes=sum(capacity.parts().values()),
+    )
+    free_bytes = card.free_bytes()
+    streaming = needs.streams(free_bytes)
+    key = key_of(source, capacity, model, about, streaming=streaming)
+    said = nvidia.Log()
+    content = _plan(source, settings, key, model, capacity, said, progress or Told())
+    plan = nvidia.Plan(content, said)
+    away = plan.keep_weights(needs.weights_room(card.free_bytes()))
+    if away:
+        log.warning("weights stream over the bus at every step", bytes=away)
+    try:
+        contexts = [plan.context(profile, card) for profile in (0, 1)]
+        return TensorRTBackend(card, capacity, *contexts)
+    except MemoryError as error:
+        taken = needs.weights_bytes - away + needs.other_bytes
+        said_too_much = needs.too_much(free_bytes, free_bytes - taken)
+        raise ConfigError(f"{said_too_much} ({error})") from error
+
+
+def prepared(source: Source) -> tuple[onnx.ModelProto, Capacity]:
+    """Return the graph as it is built, weights beside it not read, and what it holds."""
+    stored = source.stored
+    graph = stored.graph
+    model = onnx.load(graph, load_external_data=False) if isinstance(graph, Path) else graph
+    item_bytes = next(
+        helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
+        for value in model.graph.input
+        if value.name == "past_key.0"
+    )
+    layout = memory.layout(
+        stored.shape,
+        slots=source.slots,
+        context_tokens=source.context_tokens,
+        item_bytes=item_bytes,
+    )
+    model = dialects.with_cache(model, layout.tokens)
+    capacity = Capacity(
+        layout=layout,
+        context_tokens=source.context_tokens,
+        chunk_tokens=source.chunk_tokens,
+        vocabulary=stored.shape.vocabulary,
+    )
+    return candidates.with_candidates(model, stored.shape.vocabulary), capacity
+
+
+def key_of(
+    source: Source,
+    capacity: Capacity,
+    model: onnx.ModelProto,
+    card: plans.Card,
+    *,
+    streaming: bool,
+) -> plans.Key:
+    """Return all that the plan depends on."""
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
+    if isinstance(source.stored.graph, Path):
+        digest.update(manifest.read(source.folder).files[manifest.DATA].sha256.encode())
+    return plans.Key(
+        model=digest.hexdigest(),
+        precision=source.stored.precision,
+        builder=decoder.VERSION,
+        prefill=(1, capacity.chunk_tokens, capacity.rows),
+        decode=(capacity.layout.slots,),
+        cache_tokens=capacity.layout.tokens,
+        streaming=streaming,
+        card=card,
+    )
+
+
+def _plan(
+    source: Source,
+    settings: TensorRT,
+    key: plans.Key,
+    model: onnx.ModelProto,
+    capacity: Capacity,
+    said: Any,
+    progress: Progress,
+) -> memoryview:
+    """Return the plan from the disk, or build it and keep it there."""
+    folder = Path(settings.plan_dir)
+    with plans.locked(folder, key):
+        found = plans.find(folder, key)
+        if found:
+            return found.content
+        built_for = ", ".join(plans.others(folder, key))
+        if built_for:
+            log.warning(
+                "plans of this model are for other cards", there=built_for, here=str(key.card)
+            )
+        if not settings.build:
+            raise ConfigError(
+                f"{folder}: no plan for {key.card}"
+                + (f", but for {built_for}" if built_for else "")
+                + "; build it with `zeta model build`, or set tensorrt.build = true"
+            )
+        builder = _needs_tensorrt("build")
+        timings = plans.timings(folder, key.card)
+        task = builder.Task(
+            model=model,
+            folder=source.folder if isinstance(source.stored.graph, Path) else None,
+            profiles=profiles(capacity),
+            streaming=key.streaming,
+            timings=plans.read(timings).content if timings.exists() else b"",
+        )
+        built = builder.build(task, said, progress)
+        plans.write(timings, built.timings, key.card)
+        plans.write(folder / key.name, built.plan, key.card, key)
+        return built.plan
+
+
+def _needs_tensorrt(module: str) -> Any:
+    """Import what needs TensorRT. Raises ConfigError that says how to install it."""
+    try:
+        return import_module(f"services.model.backends.trt.{module}")
+    except ImportError as error:
+        raise ConfigError(
+            f'runtime = "tensorrt" needs TensorRT 11 and cuda-bindings ({error}): install them with '
+            "`pip install 'zeta[tensorrt]'`, from NVIDIA's package index or in one of NVIDIA's "
+            'TensorRT images; or set runtime = "onnxruntime"'
+        ) from error
+
+
+def _refuse_old(card: plans.Card, precision: str) -> None:
+    least = _LEAST_CAPABILITY.get(precision, (0, 0))
+    major, minor = card.capability.split(".")
+    if (int(major), int(minor)) < least:
+        raise ConfigError(
+            f"{card.gpu} (compute capability {card.capability}) does not compute in {precision}, "
+            f"which needs {least[0]}.{least[1]}: import the model with --precision fp16"
+        )
+
+
+class Told:
+    """Logs how far a build is, not too often: where nobody watches a terminal."""
+
+    def __init__(self) -> None:
+        self._last_s = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """As `Progress`."""
+        now_s = monotonic()
+        if now_s - self._last_s >= _TOLD_EVERY_S:
+            self._last_s = now_s
+            log.info("building a plan", stage=stage, done=done, total=total)

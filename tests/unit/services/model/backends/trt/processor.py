@@ -1,0 +1,174 @@
+"""A card made of this machine's memory, and plans that ONNX Runtime runs.
+
+What the backend asks of `device.Device` and `device.Context` is done at once and in place. What a
+GPU would punish is refused: an address that nobody allocated, a shape outside its profile, an input
+that was never bound, memory that is not pinned, and work in a recording that is not for a stream.
+"""
+
+import ctypes
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import DTypeLike, NDArray
+from onnx import helper
+
+from services.model.backends.trt.backend import Shapes
+from services.model.backends.trt.device import Grid, Sizes, Strips
+
+_ALIGNMENT = 256
+
+
+class Processor:
+    """A `Device`."""
+
+    def __init__(self, size_bytes: int = 1 << 28) -> None:
+        self.free_bytes = size_bytes
+        self.recordings = 0
+        self._blocks: dict[int, NDArray[np.uint8]] = {}
+        self._pinned: list[NDArray[Any]] = []
+        self._recording: list[Callable[[], None]] | None = None
+
+    def allocate(self, size_bytes: int) -> int:
+        """As `Device.allocate`."""
+        if size_bytes > self.free_bytes:
+            raise MemoryError(f"{size_bytes} bytes")
+        self.free_bytes -= size_bytes
+        block = np.zeros(size_bytes + _ALIGNMENT, np.uint8)
+        address = -(-block.ctypes.data // _ALIGNMENT) * _ALIGNMENT
+        self._blocks[address] = block[address - block.ctypes.data :][:size_bytes]
+        return address
+
+    def pinned(self, shape: Sizes, dtype: DTypeLike) -> NDArray[Any]:
+        """As `Device.pinned`."""
+        self._pinned.append(np.zeros(shape, dtype))
+        return self._pinned[-1]
+
+    def upload(self, address: int, source: NDArray[Any]) -> None:
+        """As `Device.upload`."""
+        self._copy(address, source, to_device=True)
+
+    def download(self, target: NDArray[Any], address: int) -> None:
+        """As `Device.download`."""
+        self._copy(address, target, to_device=False)
+
+    def move(self, source: Grid, target: Grid, strips: Strips) -> None:
+        """As `Device.move`."""
+        for plane in range(strips.planes):
+            for row in range(strips.rows):
+                begin, end = (
+                    grid.address + plane * grid.plane_bytes + row * grid.row_bytes
+                    for grid in (source, target)
+                )
+                self.check(begin, strips.width_bytes)
+                self.check(end, strips.width_bytes)
+                assert abs(begin - end) >= strips.width_bytes, "strips overlap"
+                ctypes.memmove(end, begin, strips.width_bytes)
+
+    def wait(self) -> None:
+        """As `Device.wait`."""
+        assert self._recording is None, "nobody may wait while work is recorded"
+
+    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        """As `Device.recorded`."""
+        self._recording, self.recordings = [], self.recordings + 1
+        work()
+        steps, self._recording = self._recording, None
+
+        def replay() -> None:
+            for step in steps:
+                step()
+
+        return replay
+
+    def do(self, step: Callable[[], None]) -> None:
+        """Do *step*, or note it."""
+        if self._recording is None:
+            step()
+        else:
+            self._recording.append(step)
+
+    def check(self, address: int, size_bytes: int) -> None:
+        """Refuse memory that nobody allocated."""
+        inside = any(
+            start <= address and address + size_bytes <= start + len(block)
+            for start, block in self._blocks.items()
+        )
+        assert inside, f"{size_bytes} bytes at {address} are nobody's"
+
+    def _copy(self, address: int, array: NDArray[Any], *, to_device: bool) -> None:
+        self.check(address, array.nbytes)
+        assert array.flags.c_contiguous
+        assert any(np.may_share_memory(array, kept) for kept in self._pinned), "not pinned"
+        host, size_bytes = array.ctypes.data, array.nbytes
+        target, source = (address, host) if to_device else (host, address)
+        self.do(lambda: _moved(target, source, size_bytes))
+
+
+class Graph:
+    """A profile of a plan: a `Context` that runs ONNX Runtime."""
+
+    def __init__(self, card: Processor, model: onnx.ModelProto, profile: Shapes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, ["CPUExecutionProvider"]
+        )
+        self._card, self._profile = card, profile
+        self._inputs, self._outputs = _types(model.graph.input), _types(model.graph.output)
+        self._shapes: Mapping[str, Sizes] = {}
+        self._addresses: Mapping[str, int] = {}
+
+    def bind(self, shapes: Mapping[str, Sizes], addresses: Mapping[str, int]) -> None:
+        """As `Context.bind`."""
+        assert shapes.keys() == self._inputs.keys() == self._profile.keys()
+        assert addresses.keys() == self._inputs.keys() | self._outputs.keys()
+        for name, shape in shapes.items():
+            least, _, most = self._profile[name]
+            inside = all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True))
+            assert inside, f"{name}: {shape} is not from {least} to {most}"
+        for name in self._outputs:
+            if name.startswith("present_"):
+                assert addresses[name] == addresses[name.replace("present_", "past_")]
+        assert all(address % _ALIGNMENT == 0 for address in addresses.values())
+        self._shapes, self._addresses = shapes, addresses
+
+    def enqueue(self) -> None:
+        """As `Context.enqueue`."""
+        shapes, addresses = dict(self._shapes), dict(self._addresses)
+        self._card.do(lambda: self._run(shapes, addresses))
+
+    def _run(self, shapes: Mapping[str, Sizes], addresses: Mapping[str, int]) -> None:
+        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        given = {
+            name: value(self._view(addresses[name], shape, self._inputs[name]))
+            for name, shape in shapes.items()
+        }
+        binding = self._session.io_binding()
+        for name, part in given.items():
+            binding.bind_ortvalue_input(name, part)
+        names = list(self._outputs)
+        for name in names:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        for name, found in zip(names, binding.copy_outputs_to_cpu(), strict=True):
+            self._view(addresses[name], found.shape, self._outputs[name])[...] = found
+
+    def _view(self, address: int, shape: Sizes, dtype: np.dtype[Any]) -> NDArray[Any]:
+        size_bytes = int(np.prod(shape)) * dtype.itemsize
+        self._card.check(address, size_bytes)
+        memory = (ctypes.c_byte * size_bytes).from_address(address)
+        return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def _types(values: Any) -> dict[str, np.dtype[Any]]:
+    return {
+        v.name: np.dtype(helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type))
+        for v in values
+    }
+
+
+def _moved(target: int, source: int, size_bytes: int) -> None:
+    ctypes.memmove(target, source, size_bytes)
