@@ -37,7 +37,7 @@ class Ranked(Protocol):
 Decoded: TypeAlias = Logits | Ranked
 
 
-def whole(decoded: Decoded) -> Logits:
+def fetched(decoded: Decoded) -> Logits:
     """Return all logits (B, V), wherever they are."""
     if isinstance(decoded, np.ndarray):
         return decoded

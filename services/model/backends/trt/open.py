@@ -18,6 +18,7 @@ from services.model.backends.trt import memory, plans
 from services.model.backends.trt.backend import Capacity, TensorRTBackend, profiles
 from services.model.backends.trt.memory import Needs
 from services.model.graph import candidates, decoder, dialects, manifest
+from services.model.graph.checkpoint import Shape
 from services.model.graph.runnable import Runnable
 
 log = structlog.get_logger()
@@ -47,7 +48,13 @@ def load(source: Source, settings: TensorRT, progress: Progress | None = None) -
     card = nvidia.Card(settings.gpu)
     about = card.about()
     _refuse_old(about, source.stored.precision)
-    model, capacity = prepared(source)
+    model, capacity = prepared(
+        source.stored.graph,
+        source.stored.shape,
+        slots=source.slots,
+        context_tokens=source.context_tokens,
+        chunk_tokens=source.chunk_tokens,
+    )
     needs = Needs(
         weights_bytes=decoder.written_bytes(source.stored.shape, source.stored.precision),
         layout=capacity.layout,
@@ -72,30 +79,29 @@ def load(source: Source, settings: TensorRT, progress: Progress | None = None) -
         raise ConfigError(f"{said_too_much} ({error})") from error
 
 
-def prepared(source: Source) -> tuple[onnx.ModelProto, Capacity]:
-    """Return the graph as it is built, weights beside it not read, and what it holds."""
-    stored = source.stored
-    graph = stored.graph
+def prepared(
+    graph: onnx.ModelProto | Path,
+    shape: Shape,
+    *,
+    slots: int,
+    context_tokens: int,
+    chunk_tokens: int,
+) -> tuple[onnx.ModelProto, Capacity]:
+    """Return the graph as it is built, weights beside it not read, and how much it runs."""
     model = onnx.load(graph, load_external_data=False) if isinstance(graph, Path) else graph
-    item_bytes = next(
-        helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
-        for value in model.graph.input
-        if value.name == "past_key.0"
-    )
+    cache = next(value for value in model.graph.input if value.name == "past_key.0")
+    dtype = helper.tensor_dtype_to_np_dtype(cache.type.tensor_type.elem_type)
     layout = memory.layout(
-        stored.shape,
-        slots=source.slots,
-        context_tokens=source.context_tokens,
-        item_bytes=item_bytes,
+        shape, slots=slots, context_tokens=context_tokens, item_bytes=dtype.itemsize
     )
-    model = dialects.with_cache(model, layout.tokens)
     capacity = Capacity(
         layout=layout,
-        context_tokens=source.context_tokens,
-        chunk_tokens=source.chunk_tokens,
-        vocabulary=stored.shape.vocabulary,
+        context_tokens=context_tokens,
+        chunk_tokens=chunk_tokens,
+        vocabulary=shape.vocabulary,
     )
-    return candidates.with_candidates(model, stored.shape.vocabulary), capacity
+    model = dialects.with_cache(model, layout.tokens)
+    return candidates.with_candidates(model, shape.vocabulary), capacity
 
 
 def key_of(

@@ -6,7 +6,7 @@ that was never bound, memory that is not pinned, and work in a recording that is
 """
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,27 @@ import onnxruntime
 from numpy.typing import DTypeLike, NDArray
 from onnx import helper
 
-from services.model.backends.trt.backend import Shapes
+from services.model.backends.trt.backend import Shapes, TensorRTBackend, profiles
 from services.model.backends.trt.device import Grid, Sizes, Strips
+from services.model.backends.trt.open import prepared
+from services.model.graph import decoder
+from services.model.graph.checkpoint import Checkpoint
 
 _ALIGNMENT = 256
+_CHUNK_TOKENS = 16
+
+
+def on_processor(
+    stored: Checkpoint, *, slots: int, context_tokens: int, buckets: Sequence[int]
+) -> TensorRTBackend:
+    """Put *stored* in its "trt" dialect on a `Processor`."""
+    model = decoder.build(stored, dialect="trt")
+    model, capacity = prepared(
+        model, stored.shape, slots=slots, context_tokens=context_tokens, chunk_tokens=_CHUNK_TOKENS
+    )
+    card = Processor()
+    contexts = [Graph(card, model, profile) for profile in profiles(capacity)]
+    return TensorRTBackend(card, capacity, *contexts, buckets=buckets)
 
 
 class Processor:
