@@ -19,6 +19,8 @@ from services.kit.server import Serving, serving
 from services.model import account, text
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
+from services.model.backends.trt import open as tensorrt
+from services.model.backends.trt.open import Progress, Source
 from services.model.control import ControlServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request
@@ -68,10 +70,13 @@ async def serve_model(
         raise RuntimeError("the device thread failed; a supervisor should start this process again")
 
 
-def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
-    """Read a checkpoint and build its backend. Raises ConfigError."""
+def load(
+    settings: ModelConfig, replica: str, progress: Progress | None = None
+) -> tuple[Model, Backend]:
+    """Read a checkpoint and build its backend; *progress* is told of it. Raises ConfigError."""
     folder = Path(settings.dir)
-    stored = runnable.load(folder)
+    on_tensorrt = settings.runtime == "tensorrt"
+    stored = runnable.load(folder, "trt" if on_tensorrt else "ort")
     context_tokens = settings.context_tokens or stored.shape.context_tokens
     if not MIN_CONTEXT_TOKENS <= context_tokens <= stored.shape.context_tokens:
         raise ConfigError(
@@ -79,10 +84,18 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
             f"{MIN_CONTEXT_TOKENS} to the checkpoint's {stored.shape.context_tokens}"
         )
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
-    backend = OrtBackend(
-        stored.graph, stored.shape, slots=settings.max_running,
-        context_tokens=context_tokens, threads=settings.threads,
-    )  # fmt: skip
+    backend: Backend
+    if on_tensorrt:
+        source = Source(
+            stored=stored, folder=folder, slots=settings.max_running,
+            context_tokens=context_tokens, chunk_tokens=settings.prefill_chunk_tokens,
+        )  # fmt: skip
+        backend = tensorrt.load(source, settings.tensorrt, progress)
+    else:
+        backend = OrtBackend(
+            stored.graph, stored.shape, slots=settings.max_running,
+            context_tokens=context_tokens, threads=settings.threads,
+        )  # fmt: skip
     model = Model(
         name=settings.name,
         replica=replica,
@@ -94,7 +107,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         temperature=stored.temperature,
         parameters=stored.parameters,
         precision=stored.precision,
-        runtime="onnxruntime-cpu",
+        runtime="tensorrt" if on_tensorrt else "onnxruntime-cpu",
     )
     return model, backend
 

@@ -34,7 +34,7 @@ def libraries(folder: Path) -> Path:
     source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in needed(bindings)))
     for name in LIBRARIES:
         target = folder / f"lib{name}.so.11"
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", target, source], check=True, timeout=60)
+        _run("cc", "-shared", "-fPIC", "-o", str(target), str(source))
     package = folder / "tensorrt"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -45,12 +45,9 @@ def libraries(folder: Path) -> Path:
 
 def needed(bindings: Path) -> list[str]:
     """Return the functions that *bindings* import, and neither Python nor the C library has."""
-    listed = subprocess.run(
-        ["nm", "--dynamic", "--undefined-only", bindings],
-        check=True, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    listed = _run("nm", "--dynamic", "--undefined-only", str(bindings))
     here = ctypes.CDLL(None)
-    names = [line.split()[-1] for line in listed.stdout.splitlines() if " U " in line]
+    names = [line.split()[-1] for line in listed.splitlines() if " U " in line]
     return [name for name in names if "@" not in name and not hasattr(here, name)]
 
 
@@ -86,6 +83,15 @@ def _wrong_line(lines: list[str]) -> int | None:
     try:
         ast.parse("\n".join(lines))
     except SyntaxError as error:
-        assert error.lineno is not None
-        return error.lineno - 1
+        return (error.lineno or 1) - 1
     return None
+
+
+def _run(tool: str, *arguments: str) -> str:
+    """Run a tool of the C compiler's and return what it says."""
+    path = shutil.which(tool)
+    assert path is not None
+    done = subprocess.run(
+        [path, *arguments], check=True, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout

@@ -5,10 +5,10 @@ Nothing here runs TensorRT: that is for tests/gpu, on a machine with a GPU.
 
 import ast
 import inspect
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,6 @@ def stubs(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 def mistakes(sources: list[Path], stubs: Path) -> str:
     """Check *sources* against the types of the real APIs; return what is wrong."""
-    # Not the project's own environment: PYTHONPATH would make mypy read these as packages.
     found = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml",
@@ -55,7 +54,7 @@ def mistakes(sources: list[Path], stubs: Path) -> str:
 
 
 def test_our_calls_of_tensorrt_fit_its_api(stubs: Path) -> None:
-    """Names, methods, properties, enumerations, arguments: as the installed bindings define them."""
+    """Names, methods, properties, enumerations, arguments: as the real bindings define them."""
     assert mistakes(list(SOURCES), stubs) == ""
 
 
@@ -132,8 +131,6 @@ print(json.dumps({"told": told, "going": going, "stopped": repr(monitor.stopped_
 
 def test_what_derives_from_tensorrt_works(environment: dict[str, str]) -> None:
     """Progress, logging and the missing card, with the real classes of TensorRT and CUDA."""
-    import json  # noqa: PLC0415
-
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env=environment | {"CUDA_VISIBLE_DEVICES": ""},

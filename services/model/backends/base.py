@@ -22,12 +22,20 @@ class Ranked(Protocol):
     All of it is valid until the backend's next call.
     """
 
-    ids: Ids
-    """The likeliest tokens (B, K), the likeliest first."""
-    logits: Logits
-    """Theirs (B, K)."""
-    normaliser: Logits
-    """log Σ exp over the vocabulary (B,)."""
+    @property
+    def ids(self) -> Ids:
+        """The likeliest tokens (B, K), the likeliest first."""
+        ...
+
+    @property
+    def logits(self) -> Logits:
+        """Theirs (B, K)."""
+        ...
+
+    @property
+    def normaliser(self) -> Logits:
+        """Log Σ exp over the vocabulary (B,)."""
+        ...
 
     def whole(self, rows: Ids) -> Logits:
         """Fetch all logits (R, V) of some rows (R,)."""

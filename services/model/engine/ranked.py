@@ -23,14 +23,14 @@ def choose(decoded: Decoded, sequences: Seq[Sequence]) -> Choices:
     """As `sampler.choose`, with the same outcome."""
     if isinstance(decoded, np.ndarray):
         return sampler.choose(decoded, sequences)
-    settled = [_settles(decoded.logits[i], s.request) for i, s in enumerate(sequences)]
-    few, rest = np.flatnonzero(settled), np.flatnonzero(~np.array(settled))
+    settled = np.array([_settles(decoded.logits[i], s.request) for i, s in enumerate(sequences)])
+    few, rest = np.flatnonzero(settled), np.flatnonzero(~settled)
     parts = []
     if few.size:
-        parts.append((few, _among(decoded, few, [sequences[i] for i in few])))
+        parts.append((few, _among(decoded, few, [sequences[i] for i in few.tolist()])))
     if rest.size:
         logits = decoded.whole(rest)
-        parts.append((rest, sampler.choose(logits, [sequences[i] for i in rest])))
+        parts.append((rest, sampler.choose(logits, [sequences[i] for i in rest.tolist()])))
     return _joined(parts)
 
 

@@ -127,8 +127,8 @@ class TensorRTBackend:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """As `Backend.copy`."""
-        grids = (self._layout.grid(self._caches, slot) for slot in (source, target))
-        self._device.move(*grids, self._layout.strips(length))
+        first, second = (self._layout.grid(self._caches, slot) for slot in (source, target))
+        self._device.move(first, second, self._layout.strips(length))
         self._held[target] = length
 
     def swap(self, one: int, other: int, length: int) -> None:

@@ -18,6 +18,7 @@ import tensorrt as trt
 from services.kit.errors import ConfigError
 from services.model.backends.trt.backend import Shapes
 from services.model.backends.trt.nvidia import Log
+from services.model.graph import manifest
 
 log = structlog.get_logger()
 
@@ -61,19 +62,20 @@ def build(task: Task, said: Log, progress: Progress) -> Built:
     for shapes in task.profiles:
         config.add_optimization_profile(_profile(builder, shapes))
     _set_timings(config, bytes(task.timings))
-    plan = builder.build_serialized_network(network, config)
+    plan: Any = builder.build_serialized_network(network, config)
     if monitor.stopped_by:
         raise monitor.stopped_by
     if plan is None:
         raise ConfigError(f"TensorRT does not build the model: {said.reason()}")
-    return Built(memoryview(plan), memoryview(config.get_timing_cache().serialize()))
+    measured: Any = config.get_timing_cache().serialize()
+    return Built(memoryview(plan), memoryview(measured))
 
 
 def _parse(network: trt.INetworkDefinition, task: Task, said: Log) -> None:
     parser = trt.OnnxParser(network, said)
     # The path says where weights lie that are not in the graph.
-    where = str(task.folder / "model.onnx") if task.folder else None
-    if not parser.parse(task.model.SerializeToString(), where):
+    where = (str(task.folder / manifest.GRAPH),) if task.folder else ()
+    if not parser.parse(task.model.SerializeToString(), *where):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         told = "; ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
         raise ConfigError(f"TensorRT does not read the graph: {told or said.reason()}")
@@ -110,7 +112,7 @@ class _Phases:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Monitor(trt.IProgressMonitor):
+class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # types come where TensorRT is
     """Tells of the outermost phase that has several steps, and lets a build be stopped."""
 
     def __init__(self, progress: Progress) -> None:

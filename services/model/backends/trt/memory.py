@@ -140,10 +140,12 @@ class Needs:
     def too_much(self, free_bytes: int, left: int) -> str:
         """Say what to lower where only *left* bytes are there for caches."""
         slots, tokens = self.layout.slots, self.context_tokens
-        rows = max(left, 0) * slots // self.layout.size_bytes
-        shorter = max(left, 0) * tokens // self.layout.size_bytes // _ALIGNED_TOKENS
+        left = max(left, 0)
+        rows = left * slots // self.layout.size_bytes
+        steps = left * self.layout.tokens // self.layout.size_bytes // _ALIGNED_TOKENS
+        shorter = (steps - 1) * _ALIGNED_TOKENS
         ways = [f"lower max_running to {rows}"] * (rows > 0)
-        ways += [f"lower context_tokens to {shorter * _ALIGNED_TOKENS}"] * (shorter > 0)
+        ways += [f"lower context_tokens to {shorter}"] * (shorter > 0)
         return (
             f"the GPU's memory is too small: weights take {self.weights_bytes / _GIB:.1f} GiB and "
             f"the cache of {slots} requests of {tokens} tokens {self.layout.size_bytes / _GIB:.1f} "

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 _KEPT_MESSAGES = 3
 
 
-class Log(trt.ILogger):
+class Log(trt.ILogger):  # type: ignore[misc]  # types come where TensorRT is
     """Passes TensorRT's messages on, and remembers what went wrong: its calls only say that."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Card:
         size_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(_done(cuda.cudaMallocHost(max(size_bytes, 1))))
         memory = (ctypes.c_byte * size_bytes).from_address(address)
-        out: NDArray[Any] = np.frombuffer(memory, dtype).reshape(shape)
+        out: NDArray[Any] = np.frombuffer(memoryview(memory), dtype).reshape(shape)
         out[...] = 0
         return out
 
@@ -172,11 +172,10 @@ class Plan:
 
     def keep_weights(self, room_bytes: int) -> int:
         """Keep weights on the card as far as there is room; return how many bytes stay away."""
-        streamable = self.engine.streamable_weights_size
-        if not streamable:
-            return 0
-        self.engine.weight_streaming_budget_v2 = min(room_bytes, streamable)
-        return max(0, streamable - self.engine.weight_streaming_budget_v2)
+        streamable = int(self.engine.streamable_weights_size)
+        if streamable:
+            self.engine.weight_streaming_budget_v2 = min(room_bytes, streamable)
+        return max(0, streamable - room_bytes)
 
     def context(self, profile: int, card: Card) -> "Context":
         """Return one profile, ready. Raises MemoryError."""

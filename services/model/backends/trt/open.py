@@ -42,6 +42,17 @@ class Source:
     chunk_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The plan to find or build."""
+
+    key: plans.Key
+    model: onnx.ModelProto
+    weights: Path | None
+    """Where they are, unless in the graph."""
+    capacity: Capacity
+
+
 def load(source: Source, settings: TensorRT, progress: Progress | None = None) -> TensorRTBackend:
     """Put a model on the card. Raises ConfigError that says what is missing or too much."""
     nvidia = _needs_tensorrt("nvidia")
@@ -63,9 +74,14 @@ def load(source: Source, settings: TensorRT, progress: Progress | None = None) -
     )
     free_bytes = card.free_bytes()
     streaming = needs.streams(free_bytes)
-    key = key_of(source, capacity, model, about, streaming=streaming)
     said = nvidia.Log()
-    content = _plan(source, settings, key, model, capacity, said, progress or Told())
+    wanted = _Wanted(
+        key=key_of(source, capacity, model, about, streaming=streaming),
+        model=model,
+        weights=source.folder if isinstance(source.stored.graph, Path) else None,
+        capacity=capacity,
+    )
+    content = _plan(wanted, settings, said, progress or Told())
     plan = nvidia.Plan(content, said)
     away = plan.keep_weights(needs.weights_room(card.free_bytes()))
     if away:
@@ -128,45 +144,38 @@ def key_of(
     )
 
 
-def _plan(
-    source: Source,
-    settings: TensorRT,
-    key: plans.Key,
-    model: onnx.ModelProto,
-    capacity: Capacity,
-    said: Any,
-    progress: Progress,
-) -> memoryview:
-    """Return the plan from the disk, or build it and keep it there."""
-    folder = Path(settings.plan_dir)
+def _plan(wanted: _Wanted, settings: TensorRT, said: Any, progress: Progress) -> memoryview:
+    """Return the plan from the disk, or build it and keep it there. Raises ConfigError."""
+    folder, key = Path(settings.plan_dir), wanted.key
     with plans.locked(folder, key):
         found = plans.find(folder, key)
         if found:
             return found.content
-        built_for = ", ".join(plans.others(folder, key))
-        if built_for:
-            log.warning(
-                "plans of this model are for other cards", there=built_for, here=str(key.card)
-            )
+        there = ", ".join(plans.others(folder, key))
         if not settings.build:
             raise ConfigError(
-                f"{folder}: no plan for {key.card}"
-                + (f", but for {built_for}" if built_for else "")
-                + "; build it with `zeta model build`, or set tensorrt.build = true"
+                f"{folder}: no plan for {key.card}{f', but one for {there}' if there else ''}; "
+                "build it here with `zeta model build`, or set tensorrt.build = true"
             )
-        builder = _needs_tensorrt("build")
-        timings = plans.timings(folder, key.card)
-        task = builder.Task(
-            model=model,
-            folder=source.folder if isinstance(source.stored.graph, Path) else None,
-            profiles=profiles(capacity),
-            streaming=key.streaming,
-            timings=plans.read(timings).content if timings.exists() else b"",
-        )
-        built = builder.build(task, said, progress)
-        plans.write(timings, built.timings, key.card)
-        plans.write(folder / key.name, built.plan, key.card, key)
-        return built.plan
+        log.info("building a plan, which takes minutes", card=str(key.card), other_plans=there)
+        return _built(wanted, folder, said, progress)
+
+
+def _built(wanted: _Wanted, folder: Path, said: Any, progress: Progress) -> memoryview:
+    """Build the plan and keep it, with the timings, for the next start."""
+    build, timings = _needs_tensorrt("build"), plans.timings(folder, wanted.key.card)
+    task = build.Task(
+        model=wanted.model,
+        folder=wanted.weights,
+        profiles=profiles(wanted.capacity),
+        streaming=wanted.key.streaming,
+        timings=plans.read(timings).content if timings.exists() else b"",
+    )
+    built = build.build(task, said, progress)
+    plans.write(timings, built.timings, wanted.key.card)
+    plans.write(folder / wanted.key.name, built.plan, wanted.key.card, wanted.key)
+    content: memoryview = built.plan
+    return content
 
 
 def _needs_tensorrt(module: str) -> Any:
@@ -175,9 +184,9 @@ def _needs_tensorrt(module: str) -> Any:
         return import_module(f"services.model.backends.trt.{module}")
     except ImportError as error:
         raise ConfigError(
-            f'runtime = "tensorrt" needs TensorRT 11 and cuda-bindings ({error}): install them with '
-            "`pip install 'zeta[tensorrt]'`, from NVIDIA's package index or in one of NVIDIA's "
-            'TensorRT images; or set runtime = "onnxruntime"'
+            f'runtime = "tensorrt" needs TensorRT 11 and cuda-bindings ({error}): install them '
+            "with `pip install 'zeta[tensorrt]'`, where NVIDIA's package index can be reached, or "
+            'use one of NVIDIA\'s TensorRT images; or set runtime = "onnxruntime"'
         ) from error
 
 

@@ -3,9 +3,9 @@
     PLAN_DIR/<key>.plan           one per model, precision, shapes, card and TensorRT version
              timings-<card>.cache what TensorRT measured, kept from build to build
 
-A file is `MAGIC`, the length of a header, the header (JSON), and the content. The header carries
-the content's hash and everything that the content depends on; a file appears in one step, when it
-is complete. TensorRT runs what a plan says: whoever may write these files may run code, so files
+A file is `MAGIC`, the length and the hash of a header, the header (JSON), and the content. The
+header carries the content's hash and everything that the content depends on; a file appears in one
+step, when it is complete. TensorRT runs what a plan says: whoever may write these files may run code, so files
 that every user may write are refused.
 """
 
@@ -27,8 +27,8 @@ import msgspec
 from services.kit.errors import ConfigError
 
 MAGIC = b"ZETAPLAN\x01"
-_LENGTH = struct.Struct("<I")
-_MOST_HEADER_BYTES = 1 << 20
+_FIXED = struct.Struct("<9sI32s")
+_MOST_HEADER_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 26
 _HASHING_THREADS = 4
 
@@ -92,7 +92,7 @@ def read(path: Path) -> Found:
     try:
         with path.open("rb") as file:
             _refuse_shared(file.fileno(), path)
-            header, start = _header(file.read(len(MAGIC) + _LENGTH.size + _MOST_HEADER_BYTES))
+            header, start = _header(file.read(_FIXED.size + _MOST_HEADER_BYTES))
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
@@ -113,8 +113,9 @@ def write(path: Path, content: memoryview, card: Card, about: Key | None = None)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            for part in (MAGIC, _LENGTH.pack(len(encoded)), encoded, content):
-                file.write(part)
+            file.write(_FIXED.pack(MAGIC, len(encoded), hashlib.sha256(encoded).digest()))
+            file.write(encoded)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
@@ -147,7 +148,7 @@ def others(folder: Path, key: Key) -> Iterator[str]:
     for path in sorted(folder.glob("*.plan")):
         try:
             with path.open("rb") as file:
-                header, _ = _header(file.read(len(MAGIC) + _LENGTH.size + _MOST_HEADER_BYTES))
+                header, _ = _header(file.read(_FIXED.size + _MOST_HEADER_BYTES))
         except (OSError, ValueError, struct.error, msgspec.MsgspecError):
             continue
         if header.about and header.about.model == key.model and header.card != key.card:
@@ -174,13 +175,12 @@ def timings(folder: Path, card: Card) -> Path:
 
 def _header(beginning: bytes) -> tuple[_Header, int]:
     """Return the header and where the content starts. Raises ValueError and others."""
-    if not beginning.startswith(MAGIC):
+    magic, length, digest = _FIXED.unpack(beginning[: _FIXED.size])
+    start = _FIXED.size + length
+    encoded = beginning[_FIXED.size : start]
+    if magic != MAGIC or hashlib.sha256(encoded).digest() != digest:
         raise ValueError("it begins otherwise")
-    at = len(MAGIC) + _LENGTH.size
-    (length,) = _LENGTH.unpack(beginning[len(MAGIC) : at])
-    if length > _MOST_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes")
-    return msgspec.json.decode(beginning[at : at + length], type=_Header), at + length
+    return msgspec.json.decode(encoded, type=_Header), start
 
 
 def _refuse_shared(handle: int, path: Path) -> None:

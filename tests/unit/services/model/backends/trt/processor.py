@@ -26,22 +26,27 @@ _CHUNK_TOKENS = 16
 
 
 def on_processor(
-    stored: Checkpoint, *, slots: int, context_tokens: int, buckets: Sequence[int]
+    stored: Checkpoint,
+    *,
+    slots: int,
+    context_tokens: int,
+    buckets: Sequence[int],
+    size_bytes: int = 1 << 28,
 ) -> TensorRTBackend:
     """Put *stored* in its "trt" dialect on a `Processor`."""
     model = decoder.build(stored, dialect="trt")
     model, capacity = prepared(
         model, stored.shape, slots=slots, context_tokens=context_tokens, chunk_tokens=_CHUNK_TOKENS
     )
-    card = Processor()
-    contexts = [Graph(card, model, profile) for profile in profiles(capacity)]
-    return TensorRTBackend(card, capacity, *contexts, buckets=buckets)
+    card = Processor(size_bytes)
+    prefill, decode = (Graph(card, model, profile) for profile in profiles(capacity))
+    return TensorRTBackend(card, capacity, prefill, decode, buckets)
 
 
 class Processor:
     """A `Device`."""
 
-    def __init__(self, size_bytes: int = 1 << 28) -> None:
+    def __init__(self, size_bytes: int) -> None:
         self.free_bytes = size_bytes
         self.recordings = 0
         self._blocks: dict[int, NDArray[np.uint8]] = {}
@@ -177,7 +182,7 @@ class Graph:
         size_bytes = int(np.prod(shape)) * dtype.itemsize
         self._card.check(address, size_bytes)
         memory = (ctypes.c_byte * size_bytes).from_address(address)
-        return np.frombuffer(memory, dtype).reshape(shape)
+        return np.frombuffer(memoryview(memory), dtype).reshape(shape)
 
 
 def _types(values: Any) -> dict[str, np.dtype[Any]]:

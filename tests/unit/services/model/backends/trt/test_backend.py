@@ -1,0 +1,80 @@
+"""What of the TensorRT backend the laws of every backend do not ask for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.model.backends.trt.backend import MOST_WANTED, TensorRTBackend, pieces
+from services.model.engine import sampler
+from services.model.graph import checkpoint
+from tests.unit.services.model import tiny
+from tests.unit.services.model.backends.trt.processor import Processor, on_processor
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> TensorRTBackend:
+    """Four slots, batches of 2 and 4."""
+    stored = checkpoint.load(tiny.write(tmp_path))
+    return on_processor(stored, slots=4, context_tokens=64, buckets=(2, 4))
+
+
+def recordings(backend: TensorRTBackend) -> int:
+    """Return how many graphs were recorded."""
+    assert isinstance(backend._device, Processor)
+    return backend._device.recordings
+
+
+def test_each_batch_size_is_recorded_once(backend: TensorRTBackend) -> None:
+    """One and two rows share a graph, three and four another; later steps replay them."""
+    for count in (1, 2, 3, 4, 1, 2, 3, 4):
+        backend.decode(np.arange(count), np.zeros(count, np.int64))
+    assert recordings(backend) == 2
+
+
+def test_a_replayed_step_gives_what_the_first_gave(backend: TensorRTBackend) -> None:
+    """A graph reads what is in the pinned arrays when it is replayed."""
+    tokens, lengths = np.array([3, 4, 5]), np.zeros(3, np.int64)
+    first = backend.decode(tokens, lengths).whole(np.arange(3)).copy()
+    backend.decode(tokens[::-1].copy(), lengths)
+    again = backend.decode(tokens, lengths).whole(np.arange(3))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_candidates_are_the_likeliest_of_all_logits(backend: TensorRTBackend) -> None:
+    """In order, with the normaliser of the whole row."""
+    ranked = backend.decode(np.array([3, 4, 5]), np.zeros(3, np.int64))
+    ids, top, normaliser = (x.copy() for x in (ranked.ids, ranked.logits, ranked.normaliser))
+    logits = ranked.whole(np.arange(3))
+    assert ids.shape == top.shape == (3, min(64, logits.shape[1]))
+    np.testing.assert_array_equal(top, -np.sort(-logits, axis=1)[:, : top.shape[1]])
+    np.testing.assert_array_equal(np.take_along_axis(logits, ids, axis=1), top)
+    np.testing.assert_allclose(normaliser, sampler.log_sum_exp(logits), atol=1e-5)
+
+
+def test_whole_rows_are_fetched_in_any_order(backend: TensorRTBackend) -> None:
+    """Those that are asked for, and no others."""
+    ranked = backend.decode(np.array([3, 4, 5]), np.zeros(3, np.int64))
+    everything = ranked.whole(np.arange(3)).copy()
+    np.testing.assert_array_equal(ranked.whole(np.array([2, 0])), everything[[2, 0]])
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 17, 64, 65, 200, 512])
+@pytest.mark.parametrize("most", [16, 128, 512])
+def test_pieces_cover_a_prompt_in_order(count: int, most: int) -> None:
+    """None is too long or wants too much; together they want exactly the last tokens."""
+    for wanted in {0, 1, min(70, count), count}:
+        cut = list(pieces(count, wanted, most))
+        assert [start for start, _, _ in cut] == [0, *(stop for _, stop, _ in cut[:-1])]
+        assert cut[-1][1] == count
+        assert all(0 < stop - start <= most for start, stop, _ in cut)
+        assert all(0 <= rows <= min(MOST_WANTED, stop - start) for start, stop, rows in cut)
+        positions = [p for _, stop, rows in cut for p in range(stop - rows, stop)]
+        assert positions == list(range(count - wanted, count))
+
+
+def test_a_card_that_is_too_small_says_so(tmp_path: Path) -> None:
+    """Nothing is half allocated and then used."""
+    stored = checkpoint.load(tiny.write(tmp_path))
+    with pytest.raises(MemoryError):
+        on_processor(stored, slots=4, context_tokens=64, buckets=(4,), size_bytes=10_000)
