@@ -305,8 +305,10 @@ def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
     state_dir = _absolute(config.fleet.state_dir, base)
 
     def plans(model: Model) -> TensorRT:
-        plan_dir = _absolute(model.tensorrt.plan_dir, base) or f"{state_dir}/plans"
-        return replace(model.tensorrt, plan_dir=plan_dir)
+        default = f"{state_dir}/plans" if model.runtime == "tensorrt" else ""
+        return replace(
+            model.tensorrt, plan_dir=_absolute(model.tensorrt.plan_dir, base) or default
+        )
 
     return replace(
         config,

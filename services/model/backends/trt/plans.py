@@ -5,8 +5,8 @@
 
 A file is `MAGIC`, the length and the hash of a header, the header (JSON), and the content. The
 header carries the content's hash and everything that the content depends on; a file appears in one
-step, when it is complete. TensorRT runs what a plan says: whoever may write these files may run code, so files
-that every user may write are refused.
+step, when it is complete. TensorRT runs what a plan says: whoever may write these files may run
+code, so files that every user may write are refused.
 """
 
 import fcntl
