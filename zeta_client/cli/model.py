@@ -37,6 +37,13 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
+class Dialect(StrEnum):
+    """For which runtime a graph is written."""
+
+    ORT = "ort"
+    TRT = "trt"
+
+
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="An imported model or a Hugging Face directory")
 ]
@@ -49,11 +56,14 @@ def import_(
     target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new directory")],
     *,
     precision: Annotated[Precision, typer.Option(help="How to store weights")] = Precision.FP32,
+    dialect: Annotated[
+        Dialect, typer.Option(help="For ONNX Runtime (ort) or TensorRT (trt)")
+    ] = Dialect.ORT,
     threads: Threads = None,
     as_json: shell.Json = False,
 ) -> None:
     """Convert a checkpoint once, check the result, and leave it ready to serve."""
-    options = ("--precision", precision.value, *_threads(threads))
+    options = ("--precision", precision.value, "--dialect", dialect.value, *_threads(threads))
     found = _work("import", options, (str(source), str(target)), as_json=as_json)
     size_bytes = sum(file["size_bytes"] for file in found["files"].values())
     if as_json:

@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 from services.model.backends.base import Ids, Logits
 from services.model.graph.checkpoint import Shape
 from services.model.graph.dialects import DialectName
+from services.model.graph.widen import widened
+
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_PRODUCTS_OF_BITS = "session.qdq_matmulnbits_accuracy_level"
+"""1: activations stay float32 where ONNX Runtime multiplies by quantised weights by itself."""
 
 Integers = NDArray[np.integer[Any]]
 
@@ -39,15 +44,19 @@ class OrtBackend:
     ) -> None:
         """Load a graph, or the file of one; *frugal*: weights stay mapped, and steps are slow.
 
-        A graph in another dialect than "ort" runs, slowly: each step looks at whole slots.
+        A graph in another dialect than "ort" runs too, in float32 and slowly: each step looks at
+        whole slots. That is for comparing dialects, not for serving.
         """
         import onnxruntime  # noqa: PLC0415 - importing this package must not need the runtime
 
         self.slots, self.context_tokens = slots, context_tokens
         self._runtime, self._shape, self._dialect = onnxruntime, shape, dialect
+        options = _options(onnxruntime, threads, frugal=frugal)
+        if dialect != "ort":
+            model = _comparable(model, options)
         self._session = onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model.SerializeToString(),
-            _options(onnxruntime, threads, frugal=frugal),
+            options,
             ["CPUExecutionProvider"],
         )
         size = (slots, shape.kv_heads, context_tokens, shape.head_dim)
@@ -135,6 +144,15 @@ def _places(dialect: DialectName, starts: Ids, count: int, seen: int) -> dict[st
         "lengths": (starts + count - 1).astype(np.int32),
         "longest": np.array(starts.max() + count, np.int32),
     }
+
+
+def _comparable(model: onnx.ModelProto | Path, options: Any) -> onnx.ModelProto:
+    """Return a graph in another dialect as one in float32, and set *options* for it."""
+    options.add_session_config_entry(_PRODUCTS_OF_BITS, "1")
+    if isinstance(model, Path):
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.parent))
+        model = onnx.load(model, load_external_data=False)
+    return widened(model)
 
 
 def _options(runtime: Any, threads: int, *, frugal: bool) -> Any:

@@ -25,7 +25,7 @@ from services.model.graph.store import Inside, Store
 __all__ = ["PRECISIONS", "VERSION", "Precision", "build", "step_bytes", "written_bytes"]
 
 IR_VERSION = 10
-VERSION = 1
+VERSION = 2
 """Of what this module writes; raise it with every change that makes imported graphs outdated."""
 _EMBEDDING = "model.embed_tokens.weight"
 
@@ -170,23 +170,25 @@ def _model(graph: Graph, speak: Dialect) -> onnx.ModelProto:
     return helper.make_model(written, opset_imports=opsets, ir_version=IR_VERSION)
 
 
-def written_bytes(shape: Shape, precision: Precision) -> int:
+def written_bytes(shape: Shape, precision: Precision, dialect: DialectName = "ort") -> int:
     """Return about how large the weights of a graph are."""
     stored, table = STORED[precision].itemsize, shape.vocabulary * shape.hidden
-    angles = 4 * shape.context_tokens * shape.head_dim
-    if precision in BITS:
-        return step_bytes(shape, precision) + stored * table + angles
-    return stored * (step_bytes(shape, precision) // 4 + table * (not shape.tied)) + angles
+    item_bytes = dialects.dialect(dialect).activation(precision).itemsize
+    angles = item_bytes * shape.context_tokens * shape.head_dim
+    # "trt" reads what is not quantised as it is stored.
+    matrices = step_bytes(shape, precision, dialect if precision in BITS else "trt")
+    return matrices + angles + stored * table * (precision in BITS or not shape.tied)
 
 
-def step_bytes(shape: Shape, precision: Precision) -> int:
+def step_bytes(shape: Shape, precision: Precision, dialect: DialectName = "ort") -> int:
     """Return the bytes of weights that one decode step reads from memory."""
     head = shape.vocabulary * shape.hidden
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     layer = shape.hidden * (2 * queries + 2 * keys + 3 * shape.intermediate)
+    item_bytes = dialects.dialect(dialect).activation(precision).itemsize
     if precision not in BITS:
-        return 4 * (head + shape.layers * layer)
-    scale_bytes = 4 / BLOCK
+        return item_bytes * (head + shape.layers * layer)
+    scale_bytes = item_bytes / BLOCK
     return int(
         head * (HEAD_BITS / 8 + scale_bytes)
         + shape.layers * layer * (BITS[precision] / 8 + scale_bytes)

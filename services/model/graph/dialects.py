@@ -26,21 +26,23 @@ V vocabulary.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol, get_args
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from services.kit.errors import ConfigError
 from services.model.graph import rope
 from services.model.graph.checkpoint import Shape
 from services.model.graph.nodes import Graph
 from services.model.graph.precision import STORED, Precision
-from services.model.graph.quantise import BLOCK, quantise
-from services.model.graph.shards import Floats
+from services.model.graph.quantise import BLOCK, Levels, Scales, packed, quantise
 
 DialectName = Literal["ort", "trt"]
 DIALECTS: tuple[DialectName, ...] = get_args(DialectName)
 MICROSOFT = "com.microsoft"
+_SIGNED = {8: np.dtype(np.int8), 4: np.dtype(ml_dtypes.int4)}
 
 
 class Dialect(Protocol):
@@ -141,17 +143,16 @@ class Ort:
     ) -> str:
         """As `Dialect.product`."""
         high, wide = _size(graph, matrices)
-        scales = list[Floats]()
+        scales = list[Scales]()
 
-        def packed() -> Iterator[NDArray[np.uint8]]:
-            for rows in (rows for m in matrices for _, rows in graph.checked(m)):
-                numbers, scale = quantise(rows, bits)
+        def pieces() -> Iterator[NDArray[np.uint8]]:
+            for levels, scale in _quantised(graph, matrices, bits):
                 scales.append(scale)
-                yield numbers
+                yield packed(levels, bits)
 
         stored, size = f"{name}.int{bits}", (high, -(-wide // BLOCK), BLOCK * bits // 8)
-        graph.initializers[stored] = graph.store.keep(stored, np.dtype(np.uint8), size, packed())
-        scaled = graph.constant(f"{name}.scales", np.concatenate(scales))
+        graph.initializers[stored] = graph.store.keep(stored, np.dtype(np.uint8), size, pieces())
+        scaled = graph.constant(f"{name}.scales", np.concatenate(scales, dtype=np.float32))
         return graph.node(
             "MatMulNBits", hidden, stored, scaled, outputs=(output,) if output else (),
             domain=MICROSOFT, K=wide, N=high, bits=bits, block_size=BLOCK, accuracy_level=4,
@@ -209,8 +210,23 @@ class Trt:
         *,
         output: str = "",
     ) -> str:
-        """As `Dialect.product`."""
-        raise NotImplementedError
+        """As `Dialect.product`. Raises ConfigError for rows that blocks do not fill."""
+        high, wide = _size(graph, matrices)
+        if wide % BLOCK:
+            raise ConfigError(
+                f"{matrices[0]}: rows of {wide} numbers cannot be cut into blocks of {BLOCK}, as "
+                "TensorRT wants them: import with --precision bf16 or fp16"
+            )
+        numbers = np.empty((wide, high), np.int8)
+        scales, at = np.empty((wide // BLOCK, high), graph.activation), 0
+        for levels, scale in _quantised(graph, matrices, bits):
+            numbers[:, at : at + len(levels)] = levels.T
+            scales[:, at : at + len(levels)] = scale.T
+            at += len(levels)
+        stored = graph.constant(f"{name}.int{bits}", numbers.astype(_SIGNED[bits], copy=False))
+        scaled = graph.constant(f"{name}.scales", scales)
+        matrix = graph.node("DequantizeLinear", stored, scaled, axis=0, block_size=BLOCK)
+        return graph.node("MatMul", hidden, matrix, outputs=(output,) if output else ())
 
 
 _DIALECTS: Mapping[DialectName, Dialect] = {"ort": Ort(), "trt": Trt()}
@@ -245,6 +261,19 @@ def with_cache(model: onnx.ModelProto, tokens: int) -> onnx.ModelProto:
 def _size(graph: Graph, matrices: list[str]) -> tuple[int, int]:
     """Return outputs and inputs of *matrices* side by side."""
     return sum(graph.weights.shape(m)[0] for m in matrices), graph.weights.shape(matrices[0])[1]
+
+
+def _quantised(graph: Graph, matrices: list[str], bits: int) -> Iterator[tuple[Levels, Scales]]:
+    """Yield numbers and scales of *matrices*, some rows at a time."""
+    for name in matrices:
+        for _, rows in graph.checked(name):
+            levels, scales = quantise(rows, bits)
+            if not np.isfinite(scales).all():
+                raise ConfigError(
+                    f"{name} holds numbers too large for {graph.precision}: "
+                    "import with --precision bf16 or fp32"
+                )
+            yield levels, scales
 
 
 def _angles(graph: Graph) -> tuple[str, str]:
