@@ -306,9 +306,7 @@ def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
 
     def plans(model: Model) -> TensorRT:
         default = f"{state_dir}/plans" if model.runtime == "tensorrt" else ""
-        return replace(
-            model.tensorrt, plan_dir=_absolute(model.tensorrt.plan_dir, base) or default
-        )
+        return replace(model.tensorrt, plan_dir=_absolute(model.tensorrt.plan_dir, base) or default)
 
     return replace(
         config,

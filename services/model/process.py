@@ -20,7 +20,8 @@ from services.model import account, text
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
 from services.model.backends.trt import open as tensorrt
-from services.model.backends.trt.open import Progress, Source
+from services.model.backends.trt.device import Progress
+from services.model.backends.trt.open import Source
 from services.model.control import ControlServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request

@@ -17,7 +17,7 @@ from services.model.backends import trt
 from tests.contract import nvidia_stubs
 
 PACKAGE = Path(trt.__file__).parent
-SOURCES = (PACKAGE / "nvidia.py", PACKAGE / "build.py")
+SOURCES = (PACKAGE / "nvidia.py", PACKAGE / "build.py", PACKAGE / "maker.py")
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,7 @@ The graph is dialect "trt" of `graph.dialects`, with `graph.candidates`.
 Letters: B sequences, T tokens, V vocabulary, W wanted positions, K candidates.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from services.model.backends.base import Ids, Logits
 from services.model.backends.trt import memory
-from services.model.backends.trt.device import Context, Device, Grid, Sizes
+from services.model.backends.trt.device import Context, Device, Grid, Shapes, Sizes
 from services.model.backends.trt.memory import Layout
 from services.model.graph import candidates
 
@@ -265,10 +265,6 @@ def pieces(count: int, wanted: int, most: int) -> Iterator[tuple[int, int, int]]
         stop = min(start + most, count, max(first, start) + MOST_WANTED)
         yield start, stop, max(0, stop - max(first, start))
         start = stop
-
-
-Shapes = Mapping[str, tuple[Sizes, Sizes, Sizes]]
-"""Least, most likely and most of each input's dimensions."""
 
 
 def profiles(capacity: Capacity) -> tuple[Shapes, Shapes]:

@@ -6,46 +6,18 @@ optimisation profiles: a prompt's piece (0) and a decode step (1).
 """
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import onnx
 import structlog
 import tensorrt as trt
 
 from services.kit.errors import ConfigError
-from services.model.backends.trt.backend import Shapes
+from services.model.backends.trt.device import Built, Progress, Shapes, Task
 from services.model.backends.trt.nvidia import Log
 from services.model.graph import manifest
 
 log = structlog.get_logger()
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage, what is done, and what there is to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What to build."""
-
-    model: onnx.ModelProto
-    folder: Path | None
-    """Where the weights are that lie beside the graph."""
-    profiles: tuple[Shapes, ...]
-    streaming: bool
-    """Weights may stay in the host's memory."""
-    timings: bytes | memoryview = b""
-    """From an earlier build; empty: none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A plan, and what TensorRT measured for it."""
-
-    plan: memoryview
-    timings: memoryview
 
 
 def build(task: Task, said: Log, progress: Progress) -> Built:

@@ -1,17 +1,25 @@
-"""What the backend asks of a card, and of a plan on it.
+"""What the backend asks of a card, and of TensorRT.
 
-`nvidia` answers with TensorRT and CUDA. Tests answer with ONNX Runtime and NumPy, so that all that
-is decided here (addresses, buckets, profiles, moves) runs without a card. Addresses are integers;
-all work is done in the order in which it was asked for, in one stream.
+`maker` answers with TensorRT and CUDA. Tests answer with ONNX Runtime and NumPy, so that all that
+is decided here (addresses, buckets, profiles, moves, which plan) runs without a card. Addresses are
+integers; all work is done in the order in which it was asked for, in one stream.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import onnx
 from numpy.typing import DTypeLike, NDArray
 
+from services.model.backends.trt import plans
+
 Sizes = tuple[int, ...]
+Shapes = Mapping[str, tuple[Sizes, Sizes, Sizes]]
+"""Least, most likely and most of each input's dimensions: an optimisation profile."""
+Progress = Callable[[str, int, int], None]
+"""Told the stage, what is done, and what there is to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,4 +85,64 @@ class Context(Protocol):
 
     def enqueue(self) -> None:
         """Run once on what is bound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to build."""
+
+    model: onnx.ModelProto
+    folder: Path | None
+    """Where the weights are that lie beside the graph."""
+    profiles: tuple[Shapes, ...]
+    streaming: bool
+    """Weights may stay in the host's memory."""
+    timings: bytes | memoryview = b""
+    """From an earlier build; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A plan, and what was measured for it."""
+
+    plan: memoryview
+    timings: memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A plan on the card."""
+
+    prefill: Context
+    decode: Context
+    away_bytes: int
+    """Weights that stay in the host's memory."""
+
+
+class Maker(Protocol):
+    """Builds plans for one card, and loads them."""
+
+    @property
+    def device(self) -> Device:
+        """The card."""
+        ...
+
+    def about(self) -> plans.Card:
+        """Return what plans depend on."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return how much of the card's memory nobody has."""
+        ...
+
+    def build(self, task: Task, progress: Progress) -> Built:
+        """Build a plan: minutes. Raises ConfigError with the reason, or what stopped it."""
+        ...
+
+    def load(self, content: memoryview, room_bytes: int) -> Loaded:
+        """Load a plan of two profiles; weights that can stream stay within *room_bytes*.
+
+        Raises ConfigError for a plan that does not load, MemoryError.
+        """
         ...

@@ -1,12 +1,9 @@
 """Put a model on a card: fit it in, find its plan or build one, load it."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import onnx
 import structlog
@@ -16,15 +13,13 @@ from services.kit.config import TensorRT
 from services.kit.errors import ConfigError
 from services.model.backends.trt import memory, plans
 from services.model.backends.trt.backend import Capacity, TensorRTBackend, profiles
+from services.model.backends.trt.device import Maker, Progress, Task
 from services.model.backends.trt.memory import Needs
 from services.model.graph import candidates, decoder, dialects, manifest
 from services.model.graph.checkpoint import Shape
 from services.model.graph.runnable import Runnable
 
 log = structlog.get_logger()
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage, what is done, and what there is to do."""
 
 _TOLD_EVERY_S = 10.0
 _LEAST_CAPABILITY = {"bf16": (8, 0), "fp8": (8, 9)}
@@ -54,45 +49,61 @@ class _Wanted:
 
 
 def load(source: Source, settings: TensorRT, progress: Progress | None = None) -> TensorRTBackend:
-    """Put a model on the card. Raises ConfigError that says what is missing or too much."""
-    nvidia = _needs_tensorrt("nvidia")
-    card = nvidia.Card(settings.gpu)
-    about = card.about()
-    _refuse_old(about, source.stored.precision)
+    """Put a model on the configured card. Raises ConfigError that says what is missing."""
+    try:
+        from services.model.backends.trt.maker import (  # noqa: PLC0415 - needs TensorRT
+            TensorRTMaker,
+        )
+    except ImportError as error:
+        raise ConfigError(
+            f'runtime = "tensorrt" needs TensorRT 11 and cuda-bindings ({error}): install them '
+            "with `pip install 'zeta[tensorrt]'`, where NVIDIA's package index can be reached, or "
+            'use one of NVIDIA\'s TensorRT images; or set runtime = "onnxruntime"'
+        ) from error
+    return place(TensorRTMaker(settings.gpu), source, settings, progress or Told())
+
+
+def place(maker: Maker, source: Source, settings: TensorRT, progress: Progress) -> TensorRTBackend:
+    """Put a model on *maker*'s card. Raises ConfigError that says what is too much."""
+    card, stored = maker.about(), source.stored
+    _refuse_old(card, stored.precision)
     model, capacity = prepared(
-        source.stored.graph,
-        source.stored.shape,
+        stored.graph,
+        stored.shape,
         slots=source.slots,
         context_tokens=source.context_tokens,
         chunk_tokens=source.chunk_tokens,
     )
     needs = Needs(
-        weights_bytes=decoder.written_bytes(source.stored.shape, source.stored.precision),
+        weights_bytes=decoder.written_bytes(stored.shape, stored.precision, "trt"),
         layout=capacity.layout,
         context_tokens=source.context_tokens,
         other_bytes=sum(capacity.parts().values()),
     )
-    free_bytes = card.free_bytes()
-    streaming = needs.streams(free_bytes)
-    said = nvidia.Log()
+    free_bytes = maker.free_bytes()
     wanted = _Wanted(
-        key=key_of(source, capacity, model, about, streaming=streaming),
+        key=_key(source, capacity, model, card, streaming=needs.streams(free_bytes)),
         model=model,
-        weights=source.folder if isinstance(source.stored.graph, Path) else None,
+        weights=source.folder if isinstance(stored.graph, Path) else None,
         capacity=capacity,
     )
-    content = _plan(wanted, settings, said, progress or Told())
-    plan = nvidia.Plan(content, said)
-    away = plan.keep_weights(needs.weights_room(card.free_bytes()))
-    if away:
-        log.warning("weights stream over the bus at every step", bytes=away)
+    content = _plan(maker, wanted, Path(settings.plan_dir), progress, build=settings.build)
+    return _loaded(maker, content, needs, capacity, free_bytes)
+
+
+def _loaded(
+    maker: Maker, content: memoryview, needs: Needs, capacity: Capacity, free_bytes: int
+) -> TensorRTBackend:
     try:
-        contexts = [plan.context(profile, card) for profile in (0, 1)]
-        return TensorRTBackend(card, capacity, *contexts)
+        loaded = maker.load(content, needs.weights_room(free_bytes))
+        if loaded.away_bytes:
+            log.warning("weights stream over the bus at every step", bytes=loaded.away_bytes)
+        return TensorRTBackend(maker.device, capacity, loaded.prefill, loaded.decode)
     except MemoryError as error:
-        taken = needs.weights_bytes - away + needs.other_bytes
-        said_too_much = needs.too_much(free_bytes, free_bytes - taken)
-        raise ConfigError(f"{said_too_much} ({error})") from error
+        taken = min(needs.weights_bytes, needs.weights_room(free_bytes)) + needs.other_bytes
+        # All but a tenth of it: what TensorRT itself takes is known only when it has it.
+        left = int(0.9 * (free_bytes - taken))
+        raise ConfigError(f"{needs.too_much(free_bytes, left)} ({error})") from error
 
 
 def prepared(
@@ -120,7 +131,7 @@ def prepared(
     return candidates.with_candidates(model, shape.vocabulary), capacity
 
 
-def key_of(
+def _key(
     source: Source,
     capacity: Capacity,
     model: onnx.ModelProto,
@@ -144,50 +155,39 @@ def key_of(
     )
 
 
-def _plan(wanted: _Wanted, settings: TensorRT, said: Any, progress: Progress) -> memoryview:
+def _plan(
+    maker: Maker, wanted: _Wanted, folder: Path, progress: Progress, *, build: bool
+) -> memoryview:
     """Return the plan from the disk, or build it and keep it there. Raises ConfigError."""
-    folder, key = Path(settings.plan_dir), wanted.key
+    key = wanted.key
     with plans.locked(folder, key):
         found = plans.find(folder, key)
         if found:
             return found.content
         there = ", ".join(plans.others(folder, key))
-        if not settings.build:
+        if not build:
             raise ConfigError(
                 f"{folder}: no plan for {key.card}{f', but one for {there}' if there else ''}; "
                 "build it here with `zeta model build`, or set tensorrt.build = true"
             )
         log.info("building a plan, which takes minutes", card=str(key.card), other_plans=there)
-        return _built(wanted, folder, said, progress)
+        return _built(maker, wanted, folder, progress)
 
 
-def _built(wanted: _Wanted, folder: Path, said: Any, progress: Progress) -> memoryview:
+def _built(maker: Maker, wanted: _Wanted, folder: Path, progress: Progress) -> memoryview:
     """Build the plan and keep it, with the timings, for the next start."""
-    build, timings = _needs_tensorrt("build"), plans.timings(folder, wanted.key.card)
-    task = build.Task(
+    timings = plans.timings(folder, wanted.key.card)
+    task = Task(
         model=wanted.model,
         folder=wanted.weights,
         profiles=profiles(wanted.capacity),
         streaming=wanted.key.streaming,
         timings=plans.read(timings).content if timings.exists() else b"",
     )
-    built = build.build(task, said, progress)
+    built = maker.build(task, progress)
     plans.write(timings, built.timings, wanted.key.card)
     plans.write(folder / wanted.key.name, built.plan, wanted.key.card, wanted.key)
-    content: memoryview = built.plan
-    return content
-
-
-def _needs_tensorrt(module: str) -> Any:
-    """Import what needs TensorRT. Raises ConfigError that says how to install it."""
-    try:
-        return import_module(f"services.model.backends.trt.{module}")
-    except ImportError as error:
-        raise ConfigError(
-            f'runtime = "tensorrt" needs TensorRT 11 and cuda-bindings ({error}): install them '
-            "with `pip install 'zeta[tensorrt]'`, where NVIDIA's package index can be reached, or "
-            'use one of NVIDIA\'s TensorRT images; or set runtime = "onnxruntime"'
-        ) from error
+    return built.plan
 
 
 def _refuse_old(card: plans.Card, precision: str) -> None:

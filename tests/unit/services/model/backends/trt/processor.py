@@ -6,6 +6,7 @@ that was never bound, memory that is not pinned, and work in a recording that is
 """
 
 import ctypes
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,20 @@ import onnx
 import onnxruntime
 from numpy.typing import DTypeLike, NDArray
 from onnx import helper
+from onnx.external_data_helper import load_external_data_for_model
 
-from services.model.backends.trt.backend import Shapes, TensorRTBackend, profiles
-from services.model.backends.trt.device import Grid, Sizes, Strips
+from services.model.backends.trt import plans
+from services.model.backends.trt.backend import TensorRTBackend, profiles
+from services.model.backends.trt.device import (
+    Built,
+    Grid,
+    Loaded,
+    Progress,
+    Shapes,
+    Sizes,
+    Strips,
+    Task,
+)
 from services.model.backends.trt.open import prepared
 from services.model.graph import decoder
 from services.model.graph.checkpoint import Checkpoint
@@ -41,6 +53,47 @@ def on_processor(
     card = Processor(size_bytes)
     prefill, decode = (Graph(card, model, profile) for profile in profiles(capacity))
     return TensorRTBackend(card, capacity, prefill, decode, buckets)
+
+
+class ProcessorMaker:
+    """A `Maker`: its plans are graphs, with their profiles as metadata."""
+
+    def __init__(self, gpu: str = "this processor", size_bytes: int = 1 << 34) -> None:
+        self.device = Processor(size_bytes)
+        self.built: list[Task] = []
+        self.streams = False
+        self._gpu = gpu
+
+    def about(self) -> plans.Card:
+        """As `Maker.about`."""
+        return plans.Card(gpu=self._gpu, capability="9.0", tensorrt="11.4", cuda=13)
+
+    def free_bytes(self) -> int:
+        """As `Maker.free_bytes`."""
+        return self.device.free_bytes
+
+    def build(self, task: Task, progress: Progress) -> Built:
+        """As `Maker.build`."""
+        self.built.append(task)
+        progress("building", 1, 2)
+        model = onnx.ModelProto()
+        model.CopyFrom(task.model)
+        if task.folder:
+            load_external_data_for_model(model, str(task.folder))
+        model.metadata_props.add(key="profiles", value=json.dumps(task.profiles))
+        plan = model.SerializeToString()
+        return Built(memoryview(plan), memoryview(bytes(task.timings) + b"timed "))
+
+    def load(self, content: memoryview, room_bytes: int) -> Loaded:
+        """As `Maker.load`."""
+        model = onnx.load_from_string(bytes(content))
+        given = json.loads(model.metadata_props[0].value)
+        prefill, decode = (Graph(self.device, model, profile) for profile in given)
+        return Loaded(
+            prefill=prefill,
+            decode=decode,
+            away_bytes=max(0, len(content) - room_bytes) if self.streams else 0,
+        )
 
 
 class Processor:

@@ -44,7 +44,7 @@ def test_a_replayed_step_gives_what_the_first_gave(backend: TensorRTBackend) -> 
 def test_candidates_are_the_likeliest_of_all_logits(backend: TensorRTBackend) -> None:
     """In order, with the normaliser of the whole row."""
     ranked = backend.decode(np.array([3, 4, 5]), np.zeros(3, np.int64))
-    ids, top, normaliser = (x.copy() for x in (ranked.ids, ranked.logits, ranked.normaliser))
+    ids, top, normaliser = ranked.ids.copy(), ranked.logits.copy(), ranked.normaliser.copy()
     logits = ranked.whole(np.arange(3))
     assert ids.shape == top.shape == (3, min(64, logits.shape[1]))
     np.testing.assert_array_equal(top, -np.sort(-logits, axis=1)[:, : top.shape[1]])
