@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("build")
     one.add_argument("--config", type=Path, required=True)
-    one.add_argument("--model", required=True)
+    one.add_argument("model")
     one.set_defaults(work=_build)
 
     one = commands.add_parser("bench", parents=[shared])

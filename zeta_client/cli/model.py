@@ -109,14 +109,13 @@ def generate(
 
 @model.command()
 def build(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the fleet")],
     *,
     config: Annotated[Path, typer.Option(metavar="FILE", help="The fleet's configuration")],
-    name: Annotated[str, typer.Option("--model", metavar="NAME", help="A model in it")],
     as_json: shell.Json = False,
 ) -> None:
     """Build a model's TensorRT plan for this machine's GPU, before the fleet starts."""
-    options = ("--config", str(config), "--model", name)
-    found = _work("build", options, (), as_json=as_json)
+    found = _work("build", ("--config", str(config)), (name,), as_json=as_json)
     if as_json:
         shell.emit(found)
     else:

@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.model.backends.base import Backend
+from services.model.backends.ort import OrtBackend
 from services.model.backends.trt.backend import MOST_WANTED, TensorRTBackend, pieces
 from services.model.engine import sampler
-from services.model.graph import checkpoint
+from services.model.engine.engine import Engine
+from services.model.engine.types import Generated, Limits, Request, Sampling
+from services.model.graph import checkpoint, decoder
 from tests.unit.services.model import tiny
 from tests.unit.services.model.backends.trt.processor import Processor, on_processor
 
@@ -78,3 +82,42 @@ def test_a_card_that_is_too_small_says_so(tmp_path: Path) -> None:
     stored = checkpoint.load(tiny.write(tmp_path))
     with pytest.raises(MemoryError):
         on_processor(stored, slots=4, context_tokens=64, buckets=(4,), size_bytes=10_000)
+
+
+def answers(backend: Backend) -> dict[int, list[tuple[int, float]]]:
+    """Return tokens and log-probabilities of a dozen requests of every kind."""
+    rng = np.random.default_rng(5)
+    shared = rng.integers(0, 50, 20)
+    kinds = [
+        Sampling(),
+        Sampling(temperature=0.8, top_k=8, seed=3),
+        Sampling(temperature=0.8, top_p=0.9, seed=4),
+        Sampling(repetition_penalty=1.3),
+    ]
+    limits = Limits(max_running=4, kv_tokens=4 * 64, chunk_tokens=12)
+    engine = Engine(backend, limits)
+    for i in range(12):
+        tokens = np.append(shared[: 20 * (i % 2)], rng.integers(0, 50, 3 + 2 * i))
+        sampling, rank = kinds[i % len(kinds)], int(rng.integers(0, 3))
+        engine.add(
+            Request(
+                id=i, tokens=tokens, max_tokens=3 + i % 5, sampling=sampling, rank=rank,
+                top_logprobs=i % 3,
+            )
+        )  # fmt: skip
+    found: dict[int, list[tuple[int, float]]] = {}
+    while not engine.idle:
+        for out in engine.step().outputs:
+            assert isinstance(out, Generated)
+            found.setdefault(out.id, []).append((out.token, round(out.logprob, 3)))
+    return found
+
+
+def test_a_whole_engine_gives_the_answers_of_onnx_runtime(tmp_path: Path) -> None:
+    """Requests that share beginnings, wait, yield and sample: the same tokens on both."""
+    stored = checkpoint.load(tiny.write(tmp_path))
+    ort = OrtBackend(decoder.build(stored), stored.shape, slots=4, context_tokens=64, threads=1)
+    ours = on_processor(stored, slots=4, context_tokens=64, buckets=(2, 4))
+    expected = answers(ort)
+    assert len(expected) == 12
+    assert answers(ours) == expected
