@@ -17,7 +17,7 @@ from services.model.backends import trt
 from tests.contract import nvidia_stubs
 
 PACKAGE = Path(trt.__file__).parent
-SOURCES = (PACKAGE / "nvidia.py", PACKAGE / "build.py", PACKAGE / "maker.py")
+SOURCES = [PACKAGE / f"{name}.py" for name in ("engine", "card", "build", "maker")]
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +55,7 @@ def mistakes(sources: list[Path], stubs: Path) -> str:
 
 def test_our_calls_of_tensorrt_fit_its_api(stubs: Path) -> None:
     """Names, methods, properties, enumerations, arguments: as the real bindings define them."""
-    assert mistakes(list(SOURCES), stubs) == ""
+    assert mistakes(SOURCES, stubs) == ""
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_our_calls_of_tensorrt_fit_its_api(stubs: Path) -> None:
             "ExecutionContextAllocationStrategy.X",
         ),
         ("cuda.cudaGraphLaunch(", "cuda.cudaGraphStart("),
+        ("BuilderFlag.TF32", "BuilderFlag.FP16"),
     ],
 )
 def test_a_wrong_call_would_be_found(right: str, wrong: str, stubs: Path, tmp_path: Path) -> None:
     """The check of the test above can fail."""
-    source = SOURCES[0].read_text()
-    assert right in source
+    (source,) = [text for path in SOURCES if right in (text := path.read_text())]
     broken = tmp_path / "broken.py"
     broken.write_text(source.replace(right, wrong))
     assert "broken.py" in mistakes([broken], stubs)
@@ -96,7 +96,7 @@ def test_our_calls_of_cuda_fit_its_api(source: Path) -> None:
 
 def test_cuda_is_called_at_all() -> None:
     """The check of the test above has something to look at."""
-    tree = ast.parse(SOURCES[0].read_text())
+    tree = ast.parse(SOURCES[1].read_text())
     assert len({path for node in ast.walk(tree) if (path := _name(node))}) > 20
 
 
@@ -104,7 +104,7 @@ SCRIPT = """
 import json, sys
 from services.kit.config import TensorRT
 from services.kit.errors import ConfigError
-from services.model.backends.trt import build, nvidia
+from services.model.backends.trt import build, card, engine
 import tensorrt as trt
 
 told = []
@@ -117,11 +117,11 @@ monitor.phase_finish("one layer")
 def stop(*_): raise KeyboardInterrupt
 monitor._progress = stop
 going.append(monitor.step_complete("Building engine", 2))
-said = nvidia.Log()
+said = engine.Log()
 said.log(trt.ILogger.ERROR, "no kernel image")
 said.log(trt.ILogger.INFO, "chatter")
 try:
-    nvidia.Card(0)
+    card.Card(0)
 except ConfigError as error:
     refused = str(error)
 print(json.dumps({"told": told, "going": going, "stopped": repr(monitor.stopped_by),

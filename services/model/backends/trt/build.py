@@ -14,7 +14,7 @@ import tensorrt as trt
 
 from services.kit.errors import ConfigError
 from services.model.backends.trt.device import Built, Progress, Shapes, Task
-from services.model.backends.trt.nvidia import Log
+from services.model.backends.trt.engine import Log
 from services.model.graph import manifest
 
 log = structlog.get_logger()
@@ -29,6 +29,8 @@ def build(task: Task, said: Log, progress: Progress) -> Built:
     monitor = Monitor(progress)
     config.progress_monitor = monitor
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    # What is float32 in the graph is float32: TensorRT would round its products to TF32.
+    config.clear_flag(trt.BuilderFlag.TF32)
     if task.streaming:
         config.set_flag(trt.BuilderFlag.WEIGHT_STREAMING)
     for shapes in task.profiles:

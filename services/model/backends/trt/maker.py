@@ -1,9 +1,12 @@
 """TensorRT on one card: a `device.Maker`."""
 
+import tensorrt as trt
+
 from services.model.backends.trt import plans
 from services.model.backends.trt.build import build
+from services.model.backends.trt.card import Card
 from services.model.backends.trt.device import Built, Loaded, Progress, Task
-from services.model.backends.trt.nvidia import Card, Log, Plan
+from services.model.backends.trt.engine import Log, Plan
 
 
 class TensorRTMaker:
@@ -16,7 +19,7 @@ class TensorRTMaker:
 
     def about(self) -> plans.Card:
         """As `Maker.about`."""
-        return self.device.about()
+        return self.device.about(trt.__version__)
 
     def free_bytes(self) -> int:
         """As `Maker.free_bytes`."""

@@ -1,19 +1,15 @@
-"""A card through CUDA's runtime, and plans on it through TensorRT.
+"""A card through CUDA's runtime: a `device.Device`.
 
-Written for TensorRT 11 and CUDA 13; `tests/contract/test_tensorrt.py` checks every name and call
-here and in `build` against the real bindings. Memory is plain `cudaMalloc`; everything goes through
-one stream of the card's, and never touches the card's modes or clocks.
+Memory is plain `cudaMalloc`; everything goes through one stream, and the card's modes and clocks
+are left alone. `tests/contract/test_tensorrt.py` checks every call against the real bindings.
 """
 
 import ctypes
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import structlog
-import tensorrt as trt
 from cuda.bindings import runtime as cuda
 from numpy.typing import DTypeLike, NDArray
 
@@ -21,37 +17,9 @@ from services.kit.errors import ConfigError
 from services.model.backends.trt import plans
 from services.model.backends.trt.device import Grid, Sizes, Strips
 
-log = structlog.get_logger()
-
-_KEPT_MESSAGES = 3
-
-
-class Log(trt.ILogger):  # type: ignore[misc]  # types come where TensorRT is
-    """Passes TensorRT's messages on, and remembers what went wrong: its calls only say that."""
-
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self._wrong: deque[str] = deque(maxlen=_KEPT_MESSAGES)
-
-    def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
-        """As TensorRT defines it; called from its threads too."""
-        if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-            self._wrong.append(msg)
-            log.error("tensorrt", message=msg)
-        elif severity == trt.ILogger.WARNING:
-            log.warning("tensorrt", message=msg)
-        else:
-            log.debug("tensorrt", message=msg)
-
-    def reason(self) -> str:
-        """Return what went wrong last, and forget it."""
-        said = "; ".join(self._wrong) or "TensorRT gave no reason"
-        self._wrong.clear()
-        return said
-
 
 class Card:
-    """One GPU: a `device.Device`."""
+    """One GPU."""
 
     def __init__(self, index: int) -> None:
         """Take GPU number *index*. Raises ConfigError where there is none."""
@@ -65,28 +33,28 @@ class Card:
             raise ConfigError(f"tensorrt.gpu = {index}: there are {count}, counted from 0")
         self.index = index
         self._thread = 0
-        self._here()
+        self.here()
         self.stream = int(_done(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking)))
 
-    def about(self) -> plans.Card:
-        """Return what plans depend on."""
+    def about(self, tensorrt: str) -> plans.Card:
+        """Return what plans of version *tensorrt* depend on."""
         found = _done(cuda.cudaGetDeviceProperties(self.index))
         return plans.Card(
             gpu=found.name.decode(),
             capability=f"{found.major}.{found.minor}",
-            tensorrt=trt.__version__,
+            tensorrt=tensorrt,
             cuda=_done(cuda.cudaDriverGetVersion()) // 1000,
         )
 
     def free_bytes(self) -> int:
         """Return how much memory nobody has."""
-        self._here()
+        self.here()
         free, _ = _done(cuda.cudaMemGetInfo())
         return int(free)
 
     def allocate(self, size_bytes: int) -> int:
         """As `Device.allocate`."""
-        self._here()
+        self.here()
         error, address = cuda.cudaMalloc(size_bytes)
         if error == cuda.cudaError_t.cudaErrorMemoryAllocation:
             cuda.cudaGetLastError()  # or the next call would report it again
@@ -114,7 +82,7 @@ class Card:
 
     def move(self, source: Grid, target: Grid, strips: Strips) -> None:
         """As `Device.move`: one call for all of it."""
-        self._here()
+        self.here()
         task = cuda.cudaMemcpy3DParms()
         task.srcPtr, task.dstPtr = _pitched(source), _pitched(target)
         task.extent = _extent(strips)
@@ -127,7 +95,7 @@ class Card:
 
     def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
         """As `Device.recorded`: a CUDA graph."""
-        self._here()
+        self.here()
         # Other threads of this process may use CUDA meanwhile.
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _done(cuda.cudaStreamBeginCapture(self.stream, mode))
@@ -139,86 +107,23 @@ class Card:
         _done(cuda.cudaGraphDestroy(graph))
 
         def replay() -> None:
-            self._here()
+            self.here()
             _done(cuda.cudaGraphLaunch(ready, self.stream))
 
         return replay
 
     def _copy(self, target: int, source: int, size_bytes: int, *, to_device: bool) -> None:
-        self._here()
+        self.here()
         kinds = cuda.cudaMemcpyKind
         kind = kinds.cudaMemcpyHostToDevice if to_device else kinds.cudaMemcpyDeviceToHost
         _done(cuda.cudaMemcpyAsync(target, source, size_bytes, kind, self.stream))
 
-    def _here(self) -> None:
+    def here(self) -> None:
         """Make this thread's calls mean this card: CUDA keeps the choice per thread."""
         thread = threading.get_ident()
         if thread != self._thread:
             _done(cuda.cudaSetDevice(self.index))
             self._thread = thread
-
-
-class Plan:
-    """A plan, loaded."""
-
-    def __init__(self, content: memoryview, said: Log) -> None:
-        """Load what `build` made. Raises ConfigError."""
-        self._said = said
-        self._runtime = trt.Runtime(said)
-        engine = self._runtime.deserialize_cuda_engine(content)
-        if engine is None:
-            raise ConfigError(f"TensorRT does not load the plan: {said.reason()}")
-        self.engine = engine
-
-    def keep_weights(self, room_bytes: int) -> int:
-        """Keep weights on the card as far as there is room; return how many bytes stay away."""
-        streamable = int(self.engine.streamable_weights_size)
-        if streamable:
-            self.engine.weight_streaming_budget_v2 = min(room_bytes, streamable)
-        return max(0, streamable - room_bytes)
-
-    def context(self, profile: int, card: Card) -> "Context":
-        """Return one profile, ready. Raises MemoryError."""
-        strategy = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
-        context = self.engine.create_execution_context(strategy)
-        if context is None or not context.set_optimization_profile_async(profile, card.stream):
-            raise MemoryError(self._said.reason())
-        card.wait()
-        self._check_aliases()
-        return Context(context, card, self._said)
-
-    def _check_aliases(self) -> None:
-        """Caches must be updated in place: an output elsewhere would never be read."""
-        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
-        for name in (n for n in names if n.startswith("present_")):
-            shared = self.engine.get_aliased_input_tensor(name)
-            if shared != name.replace("present_", "past_", 1):
-                raise ConfigError(
-                    f"TensorRT {trt.__version__} would not update the cache in place: {name} "
-                    f"shares memory with {shared or 'no input'}; use TensorRT 10.15 or later"
-                )
-
-
-class Context:
-    """One profile of a plan: a `device.Context`."""
-
-    def __init__(self, context: trt.IExecutionContext, card: Card, said: Log) -> None:
-        self._context, self._card, self._said = context, card, said
-
-    def bind(self, shapes: Mapping[str, Sizes], addresses: Mapping[str, int]) -> None:
-        """As `device.Context.bind`."""
-        for name, shape in shapes.items():
-            if not self._context.set_input_shape(name, shape):
-                raise RuntimeError(f"{name} of shape {shape}: {self._said.reason()}")
-        for name, address in addresses.items():
-            if not self._context.set_tensor_address(name, address):
-                raise RuntimeError(f"{name} at {address}: {self._said.reason()}")
-
-    def enqueue(self) -> None:
-        """As `device.Context.enqueue`."""
-        self._card._here()  # noqa: SLF001 - the same module's
-        if not self._context.execute_async_v3(self._card.stream):
-            raise RuntimeError(self._said.reason())
 
 
 def _pitched(grid: Grid) -> cuda.cudaPitchedPtr:
