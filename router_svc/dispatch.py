@@ -5,14 +5,16 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
 import structlog
 
-from router_svc import metrics, wire
+from router_svc import handover, metrics, wire
 from router_svc.core.breaker import RetryBudget
+from router_svc.core.decide import Decision
 from router_svc.core.merge import decided, normalised, tally
 from router_svc.core.plan import Cascade, Single, Vote, line
 from router_svc.core.price import vote_weights
@@ -43,6 +45,11 @@ _ELSEWHERE: Final = (
     UnknownModelError,
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
+_COMES_BACK_S: Final = 15.0
+"""How long an answer that was begun waits for somebody to go on with it."""
+_LOOKS_AGAIN_S: Final = 0.5
+_MOST_HANDOVERS: Final = 3
+"""An answer that broke so often waits for nobody any more."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
@@ -71,6 +78,24 @@ class Dispatch:
         self._budget.earned()
         async with aclosing(self._events(run)) as events:
             async for event in events:
+                run.note(event)
+                yield event
+
+    async def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
+        """Stream the rest of an answer whose caller was gone for a while. Raises ZetaError."""
+        if not run.shown:
+            async with aclosing(self.run(run)) as events:
+                async for event in events:
+                    yield event
+            return
+        last = run.calls[-1]
+        decision = run.replan(frozenset(), last.model)
+        assert isinstance(decision.plan, Single)
+        call, gone = call_of(decision, decision.plan.model), ZetaError("its caller was gone")
+        run.broken.append(self._broken_off(run, last, gone))
+        async with aclosing(self._single(run, call)) as events:
+            async for event in events:
+                run.note(event)
                 yield event
 
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
@@ -166,21 +191,19 @@ class Dispatch:
         return True
 
     async def _stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
-        """Yield the events of *call*; a failure before the first one moves it elsewhere."""
+        """Yield the deltas of *call*; a failure moves it elsewhere, behind what was shown."""
         run.calls.append(call)
         while True:
-            sent = False
             try:
                 async with aclosing(self._attempt(run, call)) as events:
                     async for event in events:
-                        sent = True
+                        run.shown_by.add(call.model)
                         yield event
             except ZetaError as error:
-                if sent:
-                    raise StreamBrokenError(
-                        f"{call.replica} was lost in the middle of the answer: {error}"
-                    ) from error
-                self._move(run, call, error)
+                if run.shown:
+                    yield await self._hand_over(run, call, error)
+                else:
+                    self._move(run, call, error)
             else:
                 return
 
@@ -190,8 +213,9 @@ class Dispatch:
             call.replica, run.features.prompt_tokens, run.features.expected_output_tokens
         )
         try:
-            timeout_s = self._left_s(run)
-            async with aclosing(run.upstream(call.replica, call.model, timeout_s)) as events:
+            call.behind, seq = len(run.shown), run.last_seq
+            behind, timeout_s = handover.continuation(run, call), self._left_s(run)
+            async with aclosing(run.upstream(call.model, lease, timeout_s, behind)) as events:
                 async for event in events:
                     kind = event.WhichOneof("event")
                     if kind == "finished":
@@ -202,6 +226,9 @@ class Dispatch:
                         if not lease.fed:
                             call.ttft_s = self._clock() - lease.began_s
                             self._fleet.first_token(lease)
+                        lease.heard_s = self._clock()
+                        if seq:
+                            event.delta.seq += seq
                         yield event
             if call.last is None:
                 raise UnavailableError(f"{call.replica} ended its stream without an end")
@@ -226,9 +253,10 @@ class Dispatch:
             yield self._started(run, chosen)
         assert chosen.last is not None
         run.total_s = self._clock() - run.arrived_s
-        run.steps = tuple(
+        steps = [
             self._step(call, chosen=call is chosen) for call in run.calls if call.last is not None
-        )
+        ]
+        run.steps = (*run.broken, *steps)
         self._done(run)
         yield wire.finished(
             chosen.last.finished,
@@ -236,6 +264,7 @@ class Dispatch:
             queue_s=run.queue_s,
             ttft_s=run.ttft_s,
             total_s=run.total_s,
+            tokens_before=handover.shown_tokens(run, until=chosen.behind),
             decision=run.explain(),
         )
 
@@ -257,15 +286,41 @@ class Dispatch:
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
         self._fleet.succeeded(lease)
+        if call.behind:
+            # The rest of an answer says little about the time and length of a whole one.
+            return
         # The caller's last event goes first; learning can wait for a turn of the loop.
         loop = asyncio.get_running_loop()
         loop.call_soon(self._observer.answered, call, lease, run.features)
 
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
-        call.error = str(error)
+        call.error, call.total_s = str(error), self._clock() - lease.began_s
         metrics.FAILURES.labels(call.replica, error.reason).inc()
         if _may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
             self._fleet.failed(lease)
+
+    async def _hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
+        """Have the answer go on elsewhere. Raises StreamBrokenError where it cannot."""
+        lost, part = call.replica, self._broken_off(run, call, error)
+        try:
+            try:
+                self._move(run, call, error)
+            except UnavailableError:
+                if len(run.broken) >= _MOST_HANDOVERS:
+                    raise
+                await self._move_back(run, call)
+        except (ZetaError, TimeoutError) as none_left:
+            raise StreamBrokenError(
+                f"{lost} was lost in the middle of the answer: {error}"
+            ) from none_left
+        run.broken.append(part)
+        metrics.HANDOVERS.labels(lost).inc()
+        return handover.event(run, lost, call, error)
+
+    def _broken_off(self, run: Run, call: Call, error: ZetaError) -> Step:
+        tokens = handover.shown_tokens(run, call.behind)
+        cost_usd = self._cost_usd(call.model, call.prompt_tokens, tokens)
+        return handover.broken_off(call, error, tokens=tokens, cost_usd=cost_usd)
 
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
@@ -273,15 +328,35 @@ class Dispatch:
         if not _may_go_elsewhere(error) or not self._budget.take():
             raise error
         try:
-            decision = run.replan(frozenset(run.failed))
+            decision = run.replan(frozenset(run.failed), call.model if run.shown else "")
         except UnavailableError as none_left:
             raise (none_left if isinstance(error, UnavailableError) else error) from error
-        assert isinstance(decision.plan, Single)
         metrics.RETRIES.labels(call.replica).inc()
-        log.info("retried", failed=call.replica, error=str(error), model=decision.plan.model)
+        lost = call.replica
+        self._point(call, decision)
+        log.info("retried", failed=lost, error=str(error), model=call.model)
+
+    @staticmethod
+    def _point(call: Call, decision: Decision) -> None:
+        assert isinstance(decision.plan, Single)
         again = call_of(decision, decision.plan.model)
         call.model, call.replica, call.expected_s = again.model, again.replica, again.expected_s
         call.error = ""
+
+    async def _move_back(self, run: Run, call: Call) -> None:
+        """Wait for somebody who can go on: a process that died is started again.
+
+        Raises TimeoutError where nobody comes in time, ZetaError where nobody ever could.
+        """
+        async with asyncio.timeout(self._left_s(run)), asyncio.timeout(_COMES_BACK_S):
+            while True:
+                # A circuit closes without a word.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._fleet.next_change(), _LOOKS_AGAIN_S)
+                run.failed.clear()
+                with contextlib.suppress(UnavailableError):
+                    self._point(call, run.replan(frozenset(), call.model))
+                    return
 
     def _left_s(self, run: Run) -> float | None:
         """Seconds that the caller still waits, for the next hop."""

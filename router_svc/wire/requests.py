@@ -9,13 +9,14 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from router_svc.core.features import Features
 from router_svc.core.types import Ask, Priority
 from router_svc.wire.values import (
+    Continuation,
     Request,
     at_least_zero,
     ratio,
     task_index,
     task_kind,
 )
-from services.kit.errors import NotBuiltError, invalid
+from services.kit.errors import invalid
 
 _STOP_STRINGS: Final = 16
 
@@ -26,9 +27,8 @@ _TOP_LOGPROBS: Final = 20
 def ask_of(request: Request, deadline_s: float | None) -> Ask:
     """Read what a decision needs from *request*.
 
-    Raises InvalidRequestError naming the field, NotBuiltError for what no server does yet.
+    Raises InvalidRequestError naming the field.
     """
-    _refuse_unbuilt(request)
     _check_limits(request)
     text, characters = _text_of(request)
     wish = request.preference
@@ -50,19 +50,24 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
     )
 
 
-def upstream_request(request: Request, model: str, features: Features) -> Request:
-    """Copy *request* for one model: named, with its kind of task, without routing wishes."""
+def upstream_request(
+    request: Request, model: str, features: Features, behind: Continuation | None = None
+) -> Request:
+    """Copy *request* for one model: named, with its kind of task, without routing wishes.
+
+    *behind* is what was shown of the answer already, the caller's own beginning left out.
+    """
     copy = inference_pb.GenerateRequest()
     copy.CopyFrom(request)
     copy.model = model
     copy.ClearField("preference")
     copy.task_kind = task_kind(int(features.tasks.argmax()))
+    if behind is not None:
+        begun = request.HasField("continuation")
+        copy.continuation.text += behind.text
+        # What the caller began with has no tokens that go with those of the rest.
+        copy.continuation.token_ids[:] = () if begun else behind.token_ids
     return copy
-
-
-def _refuse_unbuilt(request: Request) -> None:
-    if request.HasField("resume"):
-        raise NotBuiltError("resume: going on with an earlier stream is not built yet")
 
 
 def _check_limits(request: Request) -> None:

@@ -154,6 +154,8 @@ class Router(Config, frozen=True, kw_only=True):
     max_queued: Count = 1024
     retry_ratio: Ratio = 0.1
     """Retries may add this share to the load."""
+    resume_keep_s: Positive = 60.0
+    """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3
     breaker_open_s: Positive = 2.0
     half_life_outcomes: Positive = 2000.0

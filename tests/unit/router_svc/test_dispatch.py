@@ -21,6 +21,7 @@ from router_svc.wire import Event
 from services.kit.config import Router
 from services.kit.errors import (
     ContextTooLongError,
+    DrainingError,
     InvalidRequestError,
     OverloadedError,
     StreamBrokenError,
@@ -67,6 +68,7 @@ class Stage:
     def __init__(self, script: Mapping[str, Says], *, burst: float = 10.0) -> None:
         self.script = dict(script)
         self.asked: list[str] = []
+        self.behind: list[inference_pb.Continuation | None] = []
         self.cancelled: list[str] = []
         self.hanging = asyncio.Event()
         self.done: list[Run] = []
@@ -119,14 +121,20 @@ class Stage:
         assert now.loads.waiting_prompt_tokens.tolist() == [0.0] * 3
 
     async def _upstream(
-        self, replica: str, model: str, timeout_s: float | None
+        self,
+        model: str,
+        lease: Lease,
+        timeout_s: float | None,
+        behind: inference_pb.Continuation | None = None,
     ) -> AsyncGenerator[Event, None]:
         del timeout_s
-        self.asked.append(replica)
+        self.asked.append(lease.replica)
+        self.behind.append(behind)
         says = self.script[model]
         yield Event(started=inference_pb.Started(prompt_tokens=3))
         for i, word in enumerate(says.text.split()):
-            yield Event(delta=inference_pb.Delta(seq=i + 1, text=word + " "))
+            delta = inference_pb.Delta(seq=i + 1, text=word + " ", token_ids=[i])
+            yield Event(delta=delta)
         if says.hangs:
             self.hanging.set()
             try:
@@ -142,7 +150,7 @@ class Stage:
         yield Event(finished=finished)
 
 
-def _decided(failed: frozenset[str]) -> Decision:
+def _decided(failed: frozenset[str], _model: str = "") -> Decision:
     """Decide for the best model none of whose replicas failed."""
     left = [name for name in QUALITY if f"{name}-0" not in failed]
     if not left:
@@ -211,13 +219,87 @@ async def test_when_nobody_is_left_the_caller_is_told_when_to_retry() -> None:
     assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
 
 
-async def test_shown_text_is_never_repeated() -> None:
-    """A loss in the middle breaks the stream."""
-    stage = Stage({"a": Says(text="it is", error=UnavailableError("gone"))})
-    with pytest.raises(StreamBrokenError):
-        await stage.play(Single("a"))
-    assert stage.asked == ["a-0"]
+async def handed_over(stage: Stage, plan: Plan) -> list[Event]:
+    """Run *plan* to its end."""
+    events = [event async for event in stage.dispatch.run(stage.run(plan))]
+    await asyncio.sleep(0)
     stage.check_idle()
+    return events
+
+
+@pytest.mark.parametrize("plan", [Single("a"), Cascade("c", "a", 0.5)])
+async def test_a_broken_answer_goes_on_behind_what_was_shown(plan: Plan) -> None:
+    """Another model is given the text; the caller sees no gap, no repeat, and who went on."""
+    lost = Says(text="it is", error=UnavailableError("gone"))
+    stage = Stage({"a": lost, "b": Says(text="four indeed"), "c": Says(text="no", sure=-9.0)})
+    *events, last = await handed_over(stage, plan)
+    assert [e.WhichOneof("event") for e in events] == [
+        *("started", "delta", "delta", "handover", "delta", "delta")
+    ]
+    assert [e.delta.seq for e in events if e.HasField("delta")] == [1, 2, 3, 4]
+    assert stage.behind[-1] == inference_pb.Continuation(text="it is ")
+    handover = events[3].handover
+    assert (handover.from_replica, handover.to_replica, handover.to_model) == ("a-0", "b-0", "b")
+    assert handover.reason == inference_pb.HANDOVER_REASON_REPLICA_LOST
+    assert handover.after_seq == 2
+    assert last.finished.usage.completion_tokens == 2 + 2
+    (run,) = stage.done
+    part, rest = [step for step in run.steps if step.model in "ab"]
+    assert (part.model, part.completion_tokens, part.chosen) == ("a", 2, False)
+    assert part.error == "gone"
+    assert (rest.model, rest.chosen) == ("b", True)
+    assert last.finished.cost_usd == sum(step.cost_usd for step in run.steps)
+    assert "b" not in stage.watched.answered_by, "half an answer teaches nothing about whole ones"
+
+
+async def test_the_same_model_goes_on_from_its_tokens() -> None:
+    """Those that the lost replica made, whose text is held back included."""
+    stage = Stage({"a": Says(text="it is", error=DrainingError("closing"))})
+    run = stage.run(Single("a"))
+    events = stage.dispatch.run(run)
+    await anext(events)
+    run.replan = lambda _failed, model: replace(_decided(frozenset()), plan=Single(model))
+    stage.script["a"] = Says(text="it is")
+    *_, handed, _third, _fourth, _last = [event async for event in events]
+    assert handed.handover.reason == inference_pb.HANDOVER_REASON_DRAINING
+    assert stage.behind[-1] == inference_pb.Continuation(text="it is ", token_ids=[0, 1])
+
+
+async def test_an_answer_that_nobody_can_go_on_with_is_broken() -> None:
+    """The caller is told that what it has is not whole."""
+    stage = Stage(dict.fromkeys("abc", Says(text="it is", error=UnavailableError("gone"))))
+    run = stage.run(Single("a"))
+    run.deadline_at_s = 100.0
+    with pytest.raises(StreamBrokenError, match="was lost in the middle"):
+        [_ async for _ in stage.dispatch.run(run)]
+    assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
+    stage.check_idle()
+
+
+async def test_an_answer_waits_for_its_model_to_come_back() -> None:
+    """Where nobody else can go on: processes that die are started again."""
+    stage = Stage({"a": Says(text="it is", error=UnavailableError("gone"))})
+    run, waits = stage.run(Single("a")), asyncio.Event()
+
+    def replan(failed: frozenset[str], model: str) -> Decision:
+        if failed or not waits.is_set():
+            waits.set()
+            raise UnavailableError("nobody")
+        return replace(_decided(frozenset()), plan=Single(model))
+
+    run.replan = replan
+    reading = asyncio.create_task(_all(stage.dispatch.run(run)))
+    await waits.wait()
+    stage.script["a"] = Says(text="four")
+    stage.fleet.health("a-0", serving=False)
+    stage.fleet.health("a-0", serving=True)
+    events = await reading
+    assert "".join(event.delta.text for event in events) == "it is four "
+    assert stage.asked == ["a-0", "a-0"]
+
+
+async def _all(events: AsyncGenerator[Event, None]) -> list[Event]:
+    return [event async for event in events]
 
 
 async def test_a_cascade_keeps_an_answer_that_is_sure() -> None:
