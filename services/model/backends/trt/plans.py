@@ -27,6 +27,7 @@ import msgspec
 from services.kit.errors import ConfigError
 
 MAGIC = b"ZETAPLAN\x01"
+"""Its last byte is raised with every change of `build` that makes plans outdated."""
 _FIXED = struct.Struct("<9sI32s")
 _MOST_HEADER_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 26
