@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from services.model.backends.trt.card import Card
     from services.model.backends.trt.maker import TensorRTMaker
 
-HEADS = {"head_dim": 64, "hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
+HEADS: Mapping[str, object] = {
+    "head_dim": 64, "hidden_size": 256, "intermediate_size": 512,
+    "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
 HALF_BILLION: Mapping[str, object] = {
     "num_hidden_layers": 24, "hidden_size": 896, "intermediate_size": 4864,
     "num_attention_heads": 14, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 151936,
