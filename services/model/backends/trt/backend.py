@@ -93,8 +93,8 @@ class TensorRTBackend:
         self._buckets = buckets or memory.buckets(layout.slots)
         self._caches = device.allocate(layout.size_bytes)
         self._at = {name: device.allocate(size) for name, size in capacity.parts().items()}
-        self._held = np.zeros(layout.slots, np.int64)
-        """At least the tokens (slots,) that each slot holds for somebody."""
+        self._behind = np.zeros(layout.slots, np.int64)
+        """Where a row that only fills up may write in each slot (slots,)."""
         self._graphs: dict[tuple[int, int], Callable[[], None]] = {}
         entries = max(layout.slots, capacity.chunk_tokens)
         self._tokens = device.pinned((entries,), np.int64)
@@ -110,7 +110,7 @@ class TensorRTBackend:
             self._feed(slot, start + begin, tokens[begin:stop], rows)
             for begin, stop, rows in pieces(len(tokens), wanted, self._capacity.chunk_tokens)
         ]
-        self._held[slot] = start + len(tokens)
+        self._holds(slot, start + len(tokens))
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def decode(self, tokens: Ids, lengths: Ids) -> "_Ranked":
@@ -118,8 +118,8 @@ class TensorRTBackend:
         count = len(tokens)
         rows = next(size for size in self._buckets if size >= count)
         self._tokens[:count], self._tokens[count:rows] = tokens, 0
-        self._positions[:count], self._positions[count:rows] = lengths, self._held[count:rows]
-        self._held[:count] = lengths + 1
+        self._positions[:count], self._positions[count:rows] = lengths, self._behind[count:rows]
+        self._holds(slice(count), lengths + 1)
         self._step(rows, memory.seen_tokens(int(lengths.max()) + 1, self._layout.tokens))
         self._device.wait()
         top = self._top
@@ -129,7 +129,7 @@ class TensorRTBackend:
         """As `Backend.copy`."""
         first, second = (self._layout.grid(self._caches, slot) for slot in (source, target))
         self._device.move(first, second, self._layout.strips(length))
-        self._held[target] = length
+        self._holds(target, length)
 
     def swap(self, one: int, other: int, length: int) -> None:
         """As `Backend.swap`; a few tokens at a time, through memory set aside for it."""
@@ -144,7 +144,15 @@ class TensorRTBackend:
             first, second = (layout.grid(self._caches, slot, token) for slot in (one, other))
             for source, target in ((first, aside), (second, first), (aside, second)):
                 self._device.move(source, target, strips)
-        self._held[[one, other]] = np.minimum(self._held[[other, one]], length)
+        self._behind[[one, other]] = np.minimum(self._behind[[other, one]], length)
+
+    def _holds(self, slots: int | slice, lengths: int | Ids) -> None:
+        """Note that *slots* hold so many tokens: behind them is free.
+
+        So is the last place of all: who goes on from what a full slot holds feeds its last token
+        anew.
+        """
+        self._behind[slots] = np.minimum(lengths, self.context_tokens - 1)
 
     def _feed(self, slot: int, start: int, tokens: Ids, wanted: int) -> Logits:
         """Run one piece of a prompt; T and W are within the profile."""

@@ -31,7 +31,7 @@ class Layout:
     item_bytes: int
     slots: int
     tokens: int
-    """Of one slot, more than any sequence holds: see `cache_tokens`."""
+    """Of one slot."""
 
     @property
     def token_bytes(self) -> int:
@@ -88,11 +88,8 @@ def layout(shape: Shape, *, slots: int, context_tokens: int, item_bytes: int) ->
 
 
 def cache_tokens(context_tokens: int) -> int:
-    """Return the tokens that a slot has room for: at least one more than a sequence takes.
-
-    A row that only fills a batch up writes behind what its slot holds, and there must be a behind.
-    """
-    return -(-(context_tokens + 1) // _ALIGNED_TOKENS) * _ALIGNED_TOKENS
+    """Return the tokens that a slot has room for, at least *context_tokens*."""
+    return -(-context_tokens // _ALIGNED_TOKENS) * _ALIGNED_TOKENS
 
 
 def buckets(slots: int) -> Sequence[int]:
@@ -143,7 +140,7 @@ class Needs:
         left = max(left, 0)
         rows = left * slots // self.layout.size_bytes
         steps = left * self.layout.tokens // self.layout.size_bytes // _ALIGNED_TOKENS
-        shorter = (steps - 1) * _ALIGNED_TOKENS
+        shorter = steps * _ALIGNED_TOKENS
         ways = [f"lower max_running to {rows}"] * (rows > 0)
         ways += [f"lower context_tokens to {shorter}"] * (shorter > 0)
         return (

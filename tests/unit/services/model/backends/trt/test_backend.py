@@ -77,6 +77,18 @@ def test_pieces_cover_a_prompt_in_order(count: int, most: int) -> None:
         assert positions == list(range(count - wanted, count))
 
 
+def test_a_slot_may_be_full_to_the_last_position_of_the_model(tmp_path: Path) -> None:
+    """A row that only fills up stays within what positions there are."""
+    stored = checkpoint.load(tiny.write(tmp_path))
+    context = stored.shape.context_tokens
+    backend = on_processor(stored, slots=2, context_tokens=context, buckets=(2,))
+    tokens = np.arange(context) % 50
+    expected = backend.prefill(1, 0, tokens, 1)
+    backend.decode(np.array([3]), np.array([0]))
+    again = backend.prefill(1, context - 1, tokens[-1:], 1)
+    np.testing.assert_allclose(again, expected, atol=1e-5)
+
+
 def test_a_card_that_is_too_small_says_so(tmp_path: Path) -> None:
     """Nothing is half allocated and then used."""
     stored = checkpoint.load(tiny.write(tmp_path))

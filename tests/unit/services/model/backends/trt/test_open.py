@@ -87,7 +87,7 @@ def test_another_card_or_shape_needs_another_plan(source: Source, settings: Tens
     for changed, gpu in (
         (source, "another"),
         (replace(source, slots=3), "this processor"),
-        (replace(source, context_tokens=32), "this processor"),
+        (replace(source, context_tokens=80), "this processor"),
         (replace(source, chunk_tokens=8), "this processor"),
     ):
         _, maker = placed(changed, settings, ProcessorMaker(gpu))

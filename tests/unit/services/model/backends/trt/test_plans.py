@@ -13,7 +13,7 @@ from services.model.backends.trt.plans import Card, Key
 CARD = Card(gpu="NVIDIA H200", capability="9.0", tensorrt="11.4.0.106", cuda=13)
 KEY = Key(
     model="m" * 64, precision="bf16", builder=1, prefill=(1, 512, 64), decode=(16,),
-    cache_tokens=8256, streaming=False, card=CARD,
+    cache_tokens=8192, streaming=False, card=CARD,
 )  # fmt: skip
 PLAN = memoryview(bytes(range(256)) * 40)
 
