@@ -25,7 +25,7 @@ from services.model.graph.store import Inside, Store
 __all__ = ["PRECISIONS", "VERSION", "Precision", "build", "step_bytes", "written_bytes"]
 
 IR_VERSION = 10
-VERSION = 2
+VERSION = 1
 """Of what this module writes; raise it with every change that makes imported graphs outdated."""
 _EMBEDDING = "model.embed_tokens.weight"
 

@@ -1,4 +1,7 @@
-"""Nodes and constants of a decoder's graph, one after another: a thin layer over `onnx.helper`."""
+"""Nodes and constants of a decoder's graph, one after another: a thin layer over `onnx.helper`.
+
+Letters: S positions, D head dimension.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +13,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from services.kit.errors import ConfigError
+from services.model.graph import rope
 from services.model.graph.checkpoint import Checkpoint, Shape
 from services.model.graph.precision import STORED, Precision
+from services.model.graph.quantise import Levels, Scales, quantise
 from services.model.graph.shards import Floats, Weights
 from services.model.graph.store import Store
 
@@ -90,10 +95,8 @@ class Graph:
 
     def transposed(self, name: str, matrices: Sequence[str]) -> str:
         """Add matrices (out, in) as one (in, out), and return its name."""
-        wide = self.weights.shape(matrices[0])[1]
-        dtype = STORED[self.precision]
-        out = np.empty((wide, sum(self.weights.shape(m)[0] for m in matrices)), dtype)
-        at = 0
+        (high, wide), dtype, at = self.size(matrices), STORED[self.precision], 0
+        out = np.empty((wide, high), dtype)
         for rows in (rows for m in matrices for _, rows in self.checked(m)):
             out[:, at : at + len(rows)] = narrowed(rows, dtype, name).T
             at += len(rows)
@@ -109,6 +112,35 @@ class Graph:
         """Yield a weight in pieces, all of them numbers."""
         for start, rows in self.weights.blocks(name):
             yield start, narrowed(rows, np.dtype(np.float32), name)
+
+    def quantised(self, matrices: Sequence[str], bits: int) -> Iterator[tuple[Levels, Scales]]:
+        """Yield numbers and scales of *matrices*, some rows at a time."""
+        for name in matrices:
+            for _, rows in self.checked(name):
+                levels, scales = quantise(rows, bits)
+                if not np.isfinite(scales).all():
+                    raise ConfigError(
+                        f"{name} holds numbers too large for {self.precision}: "
+                        "import with --precision bf16 or fp32"
+                    )
+                yield levels, scales
+
+    def size(self, matrices: Sequence[str]) -> tuple[int, int]:
+        """Return outputs and inputs of *matrices* (out, in) side by side."""
+        shapes = [self.weights.shape(name) for name in matrices]
+        return sum(high for high, _ in shapes), shapes[0][1]
+
+    def angles(self) -> tuple[str, str]:
+        """Return the names of cosines and sines (S, D/2) of rotary embeddings."""
+        if "rotary.cos" not in self.initializers:
+            shape = self.shape
+            cos, sin = rope.tables(
+                theta=shape.rope_theta, head_dim=shape.head_dim, tokens=shape.context_tokens,
+                scaled=shape.rope_scaling,
+            )  # fmt: skip
+            self.constant("rotary.cos", cos.astype(self.activation, copy=False))
+            self.constant("rotary.sin", sin.astype(self.activation, copy=False))
+        return "rotary.cos", "rotary.sin"
 
     def split(self, source: str, *sizes: int) -> tuple[str, ...]:
         """Cut the last dimension into pieces of *sizes*."""

@@ -108,7 +108,8 @@ def test_the_room_on_the_disk_is_foreseen(
     tmp_path: Path, dialect: DialectName, precision: Precision
 ) -> None:
     """What is asked of the disk is what will be written, but for norms and biases."""
-    changes = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
+    wide = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
+    changes = {**wide, "max_position_embeddings": 4096}
     source = tiny.write(tmp_path / "hf", changes=changes)
     found = importer.convert(source, tmp_path / "out", precision, dialect=dialect)
     foreseen = decoder.written_bytes(checkpoint.load(source).shape, precision, dialect)
