@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from services.model.backends.base import Ids, Logits
@@ -22,6 +23,8 @@ from services.model.backends.trt import memory
 from services.model.backends.trt.device import Context, Device, Grid, Shapes, Sizes
 from services.model.backends.trt.memory import Layout
 from services.model.graph import candidates
+
+log = structlog.get_logger()
 
 MOST_WANTED = 64
 """Rows of logits that one piece of a prompt gives."""
@@ -176,11 +179,19 @@ class TensorRTBackend:
         if replay:
             replay()
             return
-        self._decode.bind(self._shapes((rows, 1), rows, seen), self._addresses("first", 0))
+
+        def directly() -> None:
+            self._decode.bind(self._shapes((rows, 1), rows, seen), self._addresses("first", 0))
+            self._work(rows)
+
         # The first run after a change of shape does what cannot be recorded.
-        self._work(rows)
+        directly()
         self._device.wait()
-        self._graphs[rows, seen] = self._device.recorded(lambda: self._work(rows))
+        try:
+            self._graphs[rows, seen] = self._device.recorded(lambda: self._work(rows))
+        except RuntimeError as error:
+            log.warning("steps run without a CUDA graph", rows=rows, seen=seen, reason=str(error))
+            self._graphs[rows, seen] = directly
 
     def _work(self, rows: int) -> None:
         self._send(rows)

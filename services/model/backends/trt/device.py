@@ -72,7 +72,10 @@ class Device(Protocol):
         ...
 
     def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Note what *work* asks for without doing it; return what does it all at once."""
+        """Note what *work* asks for without doing it; return what does it all at once.
+
+        Raises RuntimeError for what cannot be recorded.
+        """
         ...
 
 

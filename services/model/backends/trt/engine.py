@@ -48,7 +48,7 @@ class Plan:
 
     def __init__(self, content: memoryview, said: Log) -> None:
         """Load what `build` made. Raises ConfigError."""
-        self._said = said
+        self.said = said
         self._runtime = trt.Runtime(said)
         engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
@@ -67,10 +67,10 @@ class Plan:
         strategy = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
         context = self.engine.create_execution_context(strategy)
         if context is None or not context.set_optimization_profile_async(profile, card.stream):
-            raise MemoryError(self._said.reason())
+            raise MemoryError(self.said.reason())
         card.wait()
         self._check_aliases()
-        return Context(context, card, self._said)
+        return Context(context, card, self)
 
     def _check_aliases(self) -> None:
         """Caches must be updated in place: an output elsewhere would never be read."""
@@ -87,20 +87,21 @@ class Plan:
 class Context:
     """One profile of a plan: a `device.Context`."""
 
-    def __init__(self, context: trt.IExecutionContext, card: Card, said: Log) -> None:
-        self._context, self._card, self._said = context, card, said
+    def __init__(self, context: trt.IExecutionContext, card: Card, plan: Plan) -> None:
+        # The plan is kept, since a context is nothing without its engine.
+        self._context, self._card, self._plan = context, card, plan
 
     def bind(self, shapes: Mapping[str, Sizes], addresses: Mapping[str, int]) -> None:
         """As `device.Context.bind`."""
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, shape):
-                raise RuntimeError(f"{name} of shape {shape}: {self._said.reason()}")
+                raise RuntimeError(f"{name} of shape {shape}: {self._plan.said.reason()}")
         for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise RuntimeError(f"{name} at {address}: {self._said.reason()}")
+                raise RuntimeError(f"{name} at {address}: {self._plan.said.reason()}")
 
     def enqueue(self) -> None:
         """As `device.Context.enqueue`."""
         self._card.here()
         if not self._context.execute_async_v3(self._card.stream):
-            raise RuntimeError(self._said.reason())
+            raise RuntimeError(self._plan.said.reason())

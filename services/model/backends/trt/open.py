@@ -124,7 +124,7 @@ def prepared(
     capacity = Capacity(
         layout=layout,
         context_tokens=context_tokens,
-        chunk_tokens=chunk_tokens,
+        chunk_tokens=min(chunk_tokens, context_tokens),
         vocabulary=shape.vocabulary,
     )
     model = dialects.with_cache(model, layout.tokens)

@@ -102,6 +102,7 @@ class Processor:
     def __init__(self, size_bytes: int) -> None:
         self.free_bytes = size_bytes
         self.recordings = 0
+        self.records = True
         self._blocks: dict[int, NDArray[np.uint8]] = {}
         self._pinned: list[NDArray[Any]] = []
         self._recording: list[Callable[[], None]] | None = None
@@ -148,6 +149,8 @@ class Processor:
 
     def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
         """As `Device.recorded`."""
+        if not self.records:
+            raise RuntimeError("operation not permitted when stream is capturing")
         self._recording, self.recordings = [], self.recordings + 1
         work()
         steps, self._recording = self._recording, None

@@ -45,6 +45,18 @@ def test_a_replayed_step_gives_what_the_first_gave(backend: TensorRTBackend) -> 
     np.testing.assert_array_equal(first, again)
 
 
+def test_steps_that_cannot_be_recorded_run_all_the_same(backend: TensorRTBackend) -> None:
+    """Each time anew, with its own shapes."""
+    tokens, lengths = np.array([3, 4, 5]), np.zeros(3, np.int64)
+    expected = backend.decode(tokens, lengths).whole(np.arange(3)).copy()
+    assert isinstance(backend._device, Processor)
+    backend._graphs.clear()
+    backend._device.records = False
+    for count in (3, 1, 3, 2, 3):
+        found = backend.decode(tokens[:count], lengths[:count]).whole(np.arange(count))
+        np.testing.assert_array_equal(found, expected[:count])
+
+
 def test_candidates_are_the_likeliest_of_all_logits(backend: TensorRTBackend) -> None:
     """In order, with the normaliser of the whole row."""
     ranked = backend.decode(np.array([3, 4, 5]), np.zeros(3, np.int64))
