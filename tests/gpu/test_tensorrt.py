@@ -16,7 +16,8 @@ from services.kit.config import TensorRT
 from services.model import importer
 from services.model.backends.ort import OrtBackend
 from services.model.backends.trt import open as tensorrt
-from services.model.backends.trt.backend import TensorRTBackend, profiles
+from services.model.backends.trt.backend import TensorRTBackend
+from services.model.backends.trt.capacity import profiles
 from services.model.backends.trt.device import Task
 from services.model.backends.trt.open import Source
 from services.model.graph import checkpoint, decoder, runnable

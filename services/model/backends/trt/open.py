@@ -12,7 +12,8 @@ from onnx import helper
 from services.kit.config import TensorRT
 from services.kit.errors import ConfigError
 from services.model.backends.trt import memory, plans
-from services.model.backends.trt.backend import Capacity, TensorRTBackend, profiles
+from services.model.backends.trt.backend import TensorRTBackend
+from services.model.backends.trt.capacity import Capacity, profiles
 from services.model.backends.trt.device import Maker, Progress, Task
 from services.model.backends.trt.memory import Needs
 from services.model.graph import candidates, decoder, dialects, manifest

@@ -18,7 +18,8 @@ from onnx import helper
 from onnx.external_data_helper import load_external_data_for_model
 
 from services.model.backends.trt import plans
-from services.model.backends.trt.backend import TensorRTBackend, profiles
+from services.model.backends.trt.backend import TensorRTBackend
+from services.model.backends.trt.capacity import profiles
 from services.model.backends.trt.device import (
     Built,
     Grid,

@@ -7,7 +7,7 @@ import pytest
 
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
-from services.model.backends.trt.backend import MOST_WANTED, TensorRTBackend, pieces
+from services.model.backends.trt.backend import TensorRTBackend
 from services.model.engine import sampler
 from services.model.engine.engine import Engine
 from services.model.engine.types import Generated, Limits, Request, Sampling
@@ -73,20 +73,6 @@ def test_whole_rows_are_fetched_in_any_order(backend: TensorRTBackend) -> None:
     ranked = backend.decode(np.array([3, 4, 5]), np.zeros(3, np.int64))
     everything = ranked.whole(np.arange(3)).copy()
     np.testing.assert_array_equal(ranked.whole(np.array([2, 0])), everything[[2, 0]])
-
-
-@pytest.mark.parametrize("count", [1, 5, 16, 17, 64, 65, 200, 512])
-@pytest.mark.parametrize("most", [16, 128, 512])
-def test_pieces_cover_a_prompt_in_order(count: int, most: int) -> None:
-    """None is too long or wants too much; together they want exactly the last tokens."""
-    for wanted in {0, 1, min(70, count), count}:
-        cut = list(pieces(count, wanted, most))
-        assert [start for start, _, _ in cut] == [0, *(stop for _, stop, _ in cut[:-1])]
-        assert cut[-1][1] == count
-        assert all(0 < stop - start <= most for start, stop, _ in cut)
-        assert all(0 <= rows <= min(MOST_WANTED, stop - start) for start, stop, rows in cut)
-        positions = [p for _, stop, rows in cut for p in range(stop - rows, stop)]
-        assert positions == list(range(count - wanted, count))
 
 
 def test_a_slot_may_be_full_to_the_last_position_of_the_model(tmp_path: Path) -> None:
