@@ -126,6 +126,10 @@ class Fleet:
         """Whether any replica is healthy."""
         return bool((self._healthy & ~self._dead).any())
 
+    def answers(self, model: str) -> bool:
+        """Whether some replica of *model*, or of any where it is empty, takes requests."""
+        return bool(self.healthy_replicas(model)) if model else self.serves()
+
     def model_name(self, replica: str) -> str:
         """Name the model of *replica*."""
         return self.models[int(self.model_of[self._index[replica]])]

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from time import monotonic
 
@@ -57,7 +57,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
 
     async def Generate(  # noqa: N802 - the contract's name
         self, request: inference.GenerateRequest, context: rpc.Context
-    ) -> AsyncIterator[inference.GenerateResponse]:
+    ) -> AsyncGenerator[inference.GenerateResponse, None]:
         """Stream an answer; the engine stops when the caller is gone or out of time."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
