@@ -36,7 +36,7 @@ def packed(levels: Levels, bits: int) -> NDArray[np.uint8]:
 
     Half of the range is added; two numbers of 4 bits share a byte, the first in its low half.
     """
-    raised = (levels.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
+    raised = levels.view(np.uint8) + np.uint8(1 << (bits - 1))  # modulo 256
     blocks = raised.reshape(len(levels), -1, BLOCK)
     if bits == 8:  # noqa: PLR2004 - bits
         return blocks

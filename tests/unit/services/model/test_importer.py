@@ -194,14 +194,19 @@ def test_progress_goes_from_nothing_to_all(source: Path, target: Path) -> None:
         assert done[-1][0] == done[-1][1]
 
 
-def test_memory_holds_a_matrix_not_the_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "precision"), [("ort", "fp32"), ("ort", "int4"), ("trt", "bf16"), ("trt", "int4")]
+)
+def test_memory_holds_a_matrix_not_the_model(
+    tmp_path: Path, dialect: DialectName, precision: Precision
+) -> None:
     """Sixteen layers take no more than the largest weight, half of it, and one output."""
     changes = {"num_hidden_layers": 16, "hidden_size": 256, "intermediate_size": 1024}
     source = tiny.write(tmp_path / "hf", changes=changes)
     largest = 1024 * 256 * 4
     tracemalloc.start()
     try:
-        importer.convert(source, tmp_path / "out", "fp32")
+        importer.convert(source, tmp_path / "out", precision, dialect=dialect)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
