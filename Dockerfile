@@ -15,8 +15,11 @@ COPY services services
 COPY router_svc router_svc
 COPY telemetry_svc telemetry_svc
 COPY zeta_client zeta_client
+# --build-arg EXTRA=tensorrt: TensorRT from NVIDIA's index, which no lock can hold.
+ARG EXTRA=
 # Compiled here, because the root file system is read-only when it runs.
 RUN .venv/bin/pip install --no-deps --no-build-isolation --editable . \
+ && { test -z "$EXTRA" || .venv/bin/pip install ".[$EXTRA]"; } \
  && .venv/bin/python -m compileall -q services router_svc telemetry_svc zeta_client protos/gen
 
 FROM python:3.11-slim

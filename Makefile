@@ -1,9 +1,9 @@
-# make demo · test · check · parity · generate · bench · lock · clean
+# make demo · test · check · parity · generate · bench · gpu · lock · clean
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 
-.PHONY: demo test check parity generate bench lock clean
+.PHONY: demo test check parity generate bench gpu lock clean
 
 demo: .venv/run
 	$(BIN)/zeta demo
@@ -31,6 +31,11 @@ generate: .venv/dev
 
 bench: .venv/dev
 	for b in engine profiler decide quality telemetry router; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
+
+# Needs an NVIDIA GPU with a driver for CUDA 13, and TensorRT 11 (docs/operations.md, "TensorRT").
+# Where Python's packages are there already: python -m pytest -m gpu -s tests/gpu
+gpu: .venv/dev
+	$(BIN)/python -m pytest -m gpu -s tests/gpu
 
 # Needs uv and a package index; the index's address must not end up in the files.
 lock:

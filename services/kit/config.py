@@ -97,19 +97,29 @@ class Replica(Config, frozen=True, kw_only=True):
     agent_metrics: str = ""
 
 
+class TensorRT(Config, frozen=True, kw_only=True):
+    """A model's `runtime = "tensorrt"`."""
+
+    plan_dir: str = ""
+    """Where built plans are; empty: `plans` in the state directory."""
+    build: bool = True
+    """Build a plan where there is none; false: stop the start."""
+
+
 class Model(Config, frozen=True, kw_only=True):
     """One model of one size."""
 
     name: Name
     dir: str
     """An imported model, or a Hugging Face directory."""
-    runtime: Literal["onnxruntime"] = "onnxruntime"
+    runtime: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
     device: Literal["cpu", "cuda"] = "cpu"
     """Where ONNX Runtime runs; "cuda" needs onnxruntime-gpu in its place."""
     gpu: Annotated[int, Meta(ge=0)] = 0
     """Which card, as CUDA counts them."""
     cuda_graphs: bool = False
-    """Replay each decode step as one launch, captured per batch size."""
+    """ONNX Runtime on a card: replay each decode step as one launch, captured per batch size."""
+    tensorrt: TensorRT = TensorRT()
     serves: tuple[Literal["generate", "embed"], ...] = ()
     """Empty: "embed" for a checkpoint with sentence-transformers files, else "generate"."""
     threads: Count = 1
@@ -313,10 +323,18 @@ def addresses(config: FleetConfig) -> Iterator[str]:
 def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
     replace = msgspec.structs.replace
     tls = config.server.tls
+    state_dir = _absolute(config.fleet.state_dir, base)
+
+    def plans(model: Model) -> TensorRT:
+        default = f"{state_dir}/plans" if model.runtime == "tensorrt" else ""
+        return replace(model.tensorrt, plan_dir=_absolute(model.tensorrt.plan_dir, base) or default)
+
     return replace(
         config,
-        fleet=replace(config.fleet, state_dir=_absolute(config.fleet.state_dir, base)),
-        models=tuple(replace(m, dir=_absolute(m.dir, base)) for m in config.models),
+        fleet=replace(config.fleet, state_dir=state_dir),
+        models=tuple(
+            replace(m, dir=_absolute(m.dir, base), tensorrt=plans(m)) for m in config.models
+        ),
         embedding=replace(config.embedding, dir=_absolute(config.embedding.dir, base)),
         server=replace(
             config.server,

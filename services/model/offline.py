@@ -1,4 +1,4 @@
-"""Work on a model directory without serving it: import, generate, bench.
+"""Work on a model directory without serving it: import, generate, bench, build.
 
     python -m services.model.offline import HF_DIR OUT_DIR --precision int4
 
@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from services.kit.errors import ZetaError
+from services.kit import config as kit_config
+from services.kit.errors import ConfigError, ZetaError
 from services.model import importer, solo, speed
 from services.model.graph.decoder import PRECISIONS
 from services.model.graph.dialects import DIALECTS
@@ -87,6 +88,20 @@ def _bench(arguments: argparse.Namespace) -> Any:
     return asdict(found)
 
 
+def _build(arguments: argparse.Namespace) -> Any:
+    from services.model import process  # noqa: PLC0415 - no other command needs a service
+
+    settings = kit_config.model_named(kit_config.load(arguments.config), arguments.model)
+    if settings.runtime != "tensorrt":
+        raise ConfigError(f"model {settings.name!r} runs on {settings.runtime}: nothing to build")
+    model, _ = process.load(settings, settings.name, _Told())
+    return {
+        "model": model.name,
+        "precision": model.precision,
+        "plan_dir": settings.tensorrt.plan_dir,
+    }
+
+
 class _Told:
     """Reports progress, not too often."""
 
@@ -124,6 +139,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--samples", type=int, default=1)
     one.set_defaults(work=_generate)
+
+    one = commands.add_parser("build")
+    one.add_argument("--config", type=Path, required=True)
+    one.add_argument("model")
+    one.set_defaults(work=_build)
 
     one = commands.add_parser("bench", parents=[shared])
     one.add_argument("folder", type=Path)

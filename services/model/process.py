@@ -26,6 +26,9 @@ from services.model import account, text
 from services.model.backends import cuda
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
+from services.model.backends.trt import open as tensorrt
+from services.model.backends.trt.device import Progress
+from services.model.backends.trt.open import Source
 from services.model.control import ControlServicer
 from services.model.embedding import EmbeddingServicer
 from services.model.engine.engine import Engine
@@ -78,10 +81,13 @@ async def serve_model(
         raise RuntimeError("the device thread failed; a supervisor should start this process again")
 
 
-def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
-    """Read a checkpoint and build its backend. Raises ConfigError."""
+def load(
+    settings: ModelConfig, replica: str, progress: Progress | None = None
+) -> tuple[Model, Backend]:
+    """Read a checkpoint and build its backend; *progress* is told of it. Raises ConfigError."""
     folder = Path(settings.dir)
-    stored = runnable.load(folder)
+    on_tensorrt = settings.runtime == "tensorrt"
+    stored = runnable.load(folder, "trt" if on_tensorrt else "ort")
     context_tokens = settings.context_tokens or stored.shape.context_tokens
     if not MIN_CONTEXT_TOKENS <= context_tokens <= stored.shape.context_tokens:
         raise ConfigError(
@@ -90,7 +96,7 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         )
     serves = _serves(settings, stored)
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
-    backend = _backend(settings, stored, context_tokens)
+    backend = _backend(settings, stored, context_tokens, progress)
     model = Model(
         name=settings.name,
         replica=replica,
@@ -102,14 +108,22 @@ def load(settings: ModelConfig, replica: str) -> tuple[Model, Backend]:
         temperature=stored.temperature,
         parameters=stored.parameters,
         precision=stored.precision,
-        runtime=f"onnxruntime-{settings.device}",
+        runtime="tensorrt" if on_tensorrt else f"onnxruntime-{settings.device}",
         encoder=stored.encoder if "embed" in serves else None,
         generates="generate" in serves,
     )
     return model, backend
 
 
-def _backend(settings: ModelConfig, stored: Runnable, context_tokens: int) -> Backend:
+def _backend(
+    settings: ModelConfig, stored: Runnable, context_tokens: int, progress: Progress | None
+) -> Backend:
+    if settings.runtime == "tensorrt":
+        source = Source(
+            stored=stored, folder=Path(settings.dir), slots=settings.max_running,
+            context_tokens=context_tokens, chunk_tokens=settings.prefill_chunk_tokens,
+        )  # fmt: skip
+        return tensorrt.load(source, settings.tensorrt, progress, gpu=settings.gpu)
     if settings.device == "cuda":
         return cuda.load(
             stored, slots=settings.max_running, context_tokens=context_tokens, gpu=settings.gpu,
@@ -127,9 +141,14 @@ def _serves(settings: ModelConfig, stored: Runnable) -> tuple[str, ...]:
     Raises ConfigError for what it cannot do.
     """
     serves = settings.serves or (("embed",) if stored.encoder else ("generate",))
-    where = f"model {settings.name!r}: serves = {list(settings.serves)}"
+    where = f"model {settings.name!r}: serves = {list(serves)}"
     if "embed" in serves and stored.encoder is None:
         raise ConfigError(f"{where}, but {settings.dir} has no modules.json to say how")
+    if "embed" in serves and (settings.runtime, settings.device) != ("onnxruntime", "cpu"):
+        raise ConfigError(
+            f"{where}: embeddings are computed by ONNX Runtime on processors alone; leave "
+            "`runtime` and `device` out"
+        )
     if "generate" in serves and stored.shape.headless:
         raise ConfigError(f"{where}, but {settings.dir} has no output projection")
     return serves

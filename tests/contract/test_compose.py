@@ -216,7 +216,7 @@ def test_containers_run_as_little_as_they_can(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_must_last_is_on_a_volume(profile: str) -> None:
-    """Journal and converted encoder are on declared volumes, weights are mounted read-only."""
+    """Journal, encoder and plans are on declared volumes, weights are mounted read-only."""
     state = {"router_svc": f"{profile}-journal", "services.embedding": f"{profile}-cache"}
     for service in services(profile):
         if service.module in state:
@@ -225,6 +225,8 @@ def test_what_must_last_is_on_a_volume(profile: str) -> None:
             assert volume in COMPOSE["volumes"]
         if service.module == "services.model" and profile == "h200":
             assert any(v.endswith(":/models:ro") for v in service.raw["volumes"])
+            assert f"{profile}-plans:{service.fleet.fleet.state_dir}" in service.raw["volumes"]
+            assert f"{profile}-plans" in COMPOSE["volumes"]
             folder = config.model_named(service.fleet, service.options["--model"]).dir
             assert folder.startswith("/models/")
 

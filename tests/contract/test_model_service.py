@@ -36,7 +36,7 @@ from services.kit.errors import (
     ZetaError,
 )
 from services.model import process
-from services.model.backends.base import Backend, Ids, Logits
+from services.model.backends.base import Backend, Decoded, Ids
 from services.model.process import INFERENCE, Running
 from services.model.servicer import Model
 from tests.unit.services.model import tiny
@@ -57,7 +57,7 @@ class GatedBackend:
         self.broken = False
         self.permits = threading.Semaphore(0)
 
-    def decode(self, tokens: Ids, lengths: Ids) -> Logits:
+    def decode(self, tokens: Ids, lengths: Ids) -> Decoded:
         """As `Backend.decode`, when permitted."""
         if self.closed:
             self.permits.acquire()

@@ -150,6 +150,21 @@ def generate(
 
 
 @model.command()
+def build(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the fleet")],
+    *,
+    config: Annotated[Path, typer.Option(metavar="FILE", help="The fleet's configuration")],
+    as_json: shell.Json = False,
+) -> None:
+    """Build a model's TensorRT plan for this machine's GPU, before the fleet starts."""
+    found = _work("build", ("--config", str(config)), (name,), as_json=as_json)
+    if as_json:
+        shell.emit(found)
+    else:
+        shell.say(f"{found['model']}: {found['precision']}, ready in {found['plan_dir']}")
+
+
+@model.command()
 def bench(folder: Directory, *, threads: Threads = None, as_json: shell.Json = False) -> None:
     """Time prefill and decode by batch size, and against what memory bandwidth allows."""
     found = _work("bench", _threads(threads), (str(folder),), as_json=as_json)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from services.model.backends.base import Backend, Encodes, Logits
-from services.model.engine import pooling, sampler
+from services.model.backends.base import Backend, Decoded, Encodes, Logits
+from services.model.engine import pooling, ranked, sampler
 from services.model.engine.commit import commit
 from services.model.engine.schedule import Waiting, next_to_yield, plan_chunks
 from services.model.engine.slots import Slots
@@ -81,9 +81,9 @@ class Engine:
         ready = [
             (c.sequence, found) for c, found in fed if c.completes and c.sequence.request.generates
         ]
-        logits = [self._decode(rows)] if rows else []
-        logits += [found for _, found in ready]
-        generated = self._choose(logits, [*rows, *(sequence for sequence, _ in ready)])
+        decoded = self._decode(rows) if rows else None
+        sequences = [*rows, *(sequence for sequence, _ in ready)]
+        generated = self._choose(decoded, [found for _, found in ready], sequences)
         return StepResult(
             began=_began([chunk.sequence for chunk, _ in fed]),
             outputs=[*self._scores(fed), *self._vectors(fed), *generated],
@@ -135,19 +135,20 @@ class Engine:
             return self._backend.hidden(sequence.slot, chunk.start, tokens, chunk.wanted)
         return self._backend.prefill(sequence.slot, chunk.start, tokens, chunk.wanted)
 
-    def _decode(self, rows: list[Sequence]) -> Logits:
+    def _decode(self, rows: list[Sequence]) -> Decoded:
         tokens = np.array([s.last for s in rows], np.int64)
         lengths = np.array([s.cached for s in rows], np.int64)
-        logits = self._backend.decode(tokens, lengths)
+        decoded = self._backend.decode(tokens, lengths)
         for sequence in rows:
             sequence.cached += 1
-        return logits
+        return decoded
 
-    def _choose(self, logits: list[Logits], sequences: list[Sequence]) -> list[Output]:
+    def _choose(
+        self, decoded: Decoded | None, prompts: list[Logits], sequences: list[Sequence]
+    ) -> list[Output]:
         if not sequences:
             return []
-        rows = logits[0] if len(logits) == 1 else np.concatenate(logits)
-        choices = sampler.choose(rows, sequences)
+        choices = ranked.together(decoded, prompts, sequences)
         tokens, logprobs = choices.tokens.tolist(), choices.logprobs.tolist()
         out: list[Output] = []
         for s, token, logprob, top in zip(sequences, tokens, logprobs, choices.top, strict=True):

@@ -35,12 +35,15 @@ class Choices:
     top: list[tuple[tuple[int, float], ...]]
 
 
-def choose(logits: Floats, sequences: Seq[Sequence]) -> Choices:
-    """Choose the next token of each of *sequences* from *logits* (B, V), and count it nowhere."""
+def choose(logits: Floats, sequences: Seq[Sequence], normaliser: Floats | None = None) -> Choices:
+    """Choose the next token of each of *sequences* from *logits* (B, V), and count it nowhere.
+
+    *normaliser* (B,) is given where there are more tokens than *logits* has.
+    """
     # The tiniest temperatures and penalties overflow: the choice is extreme then, as was asked.
     with np.errstate(over="ignore", invalid="ignore"):
         tokens = _tokens(logits, sequences)
-    normaliser = log_sum_exp(logits)
+    normaliser = log_sum_exp(logits) if normaliser is None else normaliser
     logprobs = logits[np.arange(len(tokens)), tokens] - normaliser
     top = [
         _likeliest(logits[i] - normaliser[i], s.request.top_logprobs)

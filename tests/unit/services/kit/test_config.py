@@ -47,6 +47,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert Path(model_named(config, "a").dir) == (tmp_path / "weights").resolve()
 
 
+def test_plans_are_kept_with_the_state_unless_said_otherwise(tmp_path: Path) -> None:
+    """Of models on TensorRT; others have none."""
+    state = f'[fleet]\nstate_dir = "{tmp_path}/state"\n'
+    tensorrt = MINIMAL.replace('dir = "weights"', 'dir = "weights"\nruntime = "tensorrt"')
+    elsewhere = tensorrt.replace("[[models.r", 'tensorrt = { plan_dir = "p" }\n[[models.r')
+    kept = [load(written(tmp_path, state + t)).models[0] for t in (MINIMAL, tensorrt, elsewhere)]
+    assert [m.tensorrt.plan_dir for m in kept] == ["", f"{tmp_path}/state/plans", f"{tmp_path}/p"]
+
+
 def test_every_mistake_is_reported_with_its_path(tmp_path: Path) -> None:
     """One run shows all there is to mend."""
     text = """

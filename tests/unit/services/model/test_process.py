@@ -1,8 +1,10 @@
 """What stops a model process before it serves."""
 
 import json
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.kit.config import FleetConfig, Model, Replica
@@ -50,3 +52,14 @@ async def test_a_replica_that_is_not_configured_is_refused(tmp_path: Path) -> No
     config = FleetConfig(models=(settings(tmp_path),))
     with pytest.raises(ConfigError, match="'tiny' has 1 replicas, no number 1"):
         await process.serve(config, "tiny", 1)
+
+
+def test_a_runtime_that_is_not_installed_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fleet for a GPU, started where TensorRT is not."""
+    tiny.write(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    chosen = msgspec.structs.replace(settings(tmp_path), runtime="tensorrt")
+    with pytest.raises(ConfigError, match=r"needs TensorRT 11 .*pip install 'zeta\[tensorrt\]'"):
+        process.load(chosen, "tiny-0")

@@ -109,3 +109,11 @@ def test_an_interrupted_import_leaves_nothing(
         process.send_signal(number)
         assert process.wait(20) == 130
     assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_is_built_for_tensorrt_only(zeta: CliRunner) -> None:
+    """The pocket fleet runs on ONNX Runtime: nothing to build, and no traceback."""
+    config = Path(__file__).parents[4] / "config" / "pocket.toml"
+    shown = zeta.invoke(app, ["model", "build", "general-4b", "--config", str(config)])
+    assert shown.exit_code == 1
+    assert "model 'general-4b' runs on onnxruntime: nothing to build" in shown.stderr
