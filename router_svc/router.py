@@ -55,17 +55,18 @@ from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 log = structlog.get_logger()
 
 _RECENT: Final = 10_000
+"""Decisions kept at hand for feedback; older ones are read from the journal."""
 _REPLAYED: Final = 10_000
 """Feedback that a start learns again at most, newest kept: a second or two."""
-_FEEDBACK_SINCE: Final = """
-    SELECT features, embedding, kind, expected_quality, steps, score FROM (
-        SELECT decision_id AS id, score, time_s AS at_s FROM feedback
+_FEEDBACK_SINCE: Final = f"""
+    SELECT {records.REMEMBERED}, score, judge FROM (
+        SELECT decision_id AS id, score, source AS judge, time_s AS at_s FROM feedback
         UNION ALL
-        SELECT other_decision_id, 1.0 - score, time_s FROM feedback WHERE other_decision_id != ''
+        SELECT other_decision_id, 1.0 - score, source, time_s FROM feedback
+        WHERE other_decision_id != ''
     ) JOIN decisions USING (id) LEFT JOIN outcomes USING (id)
     WHERE at_s > ? ORDER BY at_s DESC LIMIT ?
-"""
-"""Decisions kept at hand for feedback; older ones are read from the journal."""
+"""  # noqa: S608 - our own names
 
 
 class ZetaDynamicRouter:
@@ -193,24 +194,26 @@ class ZetaDynamicRouter:
     ) -> bool:
         """Learn from the *score* in [0, 1] of an answer, and of *other_id*'s the opposite.
 
-        Returns False where *feedback_id* was counted before. Raises UnknownDecisionError.
+        Returns False where *feedback_id* was counted before; without one, where *source* judged
+        that answer before. Raises UnknownDecisionError.
         """
         about = await self._remember(decision_id)
         other = await self._remember(other_id) if other_id else None
+        source = source or "user"
         row = (
-            feedback_id or decision_id,
+            feedback_id or f"{decision_id}/{source}",
             decision_id,
             time.time(),
             score,
-            source or "user",
+            source,
             other_id,
         )
         if not await self._counts(row):
             return False
-        self.learner.feedback(about, score)
+        self.learner.feedback(about, score, source)
         if other is not None:
-            self.learner.feedback(other, 1.0 - score)
-        metrics.FEEDBACK.labels((source or "user").partition(":")[0][:32]).inc()
+            self.learner.feedback(other, 1.0 - score, source)
+        metrics.FEEDBACK.labels(source.partition(":")[0][:32]).inc()
         return True
 
     def known(self, model: str) -> str:
@@ -260,8 +263,8 @@ class ZetaDynamicRouter:
         rows = await self._journal.ask(
             lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
         )
-        for *about, score in reversed(rows):
-            self.learner.feedback(records.remembered(*about), score)
+        for *about, score, source in reversed(rows):
+            self.learner.feedback(records.remembered(about), score, source)
         return len(rows)
 
     def _check(self, ask: Ask) -> None:
@@ -303,7 +306,11 @@ class ZetaDynamicRouter:
         self._keep(
             decision_id,
             Remembered(
-                features=features, kind=kind_of(decision.plan), expected_quality=decision.quality
+                features=features,
+                kind=kind_of(decision.plan),
+                expected_quality=decision.quality,
+                tenant=ask.tenant,
+                decided_s=at_s,
             ),
         )
         self._journal.add(
@@ -403,7 +410,7 @@ class ZetaDynamicRouter:
         if (about := self._recent.get(decision_id)) is not None:
             return about
         query = (
-            "SELECT features, embedding, kind, expected_quality, steps FROM decisions "
+            f"SELECT {records.REMEMBERED} FROM decisions "  # noqa: S608 - our own names
             "LEFT JOIN outcomes USING (id) WHERE decisions.id = ?"
         )
         try:
@@ -412,7 +419,7 @@ class ZetaDynamicRouter:
             raise UnavailableError("the journal cannot be read", retry_after_s=5.0) from error
         if not rows:
             raise UnknownDecisionError(f"no decision {decision_id[:80]!r}")
-        return records.remembered(*rows[0])
+        return records.remembered(rows[0])
 
     async def _counts(self, row: tuple[str, str, float, float, str, str]) -> bool:
         """Write the feedback down, unless its id is there already."""

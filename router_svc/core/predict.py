@@ -13,6 +13,7 @@ from router_svc.core.balance import BALANCERS, best_per_model
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
+from router_svc.core.judge import Judge
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
 from router_svc.core.load import capacity_price
@@ -47,13 +48,18 @@ class Gains:
 class Predictors:
     """Everything that is learned. Mutable, one owner."""
 
-    quality: Quality
+    judge: Judge
     confidence: Confidence
     latency: Latency
     length: Length
     gains: Gains
     sharpness: Floats
     """(M,) from `sharpness`, kept because it changes with feedback only."""
+
+    @property
+    def quality(self) -> Quality:
+        """The learner of quality alone, without what changes and trust make of it."""
+        return self.judge.quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +110,13 @@ def candidates(
     keys = BALANCERS[policy.balancer](replicas, when.total_p50_s, rotation)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
-    quality, stddev = predictors.quality.predict(features)
+    judged = predictors.judge.judge(features)
     cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * output
     return Candidates(
         models=tuple(replicas.models[m] for m in model.tolist()),
         replicas=tuple(replicas.names[r] for r in best.tolist()),
-        quality=within(quality[model], 0.0, 1.0),
-        quality_stddev=stddev[model],
+        quality=within(judged.quality[model], 0.0, 1.0),
+        quality_stddev=judged.stddev[model],
         ttft_p50_s=when.ttft_p50_s[best],
         ttft_p90_s=when.ttft_p90_s[best],
         total_p50_s=when.total_p50_s[best],
@@ -120,6 +126,7 @@ def candidates(
         report_age_s=replicas.report_age_s[best],
         capacity_price=capacity_price(replicas.loads)[best],
         sharpness=predictors.sharpness[model],
+        probe_ratio=judged.probes[model],
     )
 
 
