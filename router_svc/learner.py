@@ -102,7 +102,7 @@ class Learner:
         self.predictors.latency.learn(
             call.model,
             lease.load,
-            prompt_tokens=call.prompt_tokens,
+            prompt_tokens=max(call.prompt_tokens - call.cached_tokens, 1),
             output_tokens=call.completion_tokens,
             ttft_s=call.ttft_s,
             total_s=call.total_s,

@@ -15,6 +15,7 @@ import structlog
 
 from router_svc import metrics, records, wire
 from router_svc.admission import Admission
+from router_svc.core.affinity import Affinity
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import (
     DeadlineError,
@@ -96,6 +97,7 @@ class ZetaDynamicRouter:
         self._rng = rng
         self._clock = clock
         self._rotation = 0
+        self._affinity = Affinity(len(fleet.names))
         self._recent: OrderedDict[str, Remembered] = OrderedDict()
         self._admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
@@ -339,6 +341,9 @@ class ZetaDynamicRouter:
     def _decide(self, ask: Ask, features: Features, *, singles: bool = False) -> Decision:
         """Decide, and turn what stands in the way into the caller's error."""
         policy = weighed(self.policies.named(ask.policy), ask)
+        if self._affinity.in_session(ask):
+            # A conversation is not the place to try what else there is.
+            policy = replace(policy, explore_ratio=0.0)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
         self._rotation += 1
@@ -351,6 +356,7 @@ class ZetaDynamicRouter:
             prices=self.learner.prices,
             policy=policy,
             rotation=self._rotation,
+            cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
         )
         try:
             return decide(
@@ -396,6 +402,15 @@ class ZetaDynamicRouter:
         """Remember what feedback will need, before the caller can have the last event."""
         if (about := self._recent.get(run.id)) is not None:
             self._recent[run.id] = replace(about, steps=run.steps)
+        for call in run.calls:
+            if call.last is not None:
+                self._affinity.answered(
+                    run.ask,
+                    self.fleet.index(call.replica),
+                    prompt_tokens=call.prompt_tokens,
+                    completion_tokens=call.completion_tokens,
+                    cached_tokens=call.cached_tokens,
+                )
 
     def _record(self, run: Run, status: str) -> None:
         model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])

@@ -74,6 +74,10 @@ class Ask:
     min_quality: float = 0.0
     task_hint: int | None = None
     """Index into `features.TASKS` that the caller takes this to be."""
+    session: str = ""
+    """Requests of one conversation; empty: none."""
+    prefix: str = ""
+    """Recognises requests that begin alike; empty: too short to matter."""
     explain: bool = False
     failed: frozenset[str] = frozenset()
     """Replicas that failed for this very request."""
