@@ -56,7 +56,7 @@ class Learner:
     def __init__(self, models: Sequence[Model], half_life_outcomes: float) -> None:
         names = [model.name for model in models]
         self._index = {name: i for i, name in enumerate(names)}
-        priors = {m.name: {str(k): float(v) for k, v in m.priors.items()} for m in models}
+        priors = priors_of(models)
         confidence = Confidence(names)
         self.predictors = Predictors(
             judge=Judge(Quality(names, priors, half_life_outcomes=half_life_outcomes)),
@@ -183,6 +183,11 @@ class Learner:
             if (i := self._index.get(name)) is not None:
                 self._times[i] = arrays["times"][row]
         self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
+
+
+def priors_of(models: Sequence[Model]) -> dict[str, dict[str, float]]:
+    """Return the configured expectations: model to task to quality."""
+    return {m.name: {str(k): float(v) for k, v in m.priors.items()} for m in models}
 
 
 def packed(arrays: Arrays) -> bytes:

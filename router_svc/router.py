@@ -242,8 +242,11 @@ class ZetaDynamicRouter:
             self.learner.dirty = True
             log.warning("learned state not saved", error=str(error))
 
-    async def restore(self) -> None:
-        """Read back what was learned; what cannot be read is learned anew from the feedback."""
+    async def restore(self, first: Callable[[], None] = lambda: None) -> None:
+        """Read back what was learned; what cannot be read is learned anew from the feedback.
+
+        Where nothing was saved, *first* makes the beginning.
+        """
         rows = await self._journal.ask(
             lambda db: db.execute(
                 "SELECT time_s, data FROM state WHERE name = 'learned'"
@@ -257,6 +260,8 @@ class ZetaDynamicRouter:
                 log.warning("learned state not restored", error=str(error))
             else:
                 saved_s = at_s
+        if not saved_s:
+            first()
         replayed = await self._replay(saved_s)
         log.info("learned state restored", saved=bool(saved_s), feedback_since=replayed)
 

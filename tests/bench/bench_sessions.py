@@ -88,10 +88,12 @@ async def _talk(
         request.preference.policy = policy
         began_s, text = perf_counter(), []
         async for event in stub.Generate(request):
-            if event.WhichOneof("event") == "delta" and not text and turn:
+            kind = event.WhichOneof("event")
+            if kind == "started" and turn:
+                # It waits for the first token.
                 ttft_s.append(perf_counter() - began_s)
             text.append(event.delta.text)
-            if event.WhichOneof("event") == "finished" and turn:
+            if kind == "finished" and turn:
                 usage = event.finished.usage
                 tokens += (usage.cached_prompt_tokens, usage.prompt_tokens)
         said.append(Message(role=Role.ROLE_ASSISTANT, content="".join(text)))

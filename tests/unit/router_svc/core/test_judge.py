@@ -164,3 +164,16 @@ def test_many_sources_take_bounded_memory() -> None:
     for n in range(300):
         told(about, 1.0, 1, sources=(f"s{n}",))
     assert about.to_arrays()["trust.heard"].shape == (256, 2, 2, len(TASKS), 2)
+
+
+def test_a_million_outcomes_take_as_much_memory_as_a_thousand() -> None:
+    """Nothing that is learned grows with the outcomes, and sixteen models take few megabytes."""
+    names = tuple(f"m{i}" for i in range(16))
+    about, sizes = Judge(Quality(names, {})), []
+    for _ in range(2):
+        for n in range(100):
+            verdict = Verdict(model=names[n % 16], score=float(n % 2), source=f"s{n % 9}")
+            about.learn(CODE, verdict)
+        state = {**about.quality.to_arrays(), **about.to_arrays()}
+        sizes.append(sum(array.nbytes for array in state.values()))
+    assert sizes[0] == sizes[1] < 4e6
