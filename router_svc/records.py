@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from router_svc.core import redo
 from router_svc.core.decide import Decision
 from router_svc.core.features import TASKS, Features
 from router_svc.core.plan import kind_of, line
@@ -46,7 +47,9 @@ def decision(
             "source": features.source,
         }
         db.execute(
-            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO decisions (id, time_s, tenant, policy, plan, kind, propensity, explored, "
+            "expected_quality, source, features, embedding, candidates, made_of) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 decision_id,
                 at_s,
@@ -61,6 +64,7 @@ def decision(
                 _json(kept),
                 features.embedding.astype(np.float32).tobytes(),
                 _json(figures),
+                _json(redo.kept(made, ask)),
             ),
         )
 

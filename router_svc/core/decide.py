@@ -7,7 +7,7 @@ of what was chosen is exact, so that other policies can be evaluated on the jour
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from router_svc.core.types import (
     Priority,
     Rejection,
 )
+
+VERSION: Final = 1
+"""Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
 class Chance(Protocol):
@@ -87,6 +90,8 @@ class Decision:
     """(K,) Probability with which each plan of the menu would be chosen."""
     draw: float
     """The random number in [0, 1) that chose between them."""
+    gains: Mapping[str, float]
+    """What each kind of ensemble proved to be worth above its price's assumptions."""
     rejections: tuple[Rejection, ...]
 
     def replica_of(self, model: str) -> str:
@@ -154,6 +159,7 @@ def decide(
         menu=priced,
         probabilities=chances,
         draw=draw,
+        gains=gains,
         rejections=rejections,
     )
 
