@@ -30,7 +30,7 @@ generate: .venv/dev
 	$(BIN)/python protos/generate.py
 
 bench: .venv/dev
-	for b in engine profiler decide quality telemetry router; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
+	for b in engine profiler decide quality memory sessions drift telemetry router; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
 
 # Needs uv and a package index; the index's address must not end up in the files.
 lock:

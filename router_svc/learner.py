@@ -129,7 +129,7 @@ class Learner:
                 Verdict(
                     model=step.model,
                     score=each,
-                    source=f"{about.tenant}/{source}",
+                    source=about.tenant or source,
                     decided_s=about.decided_s,
                 ),
             )

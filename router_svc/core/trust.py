@@ -1,11 +1,12 @@
 """Whose feedback counts how much: sources that contradict all others lose their say.
 
-A source is whoever gives feedback, one tenant by one way. Of each, the mean residual (score less
-expectation) per block, one model on one kind of task, is compared with that of all others on the
-same block, as a chi-squared statistic with a tolerance for honest differences. While sources
-agree, all count fully; what a source counts falls with its contradiction, and one that contradicts
-may besides not give more than its share of a model's evidence. A lone source has nobody to
-contradict. A name earns nothing: a liar may call itself a verifier. M = models, T = kinds of task.
+A source is a tenant, or where there are none, whatever gives feedback. Of each, the mean residual
+(score less expectation) per block, one model on one kind of task, is compared with that of all
+others on the same block, as a chi-squared statistic with a tolerance for honest differences. While
+sources agree, all count fully; what a source counts falls with its contradiction, and one that
+contradicts may besides not give more than its share of a model's evidence. A lone source has
+nobody to contradict. A name earns nothing: a liar may call itself a verifier. M = models, T = kinds
+of task.
 """
 
 from collections import OrderedDict
