@@ -42,15 +42,15 @@ class Trust:
     def __init__(self, models: Sequence[str]) -> None:
         """Start by trusting everybody."""
         self.models = tuple(models)
-        self._heard: OrderedDict[str, Floats] = OrderedDict()
-        """By source, longest silent first: outcomes and sum of residuals as given, and as counted;
-        (2, M, T, 2)."""
+        self._rows: OrderedDict[str, int] = OrderedDict()
+        """By source, longest silent first: its row."""
+        self._heard = np.zeros((_SOURCES, 2, len(self.models), len(TASKS), 2))
+        """Per source, as given and as counted: outcomes and sum of residuals of each block."""
 
     def learn(self, source: str, model: int, task: int, residual: float) -> float:
         """Take in a *residual* and return the weight in [0, 1] that its score is to be given."""
-        mine = self._of(source)
-        for each in self._heard.values():
-            each[:, model, task] *= _KEPT
+        mine = self._heard[self._row(source)]
+        self._heard[:, :, model, task] *= _KEPT
         mine[0, model, task] += (1.0, residual)
         weight = self._weight(mine, model)
         mine[1, model, task] += (weight, weight * residual)
@@ -58,24 +58,20 @@ class Trust:
 
     def alone(self, source: str, model: int, task: int) -> bool:
         """Whether *source* gives most of what is heard of a block."""
-        mine = self._of(source)[0, model, task, _COUNT]
-        total = sum(float(each[0, model, task, _COUNT]) for each in self._heard.values())
-        return bool(mine > 0.5 * total)
+        given = self._heard[:, 0, model, task, _COUNT]
+        return bool(given[self._row(source)] > 0.5 * given.sum())
 
     def changed(self, model: int, task: int) -> None:
         """Start a block anew: its model changed, and whoever said so first was right."""
-        for each in self._heard.values():
-            each[:, model, task] = 0.0
+        self._heard[:, :, model, task] = 0.0
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
-        shape = (0, 2, len(self.models), len(TASKS), 2)
-        heard = list(self._heard.values())
         return {
             "version": np.array(VERSION),
             "models": np.array(self.models, dtype=np.str_),
-            "sources": np.array(list(self._heard), dtype=np.str_),
-            "heard": np.stack(heard) if heard else np.zeros(shape),
+            "sources": np.array(list(self._rows), dtype=np.str_),
+            "heard": self._heard[list(self._rows.values())],
         }
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
@@ -87,22 +83,25 @@ class Trust:
             raise ValueError(f"trust state of version {arrays['version']}, not {VERSION}")
         known = [j for j, m in enumerate(arrays["models"].tolist()) if m in self.models]
         place = [self.models.index(arrays["models"].tolist()[j]) for j in known]
-        self._heard.clear()
+        self._rows.clear()
+        self._heard[:] = 0.0
         for source, heard in zip(arrays["sources"].tolist(), arrays["heard"], strict=True):
-            self._of(source)[:, place] = heard[:, known]
+            self._heard[self._row(source)][:, place] = heard[:, known]
 
-    def _of(self, source: str) -> Floats:
-        """Return a source's statistics, made if need be; the longest silent make room."""
-        found = self._heard.setdefault(source, np.zeros((2, len(self.models), len(TASKS), 2)))
-        self._heard.move_to_end(source)
-        if len(self._heard) > _SOURCES:
-            self._heard.popitem(last=False)
-        return found
+    def _row(self, source: str) -> int:
+        """Return a source's row, made if need be; the longest silent make room."""
+        row = self._rows.get(source)
+        if row is None:
+            full = len(self._rows) == _SOURCES
+            row = self._rows.popitem(last=False)[1] if full else len(self._rows)
+            self._rows[source] = row
+            self._heard[row] = 0.0
+        self._rows.move_to_end(source)
+        return row
 
     def _weight(self, mine: Floats, model: int) -> float:
         """Return what a source counts for by its agreement, and its share of *model*."""
-        total: Floats = sum((each[1] for each in self._heard.values()), np.zeros_like(mine[1]))
-        others = total - mine[1]
+        others: Floats = self._heard[:, 1].sum(axis=0) - mine[1]
         n, m = mine[0][..., _COUNT], others[..., _COUNT]
         both = (n > 0.5) & (m > 0.5)  # noqa: PLR2004 - less than one outcome is none
         if not both.any():

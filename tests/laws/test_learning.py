@@ -1,15 +1,14 @@
 """Learning under drift, delay and poison, on outcomes recorded from the pocket fleet."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 
-from tests.recorded import Pass, routed, table
+from router_svc.core.trust import Trust
+from tests.recorded import routed, table
 
 CODER, REASONER = 1, 2
 CODE, REASONING = 0, 1
-POISONED_FROM = 300
+POISONED_FROM = 250
 
 
 @pytest.mark.parametrize(("model", "task"), [(CODER, CODE), (REASONER, REASONING)])
@@ -35,8 +34,11 @@ def test_what_does_not_change_is_left_alone() -> None:
     assert np.isfinite(found.judge.drift._changed_s).sum() <= 1
 
 
-def poison(kind: str, seed: int, *, evil: bool) -> Pass:
-    """Route with a twentieth of all feedback from one tenant, which lies if *evil*."""
+def poisoned(kind: str, seed: int, *, evil: bool) -> float:
+    """Route with a twentieth of all feedback from one tenant, which lies if *evil*.
+
+    Return the quality that all others get.
+    """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(table().features))[:1200]
     if kind == "scattered":
@@ -45,25 +47,35 @@ def poison(kind: str, seed: int, *, evil: bool) -> Pass:
         mine = np.zeros(len(order), dtype=np.bool_)
         code = np.flatnonzero(table().tasks[order] == CODE)
         mine[code[code >= POISONED_FROM][: len(order) // 20]] = True
-    return routed(
+    found = routed(
         order,
         seed=seed,
         told=lambda n, score: 1.0 - score if evil and mine[n] else score,
         source=lambda n: "one" if mine[n] else f"other {n % 5}",
     )
+    return float(found.scores[~mine].mean())
 
 
-@cache
-def loss(kind: str) -> float:
-    """Quality that the liar costs, averaged over passes."""
-    lost = [
-        poison(kind, seed, evil=False).scores.mean() - poison(kind, seed, evil=True).scores.mean()
-        for seed in range(2)
-    ]
-    return float(np.mean(lost))
+def loss(kind: str, seeds: int) -> float:
+    """Quality that the liar costs the others, averaged over passes."""
+    return float(
+        np.mean(
+            [
+                poisoned(kind, seed, evil=False) - poisoned(kind, seed, evil=True)
+                for seed in range(seeds)
+            ]
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", ["scattered", "in one go"])
-def test_a_lying_tenant_costs_a_point_at_most(kind: str) -> None:
+def test_a_lying_tenant_costs_the_others_a_point_at_most(kind: str) -> None:
     """5 % adversarial feedback, here and there or all at once on one kind of task."""
-    assert loss(kind) <= 0.01
+    assert loss(kind, 2) <= 0.01
+
+
+def test_believed_the_same_lies_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above holds off is an attack."""
+    monkeypatch.setattr(Trust, "learn", lambda *_: 1.0)
+    monkeypatch.setattr(Trust, "alone", lambda *_: True)
+    assert loss("in one go", 2) > 0.02
