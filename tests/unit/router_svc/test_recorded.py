@@ -4,6 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,10 @@ CURIOUS = Policy(explore_ratio=0.4, max_calls=1)
 COUNT, TRUTH = 600, (0.3, 0.8)
 
 
+def _judged(row: tuple[object, ...], db: sqlite3.Connection) -> None:
+    db.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
 @pytest.fixture
 async def journal(tmp_path: Path) -> Path:
     """600 decisions between a model that is believed in and one that is better, with scores."""
@@ -37,7 +42,7 @@ async def journal(tmp_path: Path) -> Path:
         opened.add(records.decision(name, float(n), made=made, ask=ask(), profiled=profiled))
         model = "ab".index(str(made.plan)[-3])
         row = (name, name, float(n), float(rng.random() < TRUTH[model]), "user", "")
-        opened.add(lambda db, row=row: db.execute("INSERT INTO feedback VALUES (?,?,?,?,?,?)", row))
+        opened.add(partial(_judged, row))
     await opened.close()
     return path
 
