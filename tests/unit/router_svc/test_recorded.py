@@ -1,6 +1,8 @@
 """Journals are read, checked and judged as they lie there."""
 
+import asyncio
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -30,10 +32,22 @@ def _judged(row: tuple[object, ...], db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
-@pytest.fixture
-async def journal(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """600 decisions between a model that is believed in and one that is better, with scores."""
-    path, rng = tmp_path / "router.sqlite3", np.random.default_rng(4)
+    path = tmp_path_factory.mktemp("journal") / "router.sqlite3"
+    asyncio.run(_write(path))
+    return path
+
+
+@pytest.fixture
+def journal(original: Path, tmp_path: Path) -> Path:
+    """A copy of it to do anything with."""
+    return Path(shutil.copy(original, tmp_path))
+
+
+async def _write(path: Path) -> None:
+    rng = np.random.default_rng(4)
     opened = Journal(path)
     for n in range(COUNT):
         found = candidates([0.5 + 0.1 * rng.random(), 0.4], sharpness=3.0)
@@ -44,7 +58,6 @@ async def journal(tmp_path: Path) -> Path:
         row = (name, name, float(n), float(rng.random() < TRUTH[model]), "user", "")
         opened.add(partial(_judged, row))
     await opened.close()
-    return path
 
 
 def replayed(*options: str | Path) -> Result:
