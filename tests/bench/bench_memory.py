@@ -1,6 +1,6 @@
 """What learning takes, warm and with many outcomes: `python -m tests.bench.bench_memory`.
 
-Sixteen models, started from a table of 20,000 prompts (random vectors), then 5,000 outcomes one
+Sixteen models, started from a table of 2,000 prompts (random vectors), then 5,000 outcomes one
 by one from 300 sources. What is learned has a fixed size, so a million outcomes take the same.
 """
 
@@ -14,7 +14,7 @@ from router_svc.core.features import EMBEDDING_SIZE, Features, lexical_profile
 from router_svc.core.judge import Judge, Verdict
 from router_svc.core.quality import Quality
 
-MODELS, ROWS, OUTCOMES, SOURCES = 16, 20_000, 5_000, 300
+MODELS, ROWS, OUTCOMES, SOURCES = 16, 2_000, 5_000, 300
 
 
 def main() -> None:
