@@ -16,7 +16,6 @@ from router_svc.core.types import Ask, Candidates, Policy, Priority
 
 _ASKED: Final = ("deadline_s", "min_quality")
 """What `decide` reads of a request, beside its priority."""
-_NAMES: Final = ("models", "replicas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +31,11 @@ class Drawn:
 
 def kept(decision: Decision, ask: Ask) -> dict[str, Any]:
     """Return what *decision* was made of, as numbers, strings, lists and mappings."""
-    c = decision.candidates
-    figures = {
-        f.name: np.broadcast_to(getattr(c, f.name), (len(c.models),)).tolist()
-        for f in fields(Candidates)
-        if f.name not in _NAMES
-    }
     return {
         "version": VERSION,
         "ask": {**{name: getattr(ask, name) for name in _ASKED}, "priority": int(ask.priority)},
-        "models": list(c.models),
-        "replicas": list(c.replicas),
-        "figures": figures,
-        "policy": {f.name: getattr(decision.policy, f.name) for f in fields(Policy)},
+        "candidates": _plain(decision.candidates),
+        "policy": _plain(decision.policy),
         "gains": dict(decision.gains),
         "draw": decision.draw,
         "plan": repr(decision.plan),
@@ -60,15 +51,37 @@ def again(state: Mapping[str, Any], policy: Policy | None = None) -> Decision:
     if state["version"] != VERSION:
         raise ValueError(f"decided by version {state['version']}, and this is {VERSION}")
     asked = {**state["ask"], "priority": Priority(state["ask"]["priority"])}
-    figures = {
-        # JSON has no infinity: the age of a report that never came.
-        name: np.array([np.inf if x is None else x for x in column], dtype=np.float64)
-        for name, column in state["figures"].items()
-    }
     return decide(
         Ask(text="", characters=0, **asked),
-        Candidates(models=tuple(state["models"]), replicas=tuple(state["replicas"]), **figures),
-        policy or Policy(**state["policy"]),
+        Candidates(**{name: _figures(value) for name, value in state["candidates"].items()}),
+        policy or Policy(**{name: _word(value) for name, value in state["policy"].items()}),
         Drawn(state["draw"]),
         gains=state["gains"],
     )
+
+
+def _plain(value: Candidates | Policy) -> dict[str, Any]:
+    """Take a value apart: arrays become lists, sets sorted ones."""
+    found = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, np.ndarray):
+            part = part.tolist()
+        elif isinstance(part, frozenset):
+            part = sorted(part)
+        found[field.name] = part
+    return found
+
+
+def _figures(value: Any) -> Any:
+    """Put names, or an array of any shape, together again."""
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    parts = np.array(value, dtype=np.object_)
+    # JSON has no infinity: the age of a report that never came.
+    parts[parts == None] = np.inf  # noqa: E711 - element by element
+    return parts.astype(np.float64)
+
+
+def _word(value: Any) -> Any:
+    return frozenset(value) if isinstance(value, list) else value

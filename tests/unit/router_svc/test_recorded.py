@@ -155,4 +155,11 @@ def test_what_was_made_of_is_plain_json(journal: Path) -> None:
     """Anybody can read it."""
     with closing(sqlite3.connect(journal)) as db:
         text = db.execute("SELECT made_of FROM decisions LIMIT 1").fetchone()[0]
-    assert set(msgspec.json.decode(text)) >= {"version", "ask", "figures", "policy", "draw", "plan"}
+    assert set(msgspec.json.decode(text)) >= {
+        "version",
+        "ask",
+        "candidates",
+        "policy",
+        "draw",
+        "plan",
+    }
