@@ -16,7 +16,7 @@ import numpy as np
 from router_svc.core import redo
 from router_svc.core.decide import Decision
 from router_svc.core.offpolicy import Logged
-from router_svc.core.plan import Plan, Single
+from router_svc.core.plan import Single, line
 from router_svc.core.types import Policy
 from router_svc.journal import MIGRATIONS
 from services.kit.errors import ConfigError
@@ -48,8 +48,12 @@ class Recorded:
     """Mean of the feedback on it, in [0, 1]; None where there is none."""
 
 
-Target = Callable[[Decision, dict[str, Any]], dict[Plan, tuple[float, float]]]
-"""(decision made again, what it was made of) to plan to (probability, predicted quality)."""
+Target = Callable[[Decision, dict[str, Any]], dict[str, tuple[float, float]]]
+"""(decision made again, what it was made of) to plan to (probability, predicted quality).
+
+Plans are named as `plan.line` names them: cascades of the same models count as the same, although
+their thresholds follow the policy's prices.
+"""
 
 
 def decisions(path: Path) -> Iterator[Recorded]:
@@ -102,11 +106,11 @@ def under(policy: Policy) -> Target:
 def always(model: str) -> Target:
     """Return the policy that asks one model, whatever it is."""
 
-    def chosen(made: Decision, _state: dict[str, Any]) -> dict[Plan, tuple[float, float]]:
+    def chosen(made: Decision, _state: dict[str, Any]) -> dict[str, tuple[float, float]]:
         c = made.candidates
         if model not in c.models:
             return {}
-        return {Single(model): (1.0, float(c.quality[c.models.index(model)]))}
+        return {line(Single(model)): (1.0, float(c.quality[c.models.index(model)]))}
 
     return chosen
 
@@ -130,7 +134,7 @@ def logged(found: Iterator[Recorded], target: Target) -> Logged:
         rows.append(
             (
                 each.score,
-                other.get(made.plan, (0.0, 0.0))[0] / made.propensity,
+                other.get(line(made.plan), (0.0, 0.0))[0] / made.propensity,
                 made.quality,
                 sum(p * q for p, q in other.values()),
                 sum(p for plan, (p, _) in other.items() if plan in could),
@@ -141,11 +145,11 @@ def logged(found: Iterator[Recorded], target: Target) -> Logged:
     return Logged(**dict(zip(names, columns, strict=True)))
 
 
-def _chances(made: Decision) -> dict[Plan, tuple[float, float]]:
+def _chances(made: Decision) -> dict[str, tuple[float, float]]:
     """Return every plan that may be chosen, with its probability and predicted quality."""
     found = {}
     for k in np.flatnonzero(made.probabilities).tolist():
         block, i = made.menu.at(k)
-        plan = block.plan(i, made.candidates.models)
+        plan = line(block.plan(i, made.candidates.models))
         found[plan] = (float(made.probabilities[k]), float(made.menu.figures.quality[k]))
     return found
