@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +23,7 @@ from tests.system.fleet import Fleet, running
 if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
     from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
-MODEL, TURNS = "coder-7b", 4
+MODEL = "coder-7b"
 QUESTIONS = ("What is 1 + 2?", "Name a colour.", "Reverse 'stone'.", "What is max([3, 9])?")
 
 
@@ -46,32 +47,46 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield up
 
 
-async def converse(router: "InferenceServiceAsyncStub", session: str) -> list[Answer]:
-    """Hold one conversation, each turn with all that was said before."""
-    said = [Message(role=Role.ROLE_SYSTEM, content=f"You are number {session}. Be brief. " * 4)]
-    answers = []
-    for question in QUESTIONS[:TURNS]:
-        said.append(Message(role=Role.ROLE_USER, content=question))
+class Talk:
+    """One conversation."""
+
+    def __init__(self, name: str) -> None:
+        system = f"You are number {name}. Be brief. " * 4
+        self.name, self.answers = name, list[Answer]()
+        self.said = [Message(role=Role.ROLE_SYSTEM, content=system)]
+
+    async def turn(self, router: "InferenceServiceAsyncStub", question: str) -> None:
+        """Ask, with all that was said before."""
+        self.said.append(Message(role=Role.ROLE_USER, content=question))
         request = GenerateRequest(
             model=MODEL,
-            messages=Conversation(messages=said),
+            messages=Conversation(messages=self.said),
             sampling=SamplingParams(temperature=0.0),
             max_tokens=12,
-            session_id=session,
+            session_id=self.name,
         )
-        answers.append(await answer(router.Generate(request, timeout=TIMEOUT_S)))
-        said.append(Message(role=Role.ROLE_ASSISTANT, content=answers[-1].text))
-    return answers
+        self.answers.append(await answer(router.Generate(request, timeout=TIMEOUT_S)))
+        self.said.append(Message(role=Role.ROLE_ASSISTANT, content=self.answers[-1].text))
 
 
-async def test_every_later_turn_finds_its_beginning_in_the_cache(pair: Fleet) -> None:
-    """Several conversations at once, each on one replica throughout, most of it fed once."""
+async def test_later_turns_find_their_beginning_in_the_cache(pair: Fleet) -> None:
+    """Two conversations at once stay where they are, whichever of them asks first.
+
+    Without sessions whoever asks first gets the first replica, so that every turn would move. One
+    turn may move all the same: a replica that is busy or silent for a moment is avoided.
+    """
+    talks = [Talk("one"), Talk("two")]
     async with pair.channel(pair.router) as channel:
         router = InferenceServiceStub(channel)
-        talks = await asyncio.gather(*(converse(router, f"{n}") for n in range(4)))
+        for question in QUESTIONS:
+            await asyncio.gather(*(talk.turn(router, question) for talk in talks))
+            talks.reverse()
 
+    stayed, spared = [], []
     for talk in talks:
-        assert len({each.started.replica for each in talk}) == 1
-        for each in talk[1:]:
+        for before, each in pairwise(talk.answers):
+            stayed.append(each.started.replica == before.started.replica)
             usage = each.finished.usage
-            assert usage.cached_prompt_tokens > 0.5 * usage.prompt_tokens
+            spared.append(usage.cached_prompt_tokens > 0.5 * usage.prompt_tokens)
+    assert sum(stayed) >= len(stayed) - 1
+    assert sum(spared) >= len(spared) - 1
