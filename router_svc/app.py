@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,13 +16,13 @@ from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
-from router_svc import client
+from router_svc import client, warm
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
-from router_svc.learner import Learner
+from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
 from router_svc.profiler import Profiler
 from router_svc.records import forgetting
@@ -30,6 +31,7 @@ from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServ
 from services.kit import metrics
 from services.kit.aio import cancelled
 from services.kit.config import FleetConfig, state_dir
+from services.kit.errors import ConfigError
 from services.kit.kserve.servicer import KSERVE, KserveServicer
 from services.kit.server import Add, Serving, serving
 
@@ -66,7 +68,11 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         journal=journal,
         rng=np.random.default_rng(seed),
     )
-    await router.restore()
+    try:
+        await router.restore(_beginning(config, learner))
+    except ConfigError:
+        await journal.close()
+        raise
     embed = _embed_dispatch(config, router, upstreams, embedders)
     services = _services(config, router, upstreams, embedders, embed)
     try:
@@ -91,6 +97,13 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await embedders.close()
         await router.save()
         await journal.close()
+
+
+def _beginning(config: FleetConfig, learner: Learner) -> Callable[[], None]:
+    """Return what makes the beginning of a router that has learned nothing yet."""
+    if not config.router.warm_start:
+        return lambda: None
+    return partial(warm.start, learner, Path(config.router.warm_start), priors_of(config.models))
 
 
 def _profiler(config: FleetConfig, embedders: Embedders) -> Profiler:

@@ -133,6 +133,10 @@ class Fleet:
         """Whether some replica of *model*, or of any where it is empty, takes requests."""
         return bool(self.healthy_replicas(model)) if model else self.serves()
 
+    def index(self, replica: str) -> int:
+        """Return the number of *replica* in every array."""
+        return self._index[replica]
+
     def model_name(self, replica: str) -> str:
         """Name the model of *replica*."""
         return self.models[int(self.model_of[self._index[replica]])]

@@ -51,6 +51,8 @@ MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     """,
     "CREATE INDEX feedback_by_decision ON feedback (decision_id);",
+    # What each decision was made of, so that it can be made again; '' in older ones.
+    "ALTER TABLE decisions ADD COLUMN made_of TEXT NOT NULL DEFAULT '';",
 )
 """Scripts that lead from each version of the file to the next; `user_version` counts them."""
 

@@ -14,6 +14,7 @@ from router_svc import metrics
 from router_svc.core import reward
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features
+from router_svc.core.judge import Judge, Verdict
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
 from router_svc.core.predict import Gains, Predictors, Prices, sharpness
@@ -31,7 +32,9 @@ VERSION: Final = 1
 """Of the saved state as a whole; each predictor has its own besides."""
 _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
-_PARTS: Final = ("quality", "confidence", "latency", "length")
+_TRUSTED: Final = 0.5
+"""Verdicts that count less teach about quality alone: the others take no weights."""
+_PARTS: Final = ("quality", "judge", "confidence", "latency", "length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,9 @@ class Remembered:
     features: Features
     kind: str
     expected_quality: float
+    tenant: str = ""
+    decided_s: float = 0.0
+    """Seconds since 1970."""
     steps: tuple[Step, ...] = ()
 
 
@@ -50,10 +56,10 @@ class Learner:
     def __init__(self, models: Sequence[Model], half_life_outcomes: float) -> None:
         names = [model.name for model in models]
         self._index = {name: i for i, name in enumerate(names)}
-        priors = {m.name: {str(k): float(v) for k, v in m.priors.items()} for m in models}
+        priors = priors_of(models)
         confidence = Confidence(names)
         self.predictors = Predictors(
-            quality=Quality(names, priors, half_life_outcomes=half_life_outcomes),
+            judge=Judge(Quality(names, priors, half_life_outcomes=half_life_outcomes)),
             confidence=confidence,
             latency=Latency(names),
             length=Length(names),
@@ -100,7 +106,7 @@ class Learner:
         self.predictors.latency.learn(
             call.model,
             lease.load,
-            prompt_tokens=call.prompt_tokens,
+            prompt_tokens=max(call.prompt_tokens - call.cached_tokens, 1),
             output_tokens=call.completion_tokens,
             ttft_s=call.ttft_s,
             total_s=call.total_s,
@@ -110,19 +116,34 @@ class Learner:
         """Learn from a reported decode step time."""
         self.predictors.latency.learn_step(model, running, step_s)
 
-    def feedback(self, about: Remembered, score: float) -> None:
-        """Learn from the *score* in [0, 1] of the answer that the caller saw."""
-        learned = reward.scores(about.steps, score)
+    def feedback(self, about: Remembered, score: float, source: str = "user") -> None:
+        """Learn from the *score* in [0, 1] that *source* gives the answer that the caller saw.
+
+        What the source is not trusted in teaches only as much as it is.
+        """
+        learned, judge = reward.scores(about.steps, score), self.predictors.judge
+        believed = 1.0
         for step, each in learned:
             i = self._index.get(step.model)
             if i is None:
                 continue
-            quality = float(self.predictors.quality.predict(about.features)[0][i])
-            if step.mean_logprob is not None:
+            quality = float(judge.judge(about.features).quality[i])
+            weight = judge.learn(
+                about.features,
+                Verdict(
+                    model=step.model,
+                    score=each,
+                    source=about.tenant or source,
+                    decided_s=about.decided_s,
+                ),
+            )
+            believed = min(believed, weight)
+            if step.mean_logprob is not None and weight >= _TRUSTED:
                 self.predictors.confidence.learn(step.model, step.mean_logprob, quality, each)
-            self.predictors.quality.learn(step.model, about.features, each)
+        metrics.TRUST.observe(believed)
         if learned:
-            self.predictors.gains.learn(about.kind, about.expected_quality, score)
+            if believed >= _TRUSTED:
+                self.predictors.gains.learn(about.kind, about.expected_quality, score)
             self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
             self.dirty = True
 
@@ -166,6 +187,11 @@ class Learner:
             if (i := self._index.get(name)) is not None:
                 self._times[i] = arrays["times"][row]
         self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
+
+
+def priors_of(models: Sequence[Model]) -> dict[str, dict[str, float]]:
+    """Return the configured expectations: model to task to quality."""
+    return {m.name: {str(k): float(v) for k, v in m.priors.items()} for m in models}
 
 
 def packed(arrays: Arrays) -> bytes:

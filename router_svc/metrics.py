@@ -27,5 +27,10 @@ HEALTHY = Gauge("zeta_router_replica_healthy", "1 while a replica can be asked."
 QUEUED = Gauge("zeta_router_queued_requests", "Requests that wait for admission.")
 REFUSED = Counter("zeta_router_refused_total", "Requests refused for want of room.", ("priority",))
 FEEDBACK = Counter("zeta_router_feedback_total", "Feedback that counted.", ("source",))
+TRUST = Histogram(
+    "zeta_router_feedback_weight_ratio",
+    "What feedback counted for: 1 where its source agrees with the others.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.99, 1.0),
+)
 JOURNAL_LOST = Counter("zeta_router_journal_lost_total", "Journal entries that were not written.")
 JOURNAL_BROKEN = Gauge("zeta_router_journal_broken", "1 while the journal cannot be written.")

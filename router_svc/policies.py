@@ -12,7 +12,7 @@ class Policies:
     """Named policies with an etag. Mutable, one owner."""
 
     def __init__(self, settings: Mapping[str, Settings], default: str) -> None:
-        self._named = {name: _policy(name, each) for name, each in settings.items()}
+        self._named = {name: configured(name, each) for name, each in settings.items()}
         self.default = default
 
     def all(self) -> list[Policy]:
@@ -40,7 +40,8 @@ class Policies:
             self.default = policy.name
 
 
-def _policy(name: str, settings: Settings) -> Policy:
+def configured(name: str, settings: Settings) -> Policy:
+    """Return a policy as the configuration has it."""
     return Policy(
         name=name,
         latency_weight_per_s=settings.latency_weight_per_s,

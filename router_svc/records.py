@@ -1,12 +1,13 @@
 """What the journal keeps of decisions and outcomes, as work for its thread."""
 
 import sqlite3
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from router_svc.core import redo
 from router_svc.core.decide import Decision
 from router_svc.core.features import TASKS, Features
 from router_svc.core.plan import kind_of, line
@@ -46,7 +47,9 @@ def decision(
             "source": features.source,
         }
         db.execute(
-            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO decisions (id, time_s, tenant, policy, plan, kind, propensity, explored, "
+            "expected_quality, source, features, embedding, candidates, made_of) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 decision_id,
                 at_s,
@@ -61,6 +64,7 @@ def decision(
                 _json(kept),
                 features.embedding.astype(np.float32).tobytes(),
                 _json(figures),
+                _json(redo.kept(made, ask)),
             ),
         )
 
@@ -82,10 +86,13 @@ def forgetting(before_s: float, most: int) -> Callable[[sqlite3.Connection], int
     return forget
 
 
-def remembered(
-    features: str, embedding: bytes, kind: str, expected_quality: float, steps: str | None
-) -> Remembered:
-    """Read a decision back from its rows."""
+REMEMBERED: Final = "features, embedding, kind, expected_quality, tenant, decisions.time_s, steps"
+"""The columns that `remembered` reads."""
+
+
+def remembered(row: Sequence[Any]) -> Remembered:
+    """Read a decision back from its row."""
+    features, embedding, kind, expected_quality, tenant, decided_s, steps = row
     kept = msgspec.json.decode(features)
     return Remembered(
         features=Features(
@@ -99,6 +106,8 @@ def remembered(
         ),
         kind=kind,
         expected_quality=expected_quality,
+        tenant=tenant,
+        decided_s=decided_s,
         steps=msgspec.json.decode(steps or "[]", type=tuple[Step, ...]),
     )
 

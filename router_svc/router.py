@@ -15,6 +15,7 @@ import structlog
 
 from router_svc import metrics, records, wire
 from router_svc.admission import Admission
+from router_svc.core.affinity import Affinity
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import (
     DeadlineError,
@@ -55,17 +56,18 @@ from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 log = structlog.get_logger()
 
 _RECENT: Final = 10_000
+"""Decisions kept at hand for feedback; older ones are read from the journal."""
 _REPLAYED: Final = 10_000
 """Feedback that a start learns again at most, newest kept: a second or two."""
-_FEEDBACK_SINCE: Final = """
-    SELECT features, embedding, kind, expected_quality, steps, score FROM (
-        SELECT decision_id AS id, score, time_s AS at_s FROM feedback
+_FEEDBACK_SINCE: Final = f"""
+    SELECT {records.REMEMBERED}, score, judge FROM (
+        SELECT decision_id AS id, score, source AS judge, time_s AS at_s FROM feedback
         UNION ALL
-        SELECT other_decision_id, 1.0 - score, time_s FROM feedback WHERE other_decision_id != ''
+        SELECT other_decision_id, 1.0 - score, source, time_s FROM feedback
+        WHERE other_decision_id != ''
     ) JOIN decisions USING (id) LEFT JOIN outcomes USING (id)
     WHERE at_s > ? ORDER BY at_s DESC LIMIT ?
-"""
-"""Decisions kept at hand for feedback; older ones are read from the journal."""
+"""  # noqa: S608 - our own names
 
 
 class ZetaDynamicRouter:
@@ -95,6 +97,7 @@ class ZetaDynamicRouter:
         self._rng = rng
         self._clock = clock
         self._rotation = 0
+        self._affinity = Affinity(len(fleet.names))
         self._recent: OrderedDict[str, Remembered] = OrderedDict()
         self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
@@ -193,24 +196,26 @@ class ZetaDynamicRouter:
     ) -> bool:
         """Learn from the *score* in [0, 1] of an answer, and of *other_id*'s the opposite.
 
-        Returns False where *feedback_id* was counted before. Raises UnknownDecisionError.
+        Returns False where *feedback_id* was counted before; without one, where *source* judged
+        that answer before. Raises UnknownDecisionError.
         """
         about = await self._remember(decision_id)
         other = await self._remember(other_id) if other_id else None
+        source = source or "user"
         row = (
-            feedback_id or decision_id,
+            feedback_id or f"{decision_id}/{source}",
             decision_id,
             time.time(),
             score,
-            source or "user",
+            source,
             other_id,
         )
         if not await self._counts(row):
             return False
-        self.learner.feedback(about, score)
+        self.learner.feedback(about, score, source)
         if other is not None:
-            self.learner.feedback(other, 1.0 - score)
-        metrics.FEEDBACK.labels((source or "user").partition(":")[0][:32]).inc()
+            self.learner.feedback(other, 1.0 - score, source)
+        metrics.FEEDBACK.labels(source.partition(":")[0][:32]).inc()
         return True
 
     def known(self, model: str) -> str:
@@ -237,8 +242,11 @@ class ZetaDynamicRouter:
             self.learner.dirty = True
             log.warning("learned state not saved", error=str(error))
 
-    async def restore(self) -> None:
-        """Read back what was learned; what cannot be read is learned anew from the feedback."""
+    async def restore(self, first: Callable[[], None] = lambda: None) -> None:
+        """Read back what was learned; what cannot be read is learned anew from the feedback.
+
+        Where nothing was saved, *first* makes the beginning.
+        """
         rows = await self._journal.ask(
             lambda db: db.execute(
                 "SELECT time_s, data FROM state WHERE name = 'learned'"
@@ -252,6 +260,8 @@ class ZetaDynamicRouter:
                 log.warning("learned state not restored", error=str(error))
             else:
                 saved_s = at_s
+        if not saved_s:
+            first()
         replayed = await self._replay(saved_s)
         log.info("learned state restored", saved=bool(saved_s), feedback_since=replayed)
 
@@ -260,8 +270,8 @@ class ZetaDynamicRouter:
         rows = await self._journal.ask(
             lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
         )
-        for *about, score in reversed(rows):
-            self.learner.feedback(records.remembered(*about), score)
+        for *about, score, source in reversed(rows):
+            self.learner.feedback(records.remembered(about), score, source)
         return len(rows)
 
     def _check(self, ask: Ask) -> None:
@@ -303,7 +313,11 @@ class ZetaDynamicRouter:
         self._keep(
             decision_id,
             Remembered(
-                features=features, kind=kind_of(decision.plan), expected_quality=decision.quality
+                features=features,
+                kind=kind_of(decision.plan),
+                expected_quality=decision.quality,
+                tenant=ask.tenant,
+                decided_s=at_s,
             ),
         )
         self._journal.add(
@@ -332,6 +346,9 @@ class ZetaDynamicRouter:
     def _decide(self, ask: Ask, features: Features, *, singles: bool = False) -> Decision:
         """Decide, and turn what stands in the way into the caller's error."""
         policy = weighed(self.policies.named(ask.policy), ask)
+        if self._affinity.in_session(ask):
+            # A conversation is not the place to try what else there is.
+            policy = replace(policy, explore_ratio=0.0)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
         elif ask.samples > 1:
@@ -347,6 +364,7 @@ class ZetaDynamicRouter:
             prices=self.learner.prices,
             policy=policy,
             rotation=self._rotation,
+            cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
         )
         try:
             return decide(
@@ -392,6 +410,15 @@ class ZetaDynamicRouter:
         """Remember what feedback will need, before the caller can have the last event."""
         if (about := self._recent.get(run.id)) is not None:
             self._recent[run.id] = replace(about, steps=run.steps)
+        for call in run.calls:
+            if call.last is not None:
+                self._affinity.answered(
+                    run.ask,
+                    self.fleet.index(call.replica),
+                    prompt_tokens=call.prompt_tokens,
+                    completion_tokens=call.completion_tokens,
+                    cached_tokens=call.cached_tokens,
+                )
 
     def _record(self, run: Run, status: str) -> None:
         model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
@@ -406,7 +433,7 @@ class ZetaDynamicRouter:
         if (about := self._recent.get(decision_id)) is not None:
             return about
         query = (
-            "SELECT features, embedding, kind, expected_quality, steps FROM decisions "
+            f"SELECT {records.REMEMBERED} FROM decisions "  # noqa: S608 - our own names
             "LEFT JOIN outcomes USING (id) WHERE decisions.id = ?"
         )
         try:
@@ -415,7 +442,7 @@ class ZetaDynamicRouter:
             raise UnavailableError("the journal cannot be read", retry_after_s=5.0) from error
         if not rows:
             raise UnknownDecisionError(f"no decision {decision_id[:80]!r}")
-        return records.remembered(*rows[0])
+        return records.remembered(rows[0])
 
     async def _counts(self, row: tuple[str, str, float, float, str, str]) -> bool:
         """Write the feedback down, unless its id is there already."""

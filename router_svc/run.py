@@ -81,6 +81,11 @@ class Call:
         return [end.completion_tokens for end in several] or [self.completion_tokens]
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that the replica did not have to feed."""
+        return self.last.finished.usage.cached_prompt_tokens if self.last else 0
+
+    @property
     def mean_logprob(self) -> float | None:
         """How sure the model was; None where it does not say."""
         if self.last is None or not self.last.finished.HasField("mean_logprob"):

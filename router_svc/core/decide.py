@@ -1,12 +1,13 @@
 """One routing decision: model, replica and ensemble together. Pure: same arguments, same decision.
 
 With probability 1 - ε the plan with the best expected utility; otherwise, to learn, a single
-model drawn by how unsure its quality is. The propensity of what was chosen is exact, so that
-other policies can be evaluated on the journal.
+model drawn by how unsure its quality is, or one that fell and may have recovered. The propensity
+of what was chosen is exact, so that other policies can be evaluated on the journal.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -21,6 +22,17 @@ from router_svc.core.types import (
     Priority,
     Rejection,
 )
+
+VERSION: Final = 1
+"""Grows with every change that lets equal arguments decide otherwise; journals carry it."""
+
+
+class Chance(Protocol):
+    """Where a decision's one random number comes from: a generator, or a journal."""
+
+    def random(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
 
 
 class NoCandidateError(LookupError):
@@ -76,6 +88,10 @@ class Decision:
     menu: Menu
     probabilities: Floats
     """(K,) Probability with which each plan of the menu would be chosen."""
+    draw: float
+    """The random number in [0, 1) that chose between them."""
+    gains: Mapping[str, float]
+    """What each kind of ensemble proved to be worth above its price's assumptions."""
     rejections: tuple[Rejection, ...]
 
     def replica_of(self, model: str) -> str:
@@ -118,7 +134,7 @@ def decide(
     ask: Ask,
     candidates: Candidates,
     policy: Policy,
-    rng: np.random.Generator,
+    chance: Chance,
     *,
     gains: Mapping[str, float],
     rejections: tuple[Rejection, ...] = (),
@@ -129,9 +145,9 @@ def decide(
     priced = menu(candidates, policy, ask.deadline_s, gains)
     able = _able(ask, policy, priced)
     value = np.where(able, priced.utility, -np.inf)
-    chances = _chances(ask, policy, priced, value, candidates.quality_stddev)
-    best = int(value.argmax())
-    chosen = best if chances[best] >= 1.0 else int(rng.choice(len(chances), p=chances))
+    chances = _chances(ask, policy, value, candidates)
+    best, draw = int(value.argmax()), float(chance.random())
+    chosen = drawn(chances, draw)
     block, i = priced.at(chosen)
     return Decision(
         plan=block.plan(i, candidates.models),
@@ -142,8 +158,17 @@ def decide(
         candidates=candidates,
         menu=priced,
         probabilities=chances,
+        draw=draw,
+        gains=gains,
         rejections=rejections,
     )
+
+
+def drawn(chances: Floats, draw: float) -> int:
+    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
+    reached = np.cumsum(chances)
+    chosen = int(np.searchsorted(reached, draw * reached[-1], side="right"))
+    return min(chosen, int(np.flatnonzero(chances)[-1]))
 
 
 def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
@@ -169,17 +194,15 @@ def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
     return tried
 
 
-def _chances(ask: Ask, policy: Policy, priced: Menu, value: Floats, stddev: Floats) -> Floats:
-    """Probability of choosing each plan; (K,), sums to 1."""
+def _chances(ask: Ask, policy: Policy, value: Floats, candidates: Candidates) -> Floats:
+    """Probability of choosing each plan; (K,), sums to 1. Single models come first."""
     chances = np.zeros(len(value))
     share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
-    unsure = np.zeros(len(value))
-    unsure[: len(stddev)] = stddev
-    unsure *= priced.single & np.isfinite(value)
-    total = unsure.sum()
-    if share > 0.0 and total > 0.0:
-        chances += share * unsure / total
-    else:
-        share = 0.0
-    chances[int(value.argmax())] += 1.0 - share
+    if share > 0.0:
+        single = slice(len(candidates.models))
+        can = np.isfinite(value[single])
+        unsure = candidates.quality_stddev * can
+        chances[single] = candidates.probe_ratio * can
+        chances[single] += share * unsure / max(unsure.sum(), 1e-12)
+    chances[int(value.argmax())] += 1.0 - chances.sum()
     return chances

@@ -121,9 +121,12 @@ class Latency:
         """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
 
     def predict(
-        self, loads: ReplicaLoads, prompt_tokens: int, output_tokens: Floats
+        self, loads: ReplicaLoads, prompt_tokens: Floats | float, output_tokens: Floats
     ) -> LatencyQuantiles:
-        """Predict for a request of *prompt_tokens* and *output_tokens* (N,) or () on N replicas."""
+        """Predict for a request of *prompt_tokens* and *output_tokens* (N,) or () on N replicas.
+
+        *prompt_tokens* are those to be fed: what a replica has cached takes no time.
+        """
         x, step = self._regressors(loads, prompt_tokens)
         first = np.clip(self._first.times(loads.model, x), _SHORTEST_S, _LONGEST_S)
         total = np.minimum(first + step * np.maximum(output_tokens - 1.0, 0.0), _LONGEST_S)
@@ -205,7 +208,9 @@ class Latency:
                 self._step.ridges.restore(i, arrays["step_gram"][j], arrays["step_moment"][j])
                 self._residuals[:, :, i] = arrays["residuals"][:, :, j]
 
-    def _regressors(self, loads: ReplicaLoads, prompt_tokens: int) -> tuple[Floats, Floats]:
+    def _regressors(
+        self, loads: ReplicaLoads, prompt_tokens: Floats | float
+    ) -> tuple[Floats, Floats]:
         """Return what time to first token is linear in (4, N), and the step time (N,)."""
         step = np.clip(self._step.times(loads.model, _batch(loads)), _SHORTEST_S, _LONGEST_S)
         most = np.maximum(loads.max_running, 1.0)

@@ -13,7 +13,8 @@ from router_svc.core.balance import BALANCERS, best_per_model
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
-from router_svc.core.latency import Latency
+from router_svc.core.judge import Judge
+from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
 from router_svc.core.load import capacity_price
 from router_svc.core.price import within
@@ -21,6 +22,8 @@ from router_svc.core.quality import Quality
 from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
+_DEVICE_PRICE_PER_S: Final = 0.05
+"""Quality that a second of a device is worth which a lost prefix cache costs."""
 _PROBE_LOGPROBS: Final = (-0.35, 0.05)
 """One standard deviation below and above the log-probability of ordinary answers."""
 
@@ -47,13 +50,18 @@ class Gains:
 class Predictors:
     """Everything that is learned. Mutable, one owner."""
 
-    quality: Quality
+    judge: Judge
     confidence: Confidence
     latency: Latency
     length: Length
     gains: Gains
     sharpness: Floats
     """(M,) from `sharpness`, kept because it changes with feedback only."""
+
+    @property
+    def quality(self) -> Quality:
+        """The learner of quality alone, without what changes and trust make of it."""
+        return self.judge.quality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,25 +102,32 @@ def candidates(
     prices: Prices,
     policy: Policy,
     rotation: int = 0,
+    cached_tokens: Floats | None = None,
 ) -> Candidates:
-    """Filter, predict and choose each model's best replica; *rotation* counts decisions."""
+    """Filter, predict and choose each model's best replica; *rotation* counts decisions.
+
+    *cached_tokens* (R,) of the prompt need not be fed; None: all must be.
+    """
     prompt = prompt_tokens(ask, features)
     able = admitted(ask, prompt, replicas)
     limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
     output = np.minimum(predictors.length.predict(features), limit)
     loads = replicas.loads.beside(ask.samples - 1) if ask.samples > 1 else replicas.loads
-    when = predictors.latency.predict(loads, int(prompt), output[replicas.model])
+    held = np.zeros(len(replicas.names)) if cached_tokens is None else cached_tokens
+    fed = np.maximum(prompt - held, 1.0)
+    when = predictors.latency.predict(loads, fed, output[replicas.model])
+    lost = _lost(predictors.latency, replicas, fed, when)
     keys = BALANCERS[policy.balancer](replicas, when.total_p50_s, rotation)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
-    quality, stddev = predictors.quality.predict(features)
+    judged = predictors.judge.judge(features)
     cost = prices.usd_per_prompt_token * prompt
     cost = cost + prices.usd_per_completion_token * output * ask.samples
     return Candidates(
         models=tuple(replicas.models[m] for m in model.tolist()),
         replicas=tuple(replicas.names[r] for r in best.tolist()),
-        quality=within(quality[model], 0.0, 1.0),
-        quality_stddev=stddev[model],
+        quality=within(judged.quality[model], 0.0, 1.0),
+        quality_stddev=judged.stddev[model],
         ttft_p50_s=when.ttft_p50_s[best],
         ttft_p90_s=when.ttft_p90_s[best],
         total_p50_s=when.total_p50_s[best],
@@ -120,9 +135,24 @@ def candidates(
         cost_usd=cost[model],
         output_tokens=output[model],
         report_age_s=replicas.report_age_s[best],
-        capacity_price=capacity_price(replicas.loads)[best],
+        capacity_price=(capacity_price(replicas.loads) + lost)[best],
         sharpness=predictors.sharpness[model],
+        probe_ratio=judged.probes[model],
     )
+
+
+def _lost(
+    latency: Latency, replicas: Replicas, fed: Floats, when: LatencyQuantiles
+) -> Floats | float:
+    """Price what each replica feeds again because the cache that has it is elsewhere; (R,).
+
+    That is beside the caller's own wait, which the latency's price covers.
+    """
+    least = fed.min()
+    if not (fed > least).any():
+        return 0.0
+    there = latency.predict(replicas.loads, least, np.ones(()))
+    return _DEVICE_PRICE_PER_S * np.maximum(when.ttft_p50_s - there.ttft_p50_s, 0.0)
 
 
 def sharpness(confidence: Confidence, models: Sequence[str]) -> Floats:

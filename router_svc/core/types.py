@@ -3,7 +3,7 @@
 R = replicas, M = models, N = candidates (models that can serve now, each with one replica).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -74,6 +74,10 @@ class Ask:
     min_quality: float = 0.0
     task_hint: int | None = None
     """Index into `features.TASKS` that the caller takes this to be."""
+    session: str = ""
+    """Requests of one conversation; empty: none."""
+    prefix: str = ""
+    """Recognises requests that begin alike; empty: too short to matter."""
     explain: bool = False
     samples: int = 1
     """Answers that one model is to give."""
@@ -122,6 +126,8 @@ class Candidates:
     """What a call takes from others, in units of quality."""
     sharpness: Floats
     """How far one standard deviation of log-probability moves the log-odds of being right."""
+    probe_ratio: Floats = field(default_factory=lambda: np.zeros(()))
+    """Share of such requests to spend on a model that fell, (N,); or () for none of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Final, Literal
 
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
+from router_svc.core.affinity import PREFIX_CHARACTERS
 from router_svc.core.features import Features
 from router_svc.core.types import Ask, Priority
 from router_svc.wire.values import (
@@ -23,6 +25,7 @@ _STOP_STRINGS: Final = 16
 
 _TOP_LOGPROBS: Final = 20
 _SAMPLES: Final = 16
+_SESSION_CHARACTERS: Final = 200
 
 
 def ask_of(request: Request, deadline_s: float | None) -> Ask:
@@ -47,6 +50,8 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
         cost_weight_per_usd=_weight(wish, "cost_weight_per_usd"),
         min_quality=ratio(wish.min_quality, "preference.min_quality"),
         task_hint=task_index(request.task_kind),
+        session=_session(request),
+        prefix=_prefix(request) if characters > PREFIX_CHARACTERS else "",
         explain=wish.explain,
         samples=request.samples or 1,
     )
@@ -122,6 +127,29 @@ def _last_message(messages: Sequence[inference_pb.Message]) -> tuple[str, int]:
     if not messages[-1].content:
         raise invalid(f"messages.messages[{len(messages) - 1}].content", "must not be empty")
     return messages[-1].content, sum(len(m.content) for m in messages)
+
+
+def _session(request: Request) -> str:
+    if len(request.session_id) > _SESSION_CHARACTERS:
+        raise invalid("session_id", f"must have at most {_SESSION_CHARACTERS} characters")
+    return request.session_id
+
+
+def _prefix(request: Request) -> str:
+    """Name the beginning of a long request: the same for those that begin alike."""
+    match request.WhichOneof("input"):
+        case "messages":
+            left, parts = PREFIX_CHARACTERS, []
+            for message in request.messages.messages:
+                parts.append(f"{message.role}:{message.content[:left]}")
+                if (left := left - len(message.content)) <= 0:
+                    break
+            begins = "\0".join(parts)
+        case "prompt":
+            begins = request.prompt[:PREFIX_CHARACTERS]
+        case _:
+            return ""
+    return blake2b(begins.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _max_tokens(request: Request) -> int | None:

@@ -168,6 +168,8 @@ class Router(Config, frozen=True, kw_only=True):
     breaker_open_s: Positive = 2.0
     half_life_outcomes: Positive = 2000.0
     """Outcomes after which an old one weighs half."""
+    warm_start: str = ""
+    """A state saved by `zeta eval outcomes --save`, or a journal: where learning begins."""
     journal: str = "router.sqlite3"
     """Relative to the state directory."""
     journal_keep_days: Positive = 30.0
@@ -335,6 +337,7 @@ def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
         models=tuple(
             replace(m, dir=_absolute(m.dir, base), tensorrt=plans(m)) for m in config.models
         ),
+        router=replace(config.router, warm_start=_absolute(config.router.warm_start, base)),
         embedding=replace(config.embedding, dir=_absolute(config.embedding.dir, base)),
         server=replace(
             config.server,

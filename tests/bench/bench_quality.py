@@ -10,6 +10,7 @@ import numpy as np
 
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import lexical, lexical_profile, vector
+from router_svc.core.judge import Judge, Verdict
 from router_svc.core.latency import Latency, ReplicaLoads
 from router_svc.core.length import Length
 from router_svc.core.quality import Quality
@@ -42,6 +43,10 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
         quality, length = Quality(names, {}), Length(names)
         yield f"quality, predict {count} models", partial(quality.predict, features)
         yield f"quality, learn, {count} models", partial(quality.learn, "m0", features, 1.0)
+        judge = Judge(quality)
+        verdict = Verdict(model="m0", score=1.0, source="a")
+        yield f"judge, predict {count} models", partial(judge.judge, features)
+        yield f"judge, learn, {count} models", partial(judge.learn, features, verdict)
         yield f"length, predict {count} models", partial(length.predict, features)
     confidence = Confidence(["a"])
     yield "confidence, predict", lambda: confidence.predict("a", -0.1, 0.6)

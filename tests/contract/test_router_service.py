@@ -387,6 +387,23 @@ async def test_feedback_counts_once_and_changes_beliefs(tmp_path: Path) -> None:
     assert after.total_mean_s > 0
 
 
+async def test_everyone_may_judge_an_answer_once(tmp_path: Path) -> None:
+    """A verifier counts beside the user, neither counts twice, and an id of one's own is a name."""
+    async with world(tmp_path, FakeModel("only"), embedder=FakeEmbedder()) as ready:
+        started, _, _ = await read(ready.inference.Generate(asking()))
+
+        async def counts(source: str, feedback_id: str = "") -> bool:
+            verdict = router_pb.SubmitFeedbackRequest(
+                decision_id=started.decision_id, score=1.0, source=source, feedback_id=feedback_id
+            )
+            return (await ready.router.SubmitFeedback(verdict)).counted
+
+        said = [await counts(source) for source in ("", "user", "verifier:exact", "verifier:exact")]
+        named = [await counts("user", "f1"), await counts("verifier:exact", "f1")]
+    assert said == [True, False, True, False]
+    assert named == [True, False]
+
+
 async def belief(ready: World, model: str) -> router_pb.Belief:
     """What the router believes of *model* on code."""
     policy = await ready.router.GetPolicy(router_pb.GetPolicyRequest())

@@ -12,6 +12,7 @@ from zeta_client.cli.embed import embed
 from zeta_client.cli.eval import outcomes
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.model import model
+from zeta_client.cli.replay import replay
 from zeta_client.cli.route import route
 from zeta_client.cli.top import top
 from zeta_client.cli.up import up
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback, top):
+for command in (demo, up, ask, route, embed, feedback, top, replay):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)

@@ -1,5 +1,6 @@
 """`zeta demo`: the pocket fleet answers prompts with known answers, and learns as it goes."""
 
+import csv
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,10 @@ def demo(
     *,
     prompts: Annotated[int, typer.Option(min=1, metavar="N", help="How many to ask")] = 120,
     seed: Annotated[int, typer.Option(help="Which ones")] = 0,
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write down how each model alone did on each prompt"),
+    ] = None,
     state_dir: StateDir = None,
     config: shell.ConfigFile = None,
     as_json: shell.Json = False,
@@ -45,6 +50,8 @@ def demo(
     tasks = generate(prompts, split="demo", seed=seed)
     with _state(state_dir) as folder:
         routed, singles = shell.run(_demo(in_state_dir(settings, folder), tasks, quiet=as_json))
+    if record is not None:
+        _recorded(record, tasks, singles)
     found = tally.summary(routed, singles)
     if as_json:
         shell.emit(found)
@@ -115,6 +122,18 @@ def _judged(task: Task, answer: Answer) -> Result:
         total_s=answer.total_s,
         tokens=answer.complete.usage.completion_tokens,
     )
+
+
+def _recorded(file: Path, tasks: Sequence[Task], singles: Mapping[str, Sequence[Result]]) -> None:
+    """Write a table of outcomes: a prompt column, and score__MODEL each."""
+    try:
+        with file.open("w", encoding="utf-8", newline="") as opened:
+            table = csv.writer(opened, lineterminator="\n")
+            table.writerow(["prompt", *(f"score__{model}" for model in singles)])
+            for i, task in enumerate(tasks):
+                table.writerow([task.prompt, *(int(r[i].right) for r in singles.values())])
+    except OSError as error:
+        shell.fail(f"--record {file}: {error.strerror}; the results are lost, nothing else is")
 
 
 @contextmanager

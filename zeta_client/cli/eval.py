@@ -11,9 +11,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from router_svc import warm
 from router_svc.core import evaluate
 from router_svc.core.features import Features
 from router_svc.core.quality import Quality
+from router_svc.learner import priors_of
 from services.kit import config as kit_config
 from services.kit import log as kit_log
 from services.kit.config import FleetConfig
@@ -33,6 +35,7 @@ class Replayed:
 
     table: Outcomes
     folded: Folded
+    features: list[Features]
     online: Online
     curves: Curves
 
@@ -54,6 +57,10 @@ def outcomes(
     picture: Annotated[
         Path | None, typer.Option("--plot", metavar="OUT.png", help="Draw cost and regret")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="STATE", help="Save what all rows teach, for router.warm_start"),
+    ] = None,
     config: shell.ConfigFile = None,
     as_json: shell.Json = False,
 ) -> None:
@@ -68,6 +75,8 @@ def outcomes(
             file, models=wanted, prompt_column=prompt_column, limit=limit, seed=seed
         )
         found = _replayed(table, settings, folds, seed)
+        if save:
+            _saved(save, found, settings)
         if picture:
             plot.draw(picture, table, found.curves, found.online)
     except (TableError, ConfigError) as error:
@@ -109,7 +118,17 @@ def _replayed(table: Outcomes, settings: FleetConfig, folds: int, seed: int) -> 
             advance=lambda done: progress.advance(then, done),
         )
     shape = figures.curves(table, found)
-    return Replayed(table=table, folded=found, online=passed, curves=shape)
+    return Replayed(table=table, features=features, folded=found, online=passed, curves=shape)
+
+
+def _saved(file: Path, found: Replayed, settings: FleetConfig) -> None:
+    """Learn all rows over the configured expectations, and save what a router can begin with."""
+    priors = priors_of(settings.models)
+    quality = Quality(
+        found.table.models, priors, half_life_outcomes=settings.router.half_life_outcomes
+    )
+    quality.learn_table(found.features, found.table.scores)
+    warm.write(file, quality, priors)
 
 
 def _profiled(table: Outcomes, settings: FleetConfig, progress: Progress) -> list[Features]:

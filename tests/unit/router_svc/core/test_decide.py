@@ -1,9 +1,20 @@
 """Decisions as pure functions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router_svc.core.decide import DeadlineError, NoCandidateError, QualityError, decide, weighed
+from router_svc.core.decide import (
+    DeadlineError,
+    NoCandidateError,
+    QualityError,
+    decide,
+    drawn,
+    weighed,
+)
 from router_svc.core.plan import Cascade, Single, Vote
 from router_svc.core.types import Policy, Priority
 from tests.unit.router_svc.fixtures import ask, candidates
@@ -94,6 +105,27 @@ def test_critical_requests_never_explore() -> None:
     found = candidates([0.9, 0.5])
     decision = decide(ask(priority=Priority.CRITICAL), found, policy, RNG, gains={})
     assert decision.propensity == 1.0
+
+
+def test_a_model_that_fell_is_probed_as_often_as_is_said() -> None:
+    """Its share is part of the exact propensities; no more where nobody explores."""
+    found = replace(candidates([0.9, 0.2]), probe_ratio=np.array([0.0, 0.05]))
+    chances = decide(ask(), found, Policy(max_calls=1), RNG, gains={}).probabilities
+    assert chances == pytest.approx([0.94, 0.06])
+    for still in (ask(priority=Priority.CRITICAL), ask(min_quality=0.5)):
+        assert decide(still, found, Policy(max_calls=1), RNG, gains={}).propensity == 1.0
+    assert decide(ask(), found, PLAIN, RNG, gains={}).propensity == 1.0
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=9).filter(any),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_nothing_without_a_chance_is_drawn(chances: list[float], draw: float) -> None:
+    """Whatever the draw, and at the very ends of the range."""
+    shares = np.array(chances) / sum(chances)
+    for each in (0.0, draw, np.nextafter(1.0, 0.0)):
+        assert shares[drawn(shares, each)] > 0.0
 
 
 def test_exploration_asks_single_models_only() -> None:

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from router_svc import warm
+from router_svc.core.features import lexical_profile
+from router_svc.learner import Learner, priors_of
+from services.kit.config import load
 from zeta_client.cli import app
 from zeta_client.cli.shell import default_config
 from zeta_client.tasks import generate
@@ -102,3 +106,17 @@ def test_the_plot_is_written(config: Path, tmp_path: Path) -> None:
 
     assert drawn.exit_code == 0, drawn.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_table_teaches_is_saved_for_a_router(config: Path, tmp_path: Path) -> None:
+    """A router of a fleet with these models begins with the file, and expects what it says."""
+    saved = tmp_path / "state"
+    done = evaluated(config, written(tmp_path / "table.parquet"), "--save", str(saved))
+
+    assert done.exit_code == 0, done.stderr
+    models = load(config).models
+    learner = Learner(models, 1000.0)
+    before = learner.predictors.quality.predict(lexical_profile("What is 1 + 2?"))[1].copy()
+    warm.start(learner, saved, priors_of(models))
+    after = learner.predictors.quality.predict(lexical_profile("What is 1 + 2?"))[1]
+    assert (after < before).any()

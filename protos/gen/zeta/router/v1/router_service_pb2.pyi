@@ -156,7 +156,7 @@ class SubmitFeedbackRequest(_message.Message):
     score: _builtins.float
     """Quality of the answer, in [0, 1]."""
     feedback_id: _builtins.str
-    """Makes repeats harmless. Empty: the decision id, so that one answer counts once."""
+    """Makes repeats harmless. Empty: decision id and source, so that nobody judges an answer twice."""
     source: _builtins.str
     """Who or what judges, such as "user" or "verifier:exact". Empty: "user"."""
     @_builtins.property

@@ -1,0 +1,72 @@
+"""Candidates carry what a lost prefix cache costs."""
+
+import numpy as np
+import pytest
+
+from router_svc.core.confidence import Confidence
+from router_svc.core.decide import decide
+from router_svc.core.judge import Judge
+from router_svc.core.latency import Latency, LatencyPrior
+from router_svc.core.length import Length
+from router_svc.core.plan import Single
+from router_svc.core.predict import Gains, Predictors, Prices, candidates, sharpness
+from router_svc.core.quality import Quality
+from router_svc.core.types import Candidates, Floats, Policy
+from tests.unit.router_svc.fixtures import ask, features, replicas
+
+LONG = ask("x" * 8000)
+POLICY = Policy(explore_ratio=0.0, max_calls=1, latency_weight_per_s=0.1)
+
+
+def found(layout: dict[str, int], cached: Floats | None, priors: dict[str, float]) -> Candidates:
+    """Candidates for a prompt of five tokens, each of which takes a millisecond to feed."""
+    names = list(layout)
+    confidence = Confidence(names)
+    slow = LatencyPrior(prefill_s_per_token=0.001)
+    return candidates(
+        LONG,
+        features("x" * 8000),
+        replicas(layout),
+        predictors=Predictors(
+            judge=Judge(Quality(names, {m: {"general": q} for m, q in priors.items()})),
+            confidence=confidence,
+            latency=Latency(names, dict.fromkeys(names, slow)),
+            length=Length(names),
+            gains=Gains(),
+            sharpness=sharpness(confidence, names),
+        ),
+        prices=Prices(
+            usd_per_prompt_token=np.zeros(len(names)),
+            usd_per_completion_token=np.zeros(len(names)),
+            default_max_tokens=np.full(len(names), 64.0),
+        ),
+        policy=POLICY,
+        cached_tokens=cached,
+    )
+
+
+def test_the_replica_that_holds_the_beginning_is_taken() -> None:
+    """Of three idle replicas of one model the one that need not feed it again."""
+    assert found({"a": 3}, np.array([0.0, 0.0, 4.0]), {}).replicas == ("a-2",)
+    assert found({"a": 3}, np.array([0.0, 4.0, 0.0]), {}).replicas == ("a-1",)
+
+
+def test_a_switch_pays_for_the_prefill_that_it_repeats() -> None:
+    """In the caller's time and in the device's, by predicted time to first token."""
+    held = found({"a": 1, "b": 1}, np.array([4.0, 0.0]), {})
+    none = found({"a": 1, "b": 1}, None, {})
+    saved_s = none.ttft_p50_s[0] - held.ttft_p50_s[0]
+    assert saved_s == pytest.approx(0.004, rel=0.01)
+    assert held.ttft_p50_s[1] == none.ttft_p50_s[1]
+    assert held.capacity_price.tolist() == pytest.approx([0.0, 0.05 * saved_s])
+    assert none.capacity_price.tolist() == [0.0, 0.0]
+
+
+def test_a_session_does_not_bounce_for_little_and_moves_for_much() -> None:
+    """A slightly better model is not worth feeding everything again; a much better one is."""
+    rng, cached = np.random.default_rng(0), np.array([4.0, 0.0])
+    for better, taken, at_home in ((0.5003, "a", "b"), (0.6, "b", "b")):
+        priors = {"a": 0.5, "b": better}
+        for held, model in ((cached, taken), (None, at_home)):
+            plan = decide(LONG, found({"a": 1, "b": 1}, held, priors), POLICY, rng, gains={}).plan
+            assert plan == Single(model)
