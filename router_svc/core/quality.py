@@ -14,13 +14,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core import kernel
+from router_svc.core import stack
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
 from router_svc.core.ridge import Ridges
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 1
+VERSION: Final = 2
 _DIMENSIONS: Final = len(vector(lexical_profile("")))
 _PRECISION: Final = 4.0
 """Of the prior, per regressor: a model has to fail more than once before it loses its place."""
@@ -69,7 +69,10 @@ class Quality:
         self._index = {name: i for i, name in enumerate(self.models)}
         self._prior = np.array([[priors.get(m, {}).get(t, 0.5) for t in TASKS] for m in models])
         self._forgetting = 0.5 ** (1.0 / half_life_outcomes)
-        self._table: kernel.Kernel | None = None
+        self._table: stack.Stack | None = None
+        self._table_models: tuple[str, ...] = ()
+        self._column = np.zeros(count, dtype=np.intp)
+        """Of each model in what the table predicts."""
         precision = np.full(_DIMENSIONS, _PRECISION)
         mean = np.zeros((count, _DIMENSIONS))
         self._excess = Ridges(mean, precision, forgetting=self._forgetting)
@@ -114,7 +117,8 @@ class Quality:
         if self._tallies.any():
             raise ValueError("scores: a table comes before every other outcome")
         tasks = np.stack([each.tasks for each in features])
-        self._table = kernel.learn(features, scores - tasks @ self._prior.T)
+        self._table = stack.learn(features, scores - tasks @ self._prior.T)
+        self._take_table(self.models)
         x = np.stack([vector(each) for each in features])
         for i, run in enumerate(~np.isnan(scores).T):
             weight = min(1.0, _TABLE_OUTCOMES / max(run.sum(), 1))
@@ -142,9 +146,8 @@ class Quality:
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
         gram, moment = self._excess.statistics()
-        table = self._table.to_arrays() if self._table else {}
         return {
-            **{f"{_TABLE}{name}": array for name, array in table.items()},
+            **self._table_arrays(),
             "version": np.array(VERSION),
             "models": np.array(self.models, dtype=np.str_),
             "gram": gram,
@@ -160,7 +163,7 @@ class Quality:
         """
         if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
-        self._restore_table(arrays, arrays["models"].tolist())
+        self._restore_table(arrays)
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._excess.restore(i, arrays["gram"][j], arrays["moment"][j])
@@ -170,20 +173,30 @@ class Quality:
     def _expected(self, features: Features) -> Floats:
         """Return what is expected of every model before any outcome (M,)."""
         prior: Floats = self._prior @ features.tasks
-        return prior if self._table is None else prior + self._table.predict(features)
+        if self._table is None:
+            return prior
+        # A model that the table does not know takes the 0 behind those it knows.
+        excess: Floats = np.append(self._table.predict(features), 0.0)[self._column]
+        return prior + excess
 
-    def _restore_table(self, arrays: Mapping[str, Array], names: Sequence[str]) -> None:
-        """Put back the table's models that are still there; to others it says nothing."""
+    def _take_table(self, models: Sequence[str]) -> None:
+        """Note which of the table's *models* each of these is."""
+        self._table_models = tuple(models)
+        known = {name: j for j, name in enumerate(models)}
+        self._column = np.array([known.get(m, len(models)) for m in self.models], dtype=np.intp)
+
+    def _table_arrays(self) -> dict[str, Array]:
+        if self._table is None:
+            return {}
+        parts = {f"{_TABLE}{name}": array for name, array in self._table.to_arrays().items()}
+        return parts | {f"{_TABLE}models": np.array(self._table_models, dtype=np.str_)}
+
+    def _restore_table(self, arrays: Mapping[str, Array]) -> None:
+        """Put back the table, whole: it says nothing to models that it does not know."""
         parts = {k.removeprefix(_TABLE): v for k, v in arrays.items() if k.startswith(_TABLE)}
-        if not parts:
-            return
-        old = {name: j for j, name in enumerate(names)}
-        for part, kept in (("weights", parts["weights"]), ("mean", parts["mean"])):
-            columns = [
-                kept[..., old[m]] if m in old else np.zeros(kept.shape[:-1]) for m in self.models
-            ]
-            parts[part] = np.stack(columns, axis=-1).astype(kept.dtype)
-        self._table = kernel.restored(parts)
+        if parts:
+            self._take_table(parts["models"].tolist())
+            self._table = stack.restored(parts)
 
     def _noise(self) -> Floats:
         """Return the variance of a score around its expectation (M,)."""

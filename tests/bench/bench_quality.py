@@ -3,16 +3,18 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from timeit import repeat
 
 import numpy as np
 
 from router_svc.core.confidence import Confidence
-from router_svc.core.features import lexical, lexical_profile, vector
+from router_svc.core.features import EMBEDDING_SIZE, Features, lexical, lexical_profile, vector
 from router_svc.core.judge import Judge, Verdict
 from router_svc.core.latency import Latency, ReplicaLoads
 from router_svc.core.length import Length
+from router_svc.core.neighbours import KEPT
 from router_svc.core.quality import Quality
 
 SHORT = "What is 31 + 7 * (12 - 5)? Answer with the number alone."
@@ -48,12 +50,24 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"judge, predict {count} models", partial(judge.judge, features)
         yield f"judge, learn, {count} models", partial(judge.learn, features, verdict)
         yield f"length, predict {count} models", partial(length.predict, features)
+    yield "quality, predict 16 models from a table", _from_table(features)
     confidence = Confidence(["a"])
     yield "confidence, predict", lambda: confidence.predict("a", -0.1, 0.6)
     yield "confidence, learn", lambda: confidence.learn("a", -0.1, 0.6, 1.0)
     yield "confidence, price a threshold", lambda: confidence.accept_gain("a", 0.6, 0.5)
     for rows in (3, 12, 64):
         yield f"latency, predict {rows} replicas", _latency(rows)
+
+
+def _from_table(features: Features) -> Callable[[], object]:
+    """Start from as many random prompts as are kept of a table."""
+    rng, models = np.random.default_rng(0), 16
+    vectors = rng.normal(size=(KEPT, EMBEDDING_SIZE))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    prompts = [replace(features, embedding=vector) for vector in vectors]
+    quality = Quality([f"m{i}" for i in range(models)], {})
+    quality.learn_table(prompts, rng.integers(0, 2, (KEPT, models)).astype(np.float64))
+    return partial(quality.predict, prompts[0])
 
 
 def _latency(rows: int) -> Callable[[], object]:

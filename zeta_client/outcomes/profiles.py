@@ -29,6 +29,7 @@ OnEncoded = Callable[[int, int], None]
 _BATCH_TEXTS: Final = 64
 _SAVE_EVERY: Final = 32
 """Batches."""
+_WAIT_S: Final = 120.0
 
 
 def profiled(
@@ -98,7 +99,8 @@ def features(
 def opened(path: Path) -> sqlite3.Connection:
     """Open a store of vectors, made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    store = sqlite3.connect(path)
+    # Another replay may be writing: it commits between batches.
+    store = sqlite3.connect(path, timeout=_WAIT_S)
     store.execute(
         "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB, tokens INTEGER)"
     )

@@ -1,0 +1,241 @@
+"""What a table of outcomes teaches: every model's score, learned in two stages.
+
+The first stage, kernel ridge regression and nearest neighbours, says how every model would do. The
+second stage, the same two again, finds prompts alike in *that* as well as in text: prompts on
+which the same models do well belong together (stacked generalisation: Wolpert, 1992). It learns
+from what the first says of prompts that it has not seen. All four are then mixed, by how well
+each of them does on prompts not seen. N = prompts, M = models, F = dimensions of a prompt,
+A = its main axes, E = estimates mixed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress, product
+from math import log1p
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_svc.core import kernel, neighbours
+from router_svc.core.features import Features, Floats
+from router_svc.core.kernel import Halved, Kernel, known_mean
+from router_svc.core.neighbours import Neighbours
+
+Array: TypeAlias = NDArray[Any]
+Fit: TypeAlias = Callable[[NDArray[np.intp]], "Pair"]
+"""What learns a pair of estimates from some of the prompts."""
+
+_FORM: Final = 0.5
+"""Weight of form (profile and lexical features) against topic (embedding)."""
+_CLIP: Final = 4.0
+"""Standard deviations beyond which a feature says no more."""
+_CONSTANT: Final = 1e-6
+_AXES: Final = 48
+_FOLDS: Final = 5
+_FIRST_NOISE, _SECOND_NOISE = 1.5, 4.0
+_FIRST_SHARPNESS, _SECOND_SHARPNESS = 5.0, 4.0
+_EVEN: Final = 0.02
+"""How strongly the estimates' shares are held to be equal."""
+_PARTS: Final = ("centre", "scale", "origin", "axes", "said_centre", "said_scale", "shares", "mean")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two estimates of the same targets: a smooth one and a local one."""
+
+    smooth: Kernel
+    local: Neighbours
+
+    def predict(self, wide: Halved, narrow: Halved) -> tuple[Floats, Floats]:
+        """Return both at prompts (N, F) and (N, A); (N, M) each."""
+        return self.smooth.predict(wide), self.local.predict(narrow)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A learned table."""
+
+    centre: Floats
+    """What is subtracted from the form of a prompt."""
+    scale: Floats
+    """What it is then multiplied with."""
+    origin: Halved
+    """(F,) Mean prompt."""
+    axes: Halved
+    """(F, A) Directions in which prompts differ most."""
+    first: Pair
+    said_centre: Floats
+    """(2M,) Mean of what the first stage says."""
+    said_scale: Floats
+    """(2M,) What it is multiplied with."""
+    second: Pair
+    shares: Floats
+    """(4,) Of the estimates in the mixture, each in excess of the mean."""
+    mean: Floats
+    """(M,) Of the targets."""
+
+    def predict(self, features: Features) -> Floats:
+        """Return every model's expected target at *features*; (M,)."""
+        wide = _points([features], self.centre, self.scale)
+        narrow = _along(self.axes, wide - self.origin)
+        said = self.first.predict(wide, narrow)
+        deep = _joined(said, self.said_centre, self.said_scale, narrow)
+        excess = np.stack([*said, *self.second.predict(deep, deep)])[:, 0] - self.mean
+        expected: Floats = self.mean + self.shares @ excess
+        return expected
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all of it as arrays."""
+        arrays: dict[str, Array] = {name: getattr(self, name) for name in _PARTS}
+        for stage, pair in (("first", self.first), ("second", self.second)):
+            for kind, part in (("smooth", pair.smooth), ("local", pair.local)):
+                arrays |= {f"{stage}.{kind}.{k}": v for k, v in part.to_arrays().items()}
+        return arrays
+
+
+def learn(features: Sequence[Features], targets: Floats) -> Stack:
+    """Learn *targets* (N, M), NaN where not known; of a model without any, 0 is expected."""
+    form = np.stack([_form(each) for each in features])
+    centre, scale = form.mean(axis=0), _inverse(form.std(axis=0))
+    wide = _points(features, centre, scale)
+    origin, axes = _main_axes(wide)
+    narrow, fold = _along(axes, wide - origin), _dealt(wide)
+
+    def first(rows: NDArray[np.intp]) -> Pair:
+        return _pair(
+            wide[rows], narrow[rows], targets[rows], noise=_FIRST_NOISE, sharpness=_FIRST_SHARPNESS
+        )
+
+    said = _unseen(first, wide, narrow, fold, targets.shape)
+    together = np.hstack(said)
+    said_centre, said_scale = together.mean(axis=0), _inverse(together.std(axis=0))
+    deep = _joined(said, said_centre, said_scale, narrow)
+
+    def second(rows: NDArray[np.intp]) -> Pair:
+        return _pair(
+            deep[rows], deep[rows], targets[rows], noise=_SECOND_NOISE, sharpness=_SECOND_SHARPNESS
+        )
+
+    estimates = (*said, *_unseen(second, deep, deep, fold, targets.shape))
+    everything, mean = np.arange(len(targets)), known_mean(targets)
+    return Stack(
+        centre=centre,
+        scale=scale,
+        origin=origin,
+        axes=axes,
+        first=first(everything),
+        said_centre=said_centre,
+        said_scale=said_scale,
+        second=second(everything),
+        shares=_shares([each - mean for each in estimates], targets - mean),
+        mean=mean,
+    )
+
+
+def restored(arrays: Mapping[str, Array]) -> Stack:
+    """Return what `Stack.to_arrays` took apart. Raises KeyError where something is missing."""
+    first, second = (
+        Pair(
+            smooth=kernel.restored(_under(f"{stage}.smooth.", arrays)),
+            local=neighbours.restored(_under(f"{stage}.local.", arrays)),
+        )
+        for stage in ("first", "second")
+    )
+    parts: dict[str, Any] = {name: arrays[name] for name in _PARTS}
+    return Stack(first=first, second=second, **parts)
+
+
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _form(features: Features) -> Floats:
+    profile = (features.difficulty, log1p(max(features.expected_output_tokens, 0.0)) / 6.0)
+    return np.concatenate([profile, features.tasks, features.lexical])
+
+
+def _points(features: Sequence[Features], centre: Floats, scale: Floats) -> Halved:
+    """Place prompts (N, F) so that squared distance is that of topic and that of form."""
+    form = np.stack([_form(each) for each in features])
+    scaled = np.clip((form - centre) * scale, -_CLIP, _CLIP) * np.sqrt(_FORM / len(centre))
+    topic = np.stack([each.embedding for each in features])
+    return np.hstack([topic, scaled]).astype(np.float32)
+
+
+def _joined(
+    said: Iterable[Floats], said_centre: Floats, said_scale: Floats, narrow: Halved
+) -> Halved:
+    """Place prompts by what the first stage *said* (N, M) of them, twice, and by their text."""
+    together = (np.hstack(tuple(said)) - said_centre) * said_scale
+    scaled = np.clip(together, -_CLIP, _CLIP) / np.sqrt(len(said_centre))
+    return np.hstack([scaled, narrow]).astype(np.float32)
+
+
+def _main_axes(points: Halved) -> tuple[Halved, Halved]:
+    """Return the mean (F,) of *points* (N, F) and their principal axes (F, A)."""
+    origin: Halved = points.mean(axis=0)
+    around = (points - origin).astype(np.float64)
+    _, axes = np.linalg.eigh(around.T @ around)
+    return origin, axes[:, ::-1][:, :_AXES].astype(np.float32)
+
+
+def _along(axes: Halved, points: Halved) -> Halved:
+    """Project *points* (N, F) on *axes* (F, A); (N, A)."""
+    along: Halved = points @ axes
+    return along
+
+
+def _inverse(spread: Floats) -> Floats:
+    """Return 1 / *spread*, and 0 where nothing spreads."""
+    inverse: Floats = np.where(spread > _CONSTANT, 1.0 / np.maximum(spread, _CONSTANT), 0.0)
+    return inverse
+
+
+def _dealt(points: Halved) -> NDArray[np.intp]:
+    """Deal *points* (N, F) to folds (N,), equal ones to the same."""
+    _, group = np.unique(points, axis=0, return_inverse=True)
+    order = np.random.default_rng(len(points)).permutation(int(group.max()) + 1)
+    fold: NDArray[np.intp] = order[group] % _FOLDS
+    return fold
+
+
+def _pair(wide: Halved, narrow: Halved, targets: Floats, *, noise: float, sharpness: float) -> Pair:
+    return Pair(
+        smooth=kernel.learn(wide, targets, noise=noise),
+        local=neighbours.remember(narrow, targets, sharpness=sharpness),
+    )
+
+
+def _unseen(
+    fit: Fit, wide: Halved, narrow: Halved, fold: NDArray[np.intp], shape: tuple[int, ...]
+) -> tuple[Floats, Floats]:
+    """Return what a pair says of each prompt that learned from the other folds; (N, M) each."""
+    smooth, local = np.zeros(shape), np.zeros(shape)
+    for number in np.unique(fold).tolist():
+        held = fold == number
+        pair = fit(np.flatnonzero(~held))
+        smooth[held], local[held] = pair.predict(wide[held], narrow[held])
+    return smooth, local
+
+
+def _shares(estimates: Sequence[Floats], targets: Floats) -> Floats:
+    """Return the shares (E,) of *estimates* (N, M) that miss *targets* (N, M) least, none negative.
+
+    Least squares, drawn to equal shares. With so few, every set of those above 0 is tried.
+    """
+    known, count = ~np.isnan(targets), len(estimates)
+    said = np.stack([each[known] for each in estimates], axis=1)
+    gram, moment = said.T @ said, said.T @ targets[known]
+    even = _EVEN * np.trace(gram) / count + _CONSTANT
+    gram += even * np.eye(count)
+    moment += even / count
+    best, least = np.full(count, 1.0 / count), float("inf")
+    for chosen in product((False, True), repeat=count):
+        some = list(compress(range(count), chosen))
+        shares = np.zeros(count)
+        shares[some] = np.linalg.solve(gram[np.ix_(some, some)], moment[some])
+        missed = float(shares @ gram @ shares - 2.0 * shares @ moment)
+        if shares.min() >= 0.0 and missed < least:
+            best, least = shares, missed
+    return best
