@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,8 @@ from services.model.graph.checkpoint import read_json
 
 Ids = NDArray[np.int64]
 
+_MARK, _FIRST_NUMBER = "\U0010fffd", 0x100000
+"""Private code points: a mark and a number stand for a control token that is none."""
 _REPLACEMENT = "\ufffd"
 """What a decoder gives for bytes that are no code point, or not one yet."""
 
@@ -37,6 +40,8 @@ class Text:
     ) -> None:
         self._tokenizer, self._template, self._names = tokenizer, template, names
         self.vocabulary: int = tokenizer.get_vocab_size()
+        added = tokenizer.get_added_tokens_decoder().values()
+        self._control = sorted((t.content for t in added if t.special), key=len, reverse=True)
         self._longest_bytes = max(len(piece.encode()) for piece in tokenizer.get_vocab())
 
     @property
@@ -45,12 +50,16 @@ class Text:
         return self._template is not None
 
     def render(self, messages: Sequence[Message]) -> str:
-        """Turn a conversation into a prompt. Raises InvalidRequestError where it cannot be."""
+        """Turn a conversation into a prompt. Raises InvalidRequestError where it cannot be.
+
+        What looks like a control token in a message becomes a mark, which `encode` reads as the
+        text that it was: nobody ends another's turn by typing its end.
+        """
         if self._template is None:
             raise invalid("messages", "this model has no chat template; send `prompt` instead")
         try:
             return self._template.render(
-                messages=[{"role": m.role, "content": m.content} for m in messages],
+                messages=[{"role": m.role, "content": self._marked(m.content)} for m in messages],
                 add_generation_prompt=True,
                 **self._names,
             )
@@ -59,9 +68,15 @@ class Text:
 
     def encode(self, text: str, *, special: bool) -> Ids:
         """Return the token ids (T,) of *text*; *special* adds what the tokenizer begins with."""
-        # Unlike `encode`, this lets other threads run meanwhile.
-        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)
-        return np.array(encoded.ids, np.int64)
+        first, *rest = text.split(_MARK)
+        parts = [self._encoded(first, special=special)]
+        for part in rest:
+            number = ord(part[0]) - _FIRST_NUMBER if part else -1
+            known = 0 <= number < len(self._control)
+            literal = self._control[number] if known else _MARK
+            parts.append(self._literally(literal))
+            parts.append(self._encoded(part[known:], special=False))
+        return np.concatenate(parts) if rest else parts[0]
 
     def encode_within(self, text: str, most: int) -> tuple[Ids, bool]:
         """Return the token ids (T ≤ *most*,) of *text*, and whether its end had to be left out.
@@ -78,6 +93,28 @@ class Text:
     def fewest_tokens(self, text: str) -> int:
         """Return a lower bound of the tokens of *text*, at no cost."""
         return len(text) // self._longest_bytes
+
+    def _encoded(self, text: str, *, special: bool) -> Ids:
+        # Unlike `encode`, this lets other threads run meanwhile.
+        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)
+        return np.array(encoded.ids, np.int64)
+
+    def _literally(self, text: str) -> Ids:
+        encoded = self._plain.encode(text, add_special_tokens=False)
+        return np.array(encoded.ids, np.int64)
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """The tokenizer again, made when first needed, to which control tokens are plain text."""
+        plain = Tokenizer.from_str(self.serialised())
+        plain.encode_special_tokens = True
+        return plain
+
+    def _marked(self, content: str) -> str:
+        for number, token in enumerate(self._control):
+            if token in content:
+                content = content.replace(token, f"{_MARK}{chr(_FIRST_NUMBER + number)}")
+        return content
 
     def serialised(self) -> str:
         """Return the tokenizer as the text of a tokenizer.json."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import Template
 
 from services.kit.errors import ConfigError, InvalidRequestError
 from services.model import text
@@ -141,3 +142,27 @@ def test_a_broken_tokenizer_or_template_names_the_file(tmp_path: Path) -> None:
 def test_the_lower_bound_of_tokens_is_one(source: str) -> None:
     """A text never has fewer tokens than the bound says."""
     assert TEXT.fewest_tokens(source) <= len(TEXT.encode(source, special=False))
+
+
+@given(
+    st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<think>", "a€ ", "\n"]), max_size=6)
+)
+def test_nobody_types_a_control_token(parts: list[str]) -> None:
+    """Its text is there, as text; everything else has the tokens that it always had."""
+    content = "".join(parts)
+    chat = Text(tiny.byte_tokenizer(), Template(tiny.TEMPLATE), {})
+    prompt = chat.encode(chat.render([Message(role="user", content=content)]), special=False)
+    start, end = END - 1, END
+    assert [i for i in prompt.tolist() if i in (start, end)] == [start, end, start]
+    typed = prompt[prompt.tolist().index(start) :].tolist()
+    inside = typed[typed.index(start) + 1 : typed.index(end)]
+    assert TEXT.decode(inside) == f"user\n{content}"
+    plain = content.replace("<|im_end|>", "").replace("<|im_start|>", "")
+    if plain == content:
+        assert inside == TEXT.encode(f"user\n{content}", special=False).tolist()
+
+
+def test_a_mark_without_a_number_is_itself() -> None:
+    """Private code points that somebody really sends are kept."""
+    for odd in ("\U0010fffd", "a\U0010fffdb", "\U0010fffd\U0010fffd"):
+        assert TEXT.decode(TEXT.encode(odd, special=False).tolist()) == odd
