@@ -23,6 +23,7 @@ import msgspec
 from services.kit import config as kit_config
 from services.kit.errors import ConfigError, ZetaError
 from services.model import importer, solo, speed
+from services.model.graph import manifest
 from services.model.graph.decoder import PRECISIONS
 from services.model.graph.dialects import DIALECTS
 
@@ -88,6 +89,19 @@ def _bench(arguments: argparse.Namespace) -> Any:
     return asdict(found)
 
 
+def _check(arguments: argparse.Namespace) -> Any:
+    found = manifest.read(arguments.folder)
+    size_bytes, done, told = sum(f.size_bytes for f in found.files.values()), 0, _Told()
+
+    def on_read(count: int) -> None:
+        nonlocal done
+        done += count
+        told("comparing", done, size_bytes)
+
+    manifest.verify(arguments.folder, found, weights=True, on_read=on_read)
+    return {"files": len(found.files), "size_bytes": size_bytes}
+
+
 def _build(arguments: argparse.Namespace) -> Any:
     from services.model import process  # noqa: PLC0415 - no other command needs a service
 
@@ -139,6 +153,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--samples", type=int, default=1)
     one.set_defaults(work=_generate)
+
+    one = commands.add_parser("check", parents=[shared])
+    one.add_argument("folder", type=Path)
+    one.set_defaults(work=_check)
 
     one = commands.add_parser("build")
     one.add_argument("--config", type=Path, required=True)

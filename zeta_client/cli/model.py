@@ -79,6 +79,18 @@ def import_(
 
 
 @model.command()
+def check(folder: Directory, *, as_json: shell.Json = False) -> None:
+    """Compare every byte of an imported model with what the import wrote."""
+    found = _work("check", (), (str(folder),), as_json=as_json)
+    if as_json:
+        shell.emit({"dir": str(folder), **found})
+    else:
+        shell.say(
+            f"{folder}: {found['files']} files, {found['size_bytes'] / 1e6:,.1f} MB, as written"
+        )
+
+
+@model.command()
 def pull(
     repo: Annotated[str, typer.Argument(metavar="REPO", help="Such as Qwen/Qwen3-4B")],
     target: Annotated[

@@ -94,10 +94,17 @@ def refuse_other(folder: Path, manifest: Manifest, dialect: DialectName) -> None
         )
 
 
-def verify(folder: Path, manifest: Manifest, *, weights: bool = False) -> None:
+def verify(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    weights: bool = False,
+    on_read: Callable[[int], None] = lambda _: None,
+) -> None:
     """Compare the files of *folder* with *manifest*. Raises ConfigError.
 
     Hashing the weights takes seconds for each gigabyte: without *weights* their size is compared.
+    *on_read* is told of the bytes that were hashed.
     """
     for name, said in manifest.files.items():
         path = folder / name
@@ -106,7 +113,7 @@ def verify(folder: Path, manifest: Manifest, *, weights: bool = False) -> None:
         size_bytes = path.stat().st_size
         if size_bytes != said.size_bytes:
             raise _broken(folder, f"{name} has {size_bytes} bytes, {said.size_bytes} were written")
-        if (weights or name != DATA) and described(path).sha256 != said.sha256:
+        if (weights or name != DATA) and described(path, on_read).sha256 != said.sha256:
             raise _broken(folder, f"{name} is not what was written")
 
 

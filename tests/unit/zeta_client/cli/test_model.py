@@ -117,3 +117,18 @@ def test_a_plan_is_built_for_tensorrt_only(zeta: CliRunner) -> None:
     shown = zeta.invoke(app, ["model", "build", "general-4b", "--config", str(config)])
     assert shown.exit_code == 1
     assert "model 'general-4b' runs on onnxruntime: nothing to build" in shown.stderr
+
+
+def test_a_changed_byte_is_found(zeta: CliRunner, source: Path, tmp_path: Path) -> None:
+    """A start compares the size of the weights alone; this compares all of them."""
+    out = tmp_path / "out"
+    assert zeta.invoke(app, ["model", "import", str(source), str(out), "--json"]).exit_code == 0
+    whole = zeta.invoke(app, ["model", "check", str(out), "--json"])
+    assert json.loads(whole.stdout)["files"] > 3
+    weights = out / "model.onnx.data"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    broken = zeta.invoke(app, ["model", "check", str(out), "--json"])
+    assert (broken.exit_code, broken.stdout) == (1, "")
+    assert "model.onnx.data is not what was written" in broken.stderr
