@@ -5,22 +5,21 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from router_svc import metrics, wire
+from router_svc import ensembles, metrics, wire
 from router_svc.core.breaker import RetryBudget
-from router_svc.core.merge import decided, normalised, tally
-from router_svc.core.plan import Cascade, Single, Vote, line
-from router_svc.core.price import vote_weights
-from router_svc.core.reward import Step, agreement
+from router_svc.core.hedging import HedgeBudget
+from router_svc.core.plan import Cascade, Hedge, Single, Vote, line
+from router_svc.core.reward import CANCELLED, Step
 from router_svc.fleet import Fleet, Lease
 from router_svc.run import Call, Observer, Run, call_of
 from router_svc.wire import Event
-from services.kit.aio import cancelled
 from services.kit.errors import (
     ContextTooLongError,
     DrainingError,
@@ -54,6 +53,7 @@ class Dispatch:
         fleet: Fleet,
         observer: Observer,
         budget: RetryBudget,
+        hedges: HedgeBudget,
         *,
         cost_usd: Callable[[str, int, int], float],
         clock: Callable[[], float],
@@ -61,7 +61,7 @@ class Dispatch:
     ) -> None:
         self._fleet = fleet
         self._observer = observer
-        self._budget = budget
+        self._budget, self._hedges = budget, hedges
         self._cost_usd = cost_usd
         self._clock = clock
         self._done = done
@@ -69,6 +69,7 @@ class Dispatch:
     async def run(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
         self._budget.earned()
+        self._hedges.earned()
         async with aclosing(self._events(run)) as events:
             async for event in events:
                 yield event
@@ -76,82 +77,47 @@ class Dispatch:
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
         match run.decision.plan:
             case Single(model):
-                return self._single(run, call_of(run.decision, model))
+                return self.single(run, call_of(run.decision, model, "single"))
             case Cascade() as plan:
-                return self._cascade(run, plan)
+                return ensembles.cascade(self, run, plan)
             case Vote() as plan:
-                return self._vote(run, plan)
+                return ensembles.vote(self, run, plan)
+            case Hedge() as plan:
+                return ensembles.hedge(self, run, plan)
 
-    async def _single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
-        async with aclosing(self._stream(run, call)) as deltas:
-            async for delta in deltas:
-                if not run.started:
-                    yield self._started(run, call)
-                yield delta
+    async def single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        """Stream one call, whole."""
+        async with aclosing(self.stream(run, call)) as deltas:
+            async for event in self.show(run, call, deltas):
+                yield event
+
+    async def show(
+        self, run: Run, call: Call, deltas: AsyncIterable[Event]
+    ) -> AsyncGenerator[Event, None]:
+        """Show what comes of *call* as the answer, from its beginning to its end."""
+        async for delta in deltas:
+            if not run.started:
+                yield self._started(run, call)
+            yield delta
         async for event in self._end(run, call):
             yield event
 
-    async def _cascade(self, run: Run, plan: Cascade) -> AsyncGenerator[Event, None]:
-        first = call_of(run.decision, plan.first)
-        if await self._collect(run, first) and self._accepts(run, first, plan.accept_from):
-            async for event in self._replay(run, first):
-                yield event
-            return
-        run.failed |= {first.replica} if first.error else set()
-        then, text = call_of(run.decision, plan.then), []
-        async with aclosing(self._stream(run, then)) as events:
+    async def everybody_failed(
+        self, run: Run, calls: Sequence[Call]
+    ) -> AsyncGenerator[Event, None]:
+        """Ask what is left of the fleet after all of *calls* failed. Raises ZetaError."""
+        run.failed |= {call.replica for call in calls}
+        last = replace(calls[0], part="single", deltas=[], text=[], tokens=0)
+        self._move(run, last, UnavailableError("every model of the plan failed"))
+        async with aclosing(self.single(run, last)) as events:
             async for event in events:
-                if not run.started:
-                    yield self._started(run, then)
-                text.append(event.delta.text)
                 yield event
-        if not first.error:
-            first.agrees = agreement(first.answer, "".join(text))
-        async for event in self._end(run, then):
-            yield event
 
-    async def _vote(self, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
-        calls = [call_of(run.decision, model) for model in plan.models]
-        winner = await self._count(run, calls)
-        if winner is None:
-            # Everybody failed; what is left of the fleet may still answer.
-            run.failed |= {call.replica for call in calls}
-            lone = calls[0]
-            self._move(run, lone, UnavailableError("every voter failed"))
-            last = Call(model=lone.model, replica=lone.replica, expected_s=lone.expected_s)
-            async with aclosing(self._single(run, last)) as events:
-                async for event in events:
-                    yield event
-            return
-        chosen = normalised(winner.answer)
-        for call in calls:
-            if call is not winner and call.last is not None:
-                call.agrees = normalised(call.answer) == chosen
-        async for event in self._replay(run, winner):
-            yield event
+    def may_hedge(self) -> bool:
+        """Whether the extra load of one more backup is paid for."""
+        return self._hedges.take()
 
-    async def _count(self, run: Run, calls: list[Call]) -> Call | None:
-        """Ask all at once; return who wins as soon as the rest cannot change it."""
-        candidates = run.decision.candidates
-        index = [candidates.models.index(call.model) for call in calls]
-        weights = vote_weights(candidates.quality[index]).tolist()
-        tasks = {asyncio.create_task(self._collect(run, c)): i for i, c in enumerate(calls)}
-        answers: dict[int, str] = {}
-        pending = set(tasks)
-        try:
-            while pending:
-                over, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                answers |= {tasks[t]: calls[tasks[t]].answer for t in over if t.result()}
-                if decided(answers, weights, [tasks[t] for t in pending]):
-                    break
-        finally:
-            for task in pending:
-                await cancelled(task)
-        if not answers:
-            return None
-        return calls[next(iter(tally(answers, weights).values()))[0]]
-
-    async def _collect(self, run: Run, call: Call) -> bool:
+    async def collect(self, run: Run, call: Call) -> bool:
         """Run *call* without showing it; False where it failed and others may still answer."""
         run.calls.append(call)
         try:
@@ -165,7 +131,7 @@ class Dispatch:
             return False
         return True
 
-    async def _stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    async def stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Yield the events of *call*; a failure before the first one moves it elsewhere."""
         run.calls.append(call)
         while True:
@@ -189,8 +155,9 @@ class Dispatch:
         lease = self._fleet.begin(
             call.replica, run.features.prompt_tokens, run.features.expected_output_tokens
         )
+        call.ttft_s = 0.0
         try:
-            timeout_s = self._left_s(run)
+            timeout_s = self.left_s(run)
             async with aclosing(run.upstream(call.replica, call.model, timeout_s)) as events:
                 async for event in events:
                     kind = event.WhichOneof("event")
@@ -202,6 +169,7 @@ class Dispatch:
                         if not lease.fed:
                             call.ttft_s = self._clock() - lease.began_s
                             self._fleet.first_token(lease)
+                        call.tokens += len(event.delta.token_ids)
                         yield event
             if call.last is None:
                 raise UnavailableError(f"{call.replica} ended its stream without an end")
@@ -209,16 +177,17 @@ class Dispatch:
         except ZetaError as error:
             self._failed(call, lease, error)
             raise
+        except (asyncio.CancelledError, GeneratorExit):
+            call.error, call.total_s = CANCELLED, self._clock() - lease.began_s
+            raise
         finally:
+            begun, silent_s = lease.fed, call.ttft_s or self._clock() - lease.began_s
+            self._observer.silent(call, silent_s, begun=begun)
             self._fleet.end(lease)
 
-    async def _replay(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    async def replay(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Show what was held back of *call*."""
-        for delta in call.deltas:
-            if not run.started:
-                yield self._started(run, call)
-            yield delta
-        async for event in self._end(run, call):
+        async for event in self.show(run, call, _each(call.deltas)):
             yield event
 
     async def _end(self, run: Run, chosen: Call) -> AsyncGenerator[Event, None]:
@@ -227,7 +196,9 @@ class Dispatch:
         assert chosen.last is not None
         run.total_s = self._clock() - run.arrived_s
         run.steps = tuple(
-            self._step(call, chosen=call is chosen) for call in run.calls if call.last is not None
+            self._step(call, chosen=call is chosen)
+            for call in run.calls
+            if call.last is not None or call.error
         )
         self._done(run)
         yield wire.finished(
@@ -247,7 +218,8 @@ class Dispatch:
             run.id, line(run.decision.plan), call.model, call.replica, call.prompt_tokens
         )
 
-    def _accepts(self, run: Run, call: Call, accept_from: float) -> bool:
+    def accepts(self, run: Run, call: Call, accept_from: float) -> bool:
+        """Whether the answer of *call* is as likely to be right as a cascade wants it."""
         if call.mean_logprob is None:
             return False
         candidates = run.decision.candidates
@@ -279,12 +251,13 @@ class Dispatch:
         assert isinstance(decision.plan, Single)
         metrics.RETRIES.labels(call.replica).inc()
         log.info("retried", failed=call.replica, error=str(error), model=decision.plan.model)
-        again = call_of(decision, decision.plan.model)
-        call.model, call.replica, call.expected_s = again.model, again.replica, again.expected_s
+        again = call_of(decision, decision.plan.model, call.part)
+        call.model, call.replica = again.model, again.replica
+        call.expected_s, call.late_s = again.expected_s, again.late_s
         call.error = ""
 
-    def _left_s(self, run: Run) -> float | None:
-        """Seconds that the caller still waits, for the next hop."""
+    def left_s(self, run: Run) -> float | None:
+        """Return the seconds that the caller still waits, None for ever."""
         if run.deadline_at_s is None:
             return None
         return max(run.deadline_at_s - self._clock(), 0.001)
@@ -294,6 +267,7 @@ class Dispatch:
         return Step(
             model=call.model,
             replica=call.replica,
+            part=call.part,
             prompt_tokens=prompt,
             completion_tokens=completion,
             cost_usd=self._cost_usd(call.model, prompt, completion),
@@ -302,7 +276,13 @@ class Dispatch:
             mean_logprob=call.mean_logprob,
             chosen=chosen,
             agrees=call.agrees,
+            error=call.error,
         )
+
+
+async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:
+    for event in events:
+        yield event
 
 
 def _may_go_elsewhere(error: ZetaError) -> bool:

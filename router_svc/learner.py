@@ -14,6 +14,7 @@ from router_svc import metrics
 from router_svc.core import reward
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features
+from router_svc.core.hedging import Stalls
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
 from router_svc.core.predict import Gains, Predictors, Prices, sharpness
@@ -58,6 +59,7 @@ class Learner:
             latency=Latency(names),
             length=Length(names),
             gains=Gains(),
+            stalls=Stalls(),
             sharpness=sharpness(confidence, names),
         )
         self.prices = Prices(
@@ -102,6 +104,11 @@ class Learner:
             total_s=call.total_s,
         )
 
+    def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
+        """Learn how often calls stall; one stopped before it was late says nothing."""
+        if call.late_s > 0.0 and (begun or silent_s > call.late_s):
+            self.predictors.stalls.learn(silent_s, call.late_s)
+
     def step_time(self, model: str, running: float, step_s: float) -> None:
         """Learn from a reported decode step time."""
         self.predictors.latency.learn_step(model, running, step_s)
@@ -144,6 +151,8 @@ class Learner:
         arrays["gains.sums"] = np.array(list(gains.sums.values()))
         arrays["gains.counts"] = np.array([gains.counts[k] for k in gains.sums])
         arrays["times"] = self._times.copy()
+        stalls = self.predictors.stalls
+        arrays["stalls"] = np.array([stalls.calls, stalls.stalled])
         return arrays
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -161,6 +170,8 @@ class Learner:
         for row, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._times[i] = arrays["times"][row]
+        stalls = self.predictors.stalls
+        stalls.calls, stalls.stalled = arrays.get("stalls", np.zeros(2)).tolist()
         self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
 
 

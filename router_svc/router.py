@@ -25,6 +25,7 @@ from router_svc.core.decide import (
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
+from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.types import Ask, Reason, Rejection
@@ -99,6 +100,7 @@ class ZetaDynamicRouter:
             learner,
             # As many at once as can be in flight: whatever one lost replica had not begun.
             RetryBudget(ratio=settings.retry_ratio, burst=float(settings.max_in_flight)),
+            HedgeBudget(settings.max_extra_load),
             cost_usd=learner.cost_usd,
             clock=clock,
             done=self._finished,

@@ -7,6 +7,7 @@ from typing import Protocol
 from router_svc import wire
 from router_svc.core.decide import Decision
 from router_svc.core.features import Features
+from router_svc.core.hedging import late_after_s
 from router_svc.core.reward import Step
 from router_svc.core.types import Ask
 from router_svc.fleet import Lease
@@ -30,6 +31,10 @@ class Observer(Protocol):
         """Take in a call that was answered."""
         ...
 
+    def silent(self, call: "Call", silent_s: float, *, begun: bool) -> None:
+        """Take in how long a call gave no token, *begun* if it gave one in the end."""
+        ...
+
     def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
         """Return the probability that an answer is right."""
         ...
@@ -41,8 +46,14 @@ class Call:
 
     model: str
     replica: str
+    part: str
+    """What it does in the plan, in the contract's words: "single", "voter", "backup" …"""
     expected_s: float = 0.0
     """What the decision took it to need, median."""
+    late_s: float = 0.0
+    """Time without a token after which it is late: the 95th percentile."""
+    tokens: int = 0
+    """Tokens of the answer that have come."""
     prompt_tokens: int = 0
     ttft_s: float = 0.0
     total_s: float = 0.0
@@ -62,8 +73,8 @@ class Call:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens of the answer."""
-        return self.last.finished.usage.completion_tokens if self.last else 0
+        """Tokens of the answer; of one that was cut short, those that came."""
+        return self.last.finished.usage.completion_tokens if self.last else self.tokens
 
     @property
     def mean_logprob(self) -> float | None:
@@ -96,9 +107,15 @@ class Run:
     steps: tuple[Step, ...] = ()
 
 
-def call_of(decision: Decision, model: str) -> Call:
-    """Begin a call of *model* on the replica that was decided for it."""
-    candidates = decision.candidates
-    i = candidates.models.index(model)
-    expected_s = float(candidates.total_p50_s[i])
-    return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)
+def call_of(decision: Decision, model: str, part: str, *, spare: bool = False) -> Call:
+    """Begin a call of *model* on the replica that was decided for it, or on its *spare* one."""
+    c = decision.candidates
+    i = c.models.index(model)
+    late_s = late_after_s(c.ttft_p50_s[i : i + 1], c.ttft_p90_s[i : i + 1])
+    return Call(
+        model=model,
+        replica=c.spares[i] if spare else c.replicas[i],
+        part=part,
+        expected_s=float(c.total_p50_s[i]),
+        late_s=float(late_s[0]),
+    )

@@ -153,7 +153,7 @@ def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
     miss it as a plan should be to make it: then the caller learns at once.
     """
     figures = priced.figures
-    good = figures.quality >= ask.min_quality
+    good = (figures.quality >= ask.min_quality) & _permitted(policy, priced)
     if not good.any():
         raise QualityError(float(figures.quality.max()))
     in_time = np.where(good, figures.deadline_probability, 0.0)
@@ -167,6 +167,13 @@ def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
         raise DeadlineError(surest, float(figures.latency_s[good].min()))
     tried: Bools = in_time == surest
     return tried
+
+
+def _permitted(policy: Policy, priced: Menu) -> Bools:
+    """Which plans are of a kind that the policy permits; all, where it names none that there is."""
+    kinds = [block.kind in policy.plans for block in priced.blocks]
+    permitted = np.repeat(kinds, [len(block.members) for block in priced.blocks])
+    return permitted if permitted.any() else np.ones_like(permitted)
 
 
 def _chances(ask: Ask, policy: Policy, priced: Menu, value: Floats, stddev: Floats) -> Floats:

@@ -9,10 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from router_svc.core.balance import BALANCERS, best_per_model
+from router_svc.core.balance import BALANCERS, best_per_model, spare_per_model
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
+from router_svc.core.hedging import Stalls
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
 from router_svc.core.load import capacity_price
@@ -52,6 +53,7 @@ class Predictors:
     latency: Latency
     length: Length
     gains: Gains
+    stalls: Stalls
     sharpness: Floats
     """(M,) from `sharpness`, kept because it changes with feedback only."""
 
@@ -119,6 +121,8 @@ def candidates(
         output_tokens=output[model],
         report_age_s=replicas.report_age_s[best],
         capacity_price=capacity_price(replicas.loads)[best],
+        spares=spare_per_model(replicas, able, keys, best),
+        stall_ratio=predictors.stalls.ratio,
         sharpness=predictors.sharpness[model],
     )
 

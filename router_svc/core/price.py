@@ -17,13 +17,18 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.hedging import STALL_S, late_after_s
+from router_svc.core.plan import Cascade, Hedge, Plan, Single, Vote
 from router_svc.core.scorers import SCORERS, Figures
 from router_svc.core.types import Bools, Candidates, Floats, Ints, Policy
 
 _SHARED_FAILURE: Final = 0.5
 _SHARED_DOUBT: Final = 0.3
 _ALTERNATIVES: Final = 5
+_LATE: Final = 0.05
+"""Share of calls that are late, by the meaning of `late_after_s`."""
+_EXCESS: Final = 0.25
+"""How much longer a late call takes yet, as a share of what it is late by."""
 _ENSEMBLE_POOL: Final = 6
 """Only the best few single models are combined; pairs and triples of many would cost more time
 than they could win."""
@@ -41,8 +46,8 @@ class Block:
     members: Ints
     """(K, G) indices of candidates."""
     figures: Figures
-    accept_from: Floats
-    """(K,); of cascades only."""
+    setting: Floats
+    """(K,) What a cascade accepts from, or the seconds after which a hedge asks its backup."""
 
     def plan(self, k: int, models: tuple[str, ...]) -> Plan:
         """Build plan number *k*."""
@@ -51,7 +56,9 @@ class Block:
             case "single":
                 return Single(names[0])
             case "cascade":
-                return Cascade(names[0], names[1], float(self.accept_from[k]))
+                return Cascade(names[0], names[1], float(self.setting[k]))
+            case "hedge":
+                return Hedge(names[0], names[1], float(self.setting[k]))
             case _:
                 return Vote(names)
 
@@ -64,6 +71,8 @@ class Moments:
     variance_s2: Floats
     in_time: Floats
     """Probability of finishing before the deadline."""
+    sigma: Floats
+    """Standard deviation of the logarithm."""
     deadline_s: float | None
 
 
@@ -77,6 +86,7 @@ def moments(candidates: Candidates, deadline_s: float | None) -> Moments:
         mean_s=mean,
         variance_s2=mean**2 * np.expm1(sigma**2),
         in_time=_in_time(np.log(median), sigma, deadline_s),
+        sigma=sigma,
         deadline_s=deadline_s,
     )
 
@@ -93,7 +103,7 @@ def single(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) ->
         deadline_probability=when.in_time,
     )
     members = np.arange(count)[:, None]
-    return [Block(kind="single", members=members, figures=figures, accept_from=np.zeros(count))]
+    return [Block(kind="single", members=members, figures=figures, setting=np.zeros(count))]
 
 
 def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
@@ -127,7 +137,7 @@ def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -
         capacity=candidates.capacity_price[one] + asked * candidates.capacity_price[two],
         deadline_probability=stands * when.in_time[one] + asked * _both_in_time(when, one, two),
     )
-    return [Block(kind="cascade", members=members, figures=figures, accept_from=accept)]
+    return [Block(kind="cascade", members=members, figures=figures, setting=accept)]
 
 
 def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
@@ -144,12 +154,52 @@ def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> l
             deadline_probability=when.in_time[members].prod(axis=1),
         )
         none = np.zeros(len(members))
-        blocks.append(Block(kind="vote", members=members, figures=figures, accept_from=none))
+        blocks.append(Block(kind="vote", members=members, figures=figures, setting=none))
     return blocks
 
 
+def hedge(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price every ordered pair of *pool*, and each model with its own spare replica.
+
+    The primary is late with probability `_LATE`; what it then still needs, and what the backup
+    needs, are taken as exponential, so that the backup wins the race with probability a / (a + b)
+    and saves a² / (a + b) on average. A stall is lost whole without a backup. Singles' prices
+    leave stalls out, hence what a hedge saves comes off its primary's own time.
+    """
+    spared = np.array([i for i in pool.tolist() if candidates.spares[i]], dtype=np.intp)
+    members = np.concatenate([pool[_pairs(len(pool))], np.stack([spared, spared], axis=1)])
+    if policy.max_calls < 2 or not len(members):  # noqa: PLR2004 - a hedge is two calls
+        return []
+    one, two = members[:, 0], members[:, 1]
+    late_s = late_after_s(candidates.ttft_p50_s, candidates.ttft_p90_s)
+    needs_s = when.mean_s * candidates.ttft_p50_s / np.maximum(candidates.total_p50_s, 1e-6)
+    more_s = _EXCESS * (late_s - candidates.ttft_p50_s)[one]
+    races = more_s / (more_s + needs_s[two] + 1e-6)
+    stall_s = min(STALL_S, when.deadline_s or STALL_S)
+    stalled = candidates.stall_ratio
+    saved_s = _LATE * races * more_s + stalled * np.maximum(
+        stall_s - late_s[one] - needs_s[two], 0.0
+    )
+    backed = _LATE * races + stalled
+    asked = _LATE + stalled
+    rest_s = when.mean_s - needs_s
+    in_time = _in_time(
+        np.log(candidates.total_p50_s[two] + late_s[one]), when.sigma[two], when.deadline_s
+    )
+    latency_s = when.mean_s[one] - saved_s + backed * (rest_s[two] - rest_s[one])
+    figures = Figures(
+        quality=candidates.quality[one]
+        + backed * (candidates.quality[two] - candidates.quality[one]),
+        latency_s=np.maximum(latency_s, 0.0),
+        cost_usd=candidates.cost_usd[one] + asked * candidates.cost_usd[two],
+        capacity=candidates.capacity_price[one] + asked * candidates.capacity_price[two],
+        deadline_probability=when.in_time[one] + (1.0 - when.in_time[one]) * backed * in_time,
+    )
+    return [Block(kind="hedge", members=members, figures=figures, setting=late_s[one])]
+
+
 Pricer: TypeAlias = Callable[[Candidates, Ints, Policy, Moments], list[Block]]
-PRICERS: Final[Mapping[str, Pricer]] = {p.__name__: p for p in (single, cascade, vote)}
+PRICERS: Final[Mapping[str, Pricer]] = {p.__name__: p for p in (single, cascade, vote, hedge)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +280,7 @@ def _gained(block: Block, gains: Mapping[str, float]) -> Block:
     return Block(
         kind=block.kind,
         members=block.members,
-        accept_from=block.accept_from,
+        setting=block.setting,
         figures=Figures(
             quality=within(f.quality + gain, 0.0, 1.0),
             latency_s=f.latency_s,
@@ -278,7 +328,7 @@ def _both_in_time(when: Moments, one: Ints, two: Ints) -> Floats:
 
 @lru_cache(maxsize=64)
 def _pairs(count: int) -> Ints:
-    return np.array(list(permutations(range(count), 2)), dtype=np.intp)
+    return np.array(list(permutations(range(count), 2)), dtype=np.intp).reshape(-1, 2)
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,8 @@ from typing import Final
 
 from router_svc.core.merge import normalised
 
+CANCELLED: Final = "cancelled"
+"""The error of a call that was stopped because its answer was not needed any more."""
 _SHORT: Final = 200
 """Characters up to which answers can be compared: longer ones may differ and both be right."""
 
@@ -21,6 +23,8 @@ class Step:
 
     model: str
     replica: str
+    part: str = "single"
+    """What it did in the plan."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -31,7 +35,7 @@ class Step:
     agrees: bool | None = None
     """Whether its answer equals the one that was chosen; None where that cannot be told."""
     error: str = ""
-    """Why it failed; empty where it answered."""
+    """Why it failed, or `CANCELLED`; empty where it answered."""
 
 
 def agreement(text: str, chosen: str) -> bool | None:

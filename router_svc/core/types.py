@@ -49,6 +49,8 @@ class Policy:
     deadline_confidence: float = 0.9
     max_calls: int = 3
     balancer: str = "predicted_latency"
+    plans: frozenset[str] = frozenset()
+    """Kinds of plans that may be chosen; empty: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,10 @@ class Candidates:
     report_age_s: Floats
     capacity_price: Floats
     """What a call takes from others, in units of quality."""
+    spares: tuple[str, ...]
+    """Each model's second best replica, "" where it has no other that can serve."""
+    stall_ratio: float
+    """Share of calls that stay silent for no reason that the latency model knows."""
     sharpness: Floats
     """How far one standard deviation of log-probability moves the log-odds of being right."""
 

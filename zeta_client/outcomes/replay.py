@@ -119,6 +119,8 @@ def _decided(
         output_tokens=nothing,
         report_age_s=nothing,
         capacity_price=nothing,
+        spares=("",) * len(names),
+        stall_ratio=0.0,
         sharpness=nothing,
     )
     return models_of(decide(_ASK, found, policy, rng, gains={}).plan)[0]

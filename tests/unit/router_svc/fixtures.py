@@ -48,6 +48,7 @@ def candidates(
     spread: float = 1.5,
     sharpness: float = 0.0,
     stddev: Sequence[float] | None = None,
+    spares: Sequence[str] | None = None,
 ) -> Candidates:
     """Candidates a, b, c … with these figures."""
     count = len(quality)
@@ -65,6 +66,8 @@ def candidates(
         output_tokens=np.full(count, 10.0),
         report_age_s=np.zeros(count),
         capacity_price=np.zeros(count),
+        spares=tuple(spares or [""] * count),
+        stall_ratio=0.001,
         sharpness=np.full(count, sharpness),
     )
 

@@ -12,7 +12,8 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import Decision, decide
 from router_svc.core.features import Features
-from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.hedging import HedgeBudget
+from router_svc.core.plan import Cascade, Hedge, Plan, Single, Vote
 from router_svc.core.types import Policy
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet, Lease
@@ -42,6 +43,8 @@ class Says:
     """Raised after the text."""
     hangs: bool = False
     """Says the text, then nothing until it is cancelled."""
+    waits: bool = False
+    """Says nothing until it is told to go."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,10 @@ class Watched:
         del lease, about
         self.answered_by.append(call.model)
 
+    def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
+        """Pay no heed."""
+        del call, silent_s, begun
+
     def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
         """Believe or not."""
         del model, quality
@@ -64,11 +71,13 @@ class Watched:
 class Stage:
     """Models a, b, c with a script for each, and a dispatch before them."""
 
-    def __init__(self, script: Mapping[str, Says], *, burst: float = 10.0) -> None:
+    def __init__(
+        self, script: Mapping[str, Says], *, burst: float = 10.0, hedges: float = 0.05
+    ) -> None:
         self.script = dict(script)
         self.asked: list[str] = []
         self.cancelled: list[str] = []
-        self.hanging = asyncio.Event()
+        self.hanging, self.go = asyncio.Event(), asyncio.Event()
         self.done: list[Run] = []
         clock = ManualClock()
         settings = Router(breaker_failures=2, breaker_open_s=5.0)
@@ -80,6 +89,7 @@ class Stage:
             self.fleet,
             self.watched,
             RetryBudget(ratio=0.0, burst=burst),
+            HedgeBudget(hedges),
             cost_usd=lambda _model, prompt, completion: prompt + 2.0 * completion,
             clock=clock,
             done=self.done.append,
@@ -125,6 +135,8 @@ class Stage:
         self.asked.append(replica)
         says = self.script[model]
         yield Event(started=inference_pb.Started(prompt_tokens=3))
+        if says.waits:
+            await self.go.wait()
         for i, word in enumerate(says.text.split()):
             yield Event(delta=inference_pb.Delta(seq=i + 1, text=word + " "))
         if says.hangs:
@@ -289,6 +301,65 @@ async def test_a_voters_refusal_of_the_request_is_everybodys() -> None:
     stage.check_idle()
 
 
+async def test_a_prompt_primary_is_not_hedged() -> None:
+    """The backup is not asked, and the streams are the primary's."""
+    stage = Stage({"a": Says(text="it is four")})
+    text, finished = await stage.play(Hedge("a", "b", 60.0))
+    assert (text, finished.model) == ("it is four ", "a")
+    assert stage.asked == ["a-0"]
+
+
+async def test_a_silent_primary_is_overtaken_and_stopped() -> None:
+    """Its call is reported as cancelled, with what it cost; this is what a hung replica gets."""
+    stage = Stage({"a": Says(hangs=True), "b": Says(text="four")})
+    text, finished = await stage.play(Hedge("a", "b", 0.0))
+    assert (text, finished.model) == ("four ", "b")
+    assert stage.cancelled == ["a"]
+    ends = [(s.model, s.part, s.end, s.chosen, s.cost_usd) for s in finished.steps]
+    assert ends == [
+        ("a", inference_pb.PLAN_PART_PRIMARY, inference_pb.STEP_END_CANCELLED, False, 3.0),
+        ("b", inference_pb.PLAN_PART_BACKUP, inference_pb.STEP_END_COMPLETE, True, 7.0),
+    ]
+
+
+async def test_the_primary_wins_where_it_begins_before_its_backup() -> None:
+    """Then the backup is stopped."""
+    stage = Stage({"a": Says(text="four", waits=True), "b": Says(hangs=True)})
+    task = asyncio.create_task(stage.play(Hedge("a", "b", 0.0)))
+    await stage.hanging.wait()
+    stage.go.set()
+    text, finished = await task
+    assert (text, finished.model) == ("four ", "a")
+    assert stage.cancelled == ["b"]
+
+
+async def test_a_failed_backup_leaves_the_race_to_the_primary() -> None:
+    """Nobody else is there to retry it with; the answer is the primary's."""
+    stage = Stage(
+        {"a": Says(text="four", waits=True), "b": Says(error=UnavailableError("gone"))}, burst=0.0
+    )
+    task = asyncio.create_task(stage.play(Hedge("a", "b", 0.0)))
+    await until(lambda: "b-0" in stage.asked)
+    stage.go.set()
+    text, finished = await task
+    assert (text, finished.model) == ("four ", "a")
+    assert [s.end for s in finished.steps][1] == inference_pb.STEP_END_FAILED
+
+
+async def test_hedges_are_budgeted() -> None:
+    """One backup is paid for by many requests; without a share there is none at all."""
+    stage = Stage({"a": Says(text="four", waits=True), "b": Says(text="four")})
+    await stage.play(Hedge("a", "b", 0.0))
+    stage.go.set()
+    stage.done.clear()
+    _, finished = await stage.play(Hedge("a", "b", 0.0))
+    assert finished.model == "a"
+    unhedged = Stage({"a": Says(text="four", waits=True), "b": Says(text="four")}, hedges=0.0)
+    unhedged.go.set()
+    _, finished = await unhedged.play(Hedge("a", "b", 0.0))
+    assert unhedged.asked == ["a-0"]
+
+
 def hanging(*names: str) -> dict[str, Says]:
     """Models that never end."""
     return dict.fromkeys(names, Says(hangs=True))
@@ -296,7 +367,12 @@ def hanging(*names: str) -> dict[str, Says]:
 
 @pytest.mark.parametrize(
     ("plan", "asked"),
-    [(Single("a"), "a"), (Cascade("a", "b", 0.5), "a"), (Vote(("a", "b", "c")), "abc")],
+    [
+        (Single("a"), "a"),
+        (Cascade("a", "b", 0.5), "a"),
+        (Vote(("a", "b", "c")), "abc"),
+        (Hedge("a", "b", 0.0), "ab"),
+    ],
 )
 async def test_who_stops_reading_stops_every_call(plan: Plan, asked: str) -> None:
     """Cancelling a run cancels all that it had under way."""

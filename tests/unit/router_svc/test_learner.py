@@ -90,7 +90,7 @@ def test_a_storm_of_answers_is_counted_whole_and_learned_in_part() -> None:
     lease = fleet.begin("a-0", 5.0, 5.0)
     usage = inference_pb.Usage(completion_tokens=60)
     last = inference_pb.GenerateResponse(finished=inference_pb.Finished(usage=usage))
-    call = Call(model="a", replica="a-0", total_s=1.0, ttft_s=0.5, last=last)
+    call = Call(model="a", replica="a-0", part="single", total_s=1.0, ttft_s=0.5, last=last)
     before = learner.predictors.length.predict(features())[0]
     learner.answered(call, lease, features())
     once = learner.predictors.length.predict(features())[0]
