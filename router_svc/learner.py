@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from router_svc import metrics
 from router_svc.core import reward
+from router_svc.core.agreement import Agreement, Member
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features
 from router_svc.core.hedging import Stalls
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
-from router_svc.core.predict import Gains, Predictors, Prices, sharpness
+from router_svc.core.predict import Gains, Predictors, Prices
 from router_svc.core.quality import Belief, Quality
 from router_svc.core.reward import Step
 from router_svc.fleet import Lease
@@ -32,7 +33,7 @@ VERSION: Final = 1
 """Of the saved state as a whole; each predictor has its own besides."""
 _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
-_PARTS: Final = ("quality", "confidence", "latency", "length")
+_PARTS: Final = ("quality", "confidence", "latency", "length", "agreement")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +53,14 @@ class Learner:
         names = [model.name for model in models]
         self._index = {name: i for i, name in enumerate(names)}
         priors = {m.name: {str(k): float(v) for k, v in m.priors.items()} for m in models}
-        confidence = Confidence(names)
         self.predictors = Predictors(
             quality=Quality(names, priors, half_life_outcomes=half_life_outcomes),
-            confidence=confidence,
+            confidence=Confidence(names),
             latency=Latency(names),
             length=Length(names),
             gains=Gains(),
             stalls=Stalls(),
-            sharpness=sharpness(confidence, names),
+            agreement=Agreement(names),
         )
         self.prices = Prices(
             usd_per_prompt_token=np.array([m.usd_per_m_prompt_tokens for m in models]) / 1e6,
@@ -116,6 +116,7 @@ class Learner:
     def feedback(self, about: Remembered, score: float) -> None:
         """Learn from the *score* in [0, 1] of the answer that the caller saw."""
         learned = reward.scores(about.steps, score)
+        self._agreement(about, score)
         for step, each in learned:
             i = self._index.get(step.model)
             if i is None:
@@ -126,8 +127,20 @@ class Learner:
             self.predictors.quality.learn(step.model, about.features, each)
         if learned:
             self.predictors.gains.learn(about.kind, about.expected_quality, score)
-            self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
             self.dirty = True
+
+    def _agreement(self, about: Remembered, score: float) -> None:
+        """Learn which models succeed together, where several answered."""
+        answered = reward.joint(about.steps, score)
+        if len(answered) < 2:  # noqa: PLR2004 - a pair
+            return
+        quality = self.predictors.quality.predict(about.features)[0]
+        members = [
+            Member(model=step.model, quality=float(quality[i]), score=each)
+            for step, each in answered
+            if (i := self._index.get(step.model)) is not None
+        ]
+        self.predictors.agreement.learn(about.features.tasks, members)
 
     def beliefs(self) -> list[tuple[Belief, float, float]]:
         """Return every belief with the mean time to first token and mean total behind it."""
@@ -162,6 +175,8 @@ class Learner:
         for part in _PARTS:
             prefix = f"{part}."
             state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            if part == "agreement" and not state:
+                continue  # saved before it was learned
             getattr(self.predictors, part).restore(state)
         kinds = arrays["gains.kinds"].tolist()
         gains = self.predictors.gains
@@ -172,7 +187,6 @@ class Learner:
                 self._times[i] = arrays["times"][row]
         stalls = self.predictors.stalls
         stalls.calls, stalls.stalled = arrays.get("stalls", np.zeros(2)).tolist()
-        self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
 
 
 def packed(arrays: Arrays) -> bytes:

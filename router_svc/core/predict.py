@@ -3,12 +3,13 @@
 R = replicas, M = models, N = candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from router_svc.core.agreement import Agreement
 from router_svc.core.balance import BALANCERS, best_per_model, spare_per_model
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
@@ -22,8 +23,6 @@ from router_svc.core.quality import Quality
 from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
-_PROBE_LOGPROBS: Final = (-0.35, 0.05)
-"""One standard deviation below and above the log-probability of ordinary answers."""
 
 
 @dataclass(slots=True)
@@ -54,8 +53,7 @@ class Predictors:
     length: Length
     gains: Gains
     stalls: Stalls
-    sharpness: Floats
-    """(M,) from `sharpness`, kept because it changes with feedback only."""
+    agreement: Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +121,6 @@ def candidates(
         capacity_price=capacity_price(replicas.loads)[best],
         spares=spare_per_model(replicas, able, keys, best),
         stall_ratio=predictors.stalls.ratio,
-        sharpness=predictors.sharpness[model],
+        confidence=predictors.confidence.spread(within(quality, 0.0, 1.0))[model],
+        agreement=predictors.agreement.correlation(features.tasks)[np.ix_(model, model)],
     )
-
-
-def sharpness(confidence: Confidence, models: Sequence[str]) -> Floats:
-    """How far a standard deviation of log-probability moves each model's log-odds; (M,)."""
-    p = np.array([[confidence.predict(m, x, 0.5) for x in _PROBE_LOGPROBS] for m in models])
-    odds = np.log(p / (1.0 - p))
-    moved: Floats = 0.5 * (odds[:, 1] - odds[:, 0])
-    return moved

@@ -2,11 +2,10 @@
 
 N = candidates, P = those that may join an ensemble, K = plans of one kind, G = models of one plan.
 
-The ensembles' figures rest on three assumptions, each a named constant, and on one correction
-that is learned from their outcomes (`Gains`):
-* models fail together more often than chance has it (`_SHARED_FAILURE`);
-* wrong answers scatter over about `_ALTERNATIVES` answers, so they rarely outvote a right one;
-* a second model finds what made the first unsure hard as well (`_SHARED_DOUBT`).
+The ensembles' figures rest on what was learned of how models succeed together (`agreement`), of
+how their confidence spreads (`confidence`), and on two assumptions, each a named constant, which
+`Gains` corrects from outcomes: wrong answers scatter over about `_ALTERNATIVES` answers, so that
+they rarely outvote a right one; and what a late call still needs (`_EXCESS`).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +21,6 @@ from router_svc.core.plan import Cascade, Hedge, Plan, Single, Vote
 from router_svc.core.scorers import SCORERS, Figures
 from router_svc.core.types import Bools, Candidates, Floats, Ints, Policy
 
-_SHARED_FAILURE: Final = 0.5
-_SHARED_DOUBT: Final = 0.3
 _ALTERNATIVES: Final = 5
 _LATE: Final = 0.05
 """Share of calls that are late, by the meaning of `late_after_s`."""
@@ -109,9 +106,10 @@ def single(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) ->
 def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
     """Price every ordered pair of *pool*.
 
-    The first answer's probability of being right is taken as normal around its expectation,
-    moved by the answer's own log-probability as far as `sharpness` says. It stands where that
-    beats what the second model would bring after its own price.
+    The first answer stands where its confidence beats what the second model would bring after its
+    own price. What made the first unsure is hard for the second as well, as far as the two are
+    correlated: given confidence c in the first, the second is expected to be right with
+    probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation and v the variances (the best linear guess).
     """
     if policy.max_calls < 2 or len(pool) < 2:  # noqa: PLR2004 - a cascade is two calls
         return []
@@ -124,11 +122,13 @@ def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -
         + candidates.capacity_price
     )
     accept = within(q_two - price[two], 0.0, 1.0)
-    sigma = np.maximum(candidates.sharpness[one], 0.0) * q_one * (1.0 - q_one) + 1e-6
-    z = (q_one - accept) / sigma
-    stands, density = cumulative(z), np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
-    doubt = _SHARED_DOUBT * sigma * density
-    quality = q_one * stands + sigma * density + q_two * (1.0 - stands) - doubt
+    sure = candidates.confidence[one]
+    accepted = sure >= accept[:, None]
+    stands = accepted.mean(axis=1)
+    right_and_stands = (sure * accepted).mean(axis=1)
+    doubt = q_one * (1.0 - stands) - (q_one - right_and_stands)
+    slope = candidates.agreement[one, two] * np.sqrt(_variance(q_two) / _variance(q_one))
+    quality = right_and_stands + q_two * (1.0 - stands) - slope * doubt
     asked = 1.0 - stands
     figures = Figures(
         quality=within(quality, 0.0, 1.0),
@@ -147,7 +147,7 @@ def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> l
         members = pool[_groups(len(pool), size)]
         q = candidates.quality[members]
         figures = Figures(
-            quality=_vote_quality(q),
+            quality=_vote_quality(q, _together(candidates.agreement, members)),
             latency_s=when.mean_s[members].max(axis=1),
             cost_usd=candidates.cost_usd[members].sum(axis=1),
             capacity=candidates.capacity_price[members].sum(axis=1),
@@ -298,8 +298,11 @@ def _utility(figures: Figures, policy: Policy) -> Floats:
     )
 
 
-def _vote_quality(q: Floats) -> Floats:
-    """Probability that the weighted vote of models right with *q* (K, G) is right; (K,)."""
+def _vote_quality(q: Floats, together: Floats) -> Floats:
+    """Probability that the weighted vote of models right with *q* (K, G) is right; (K,).
+
+    Between independent models and models that all fail together, by the correlation *together*.
+    """
     weights = vote_weights(q)
     right = _outcomes(q.shape[1])  # (2^G, G)
     chance = np.where(right, q[:, None, :], 1.0 - q[:, None, :]).prod(axis=2)
@@ -307,8 +310,21 @@ def _vote_quality(q: Floats) -> Floats:
     lone_wrong = (~right * weights[:, None, :]).max(axis=2)
     apart = (chance * (for_right > lone_wrong)).sum(axis=1)
     best = q.max(axis=1)
-    together: Floats = best + (1.0 - _SHARED_FAILURE) * (apart - best)
-    return together
+    quality: Floats = best + (1.0 - together) * (apart - best)
+    return quality
+
+
+def _together(agreement: Floats, members: Ints) -> Floats:
+    """Return the mean correlation within each group of *members* (K, G), at least 0; (K,)."""
+    count = members.shape[1]
+    within_group = agreement[members[:, :, None], members[:, None, :]]
+    all_pairs = within_group.sum(axis=(1, 2)) - np.trace(within_group, axis1=1, axis2=2)
+    return within(all_pairs / (count * (count - 1)), 0.0, 1.0)
+
+
+def _variance(q: Floats) -> Floats:
+    q = within(q, 0.05, 0.95)
+    return q * (1.0 - q)
 
 
 def _in_time(log_median: Floats, sigma: Floats, deadline_s: float | None) -> Floats:

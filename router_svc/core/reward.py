@@ -56,3 +56,13 @@ def scores(steps: Sequence[Step], score: float) -> list[tuple[Step, float]]:
         elif step.agrees is False and score == 1.0:
             found.append((step, 0.0))
     return found
+
+
+def joint(steps: Sequence[Step], score: float) -> list[tuple[Step, float | None]]:
+    """Return each answer with its score, None where it is only known to differ from a wrong one."""
+    known = scores(steps, score)
+    told = [step for step, _ in known]
+    differs = [
+        step for step in steps if not step.error and step.agrees is False and step not in told
+    ]
+    return [*known, *((step, None) for step in differs if score == 0.0)]

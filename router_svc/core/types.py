@@ -124,8 +124,10 @@ class Candidates:
     """Each model's second best replica, "" where it has no other that can serve."""
     stall_ratio: float
     """Share of calls that stay silent for no reason that the latency model knows."""
-    sharpness: Floats
-    """How far one standard deviation of log-probability moves the log-odds of being right."""
+    confidence: Floats
+    """(N, Z) Equally likely confidences that each model's answer will have, ascending."""
+    agreement: Floats
+    """(N, N) Correlation of success; on the diagonal, of two answers of one model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,7 @@ def _decided(
         capacity_price=nothing,
         spares=("",) * len(names),
         stall_ratio=0.0,
-        sharpness=nothing,
+        confidence=mean[available][:, None],
+        agreement=np.eye(len(names)),
     )
     return models_of(decide(_ASK, found, policy, rng, gains={}).plan)[0]

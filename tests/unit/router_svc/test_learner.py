@@ -58,6 +58,21 @@ def test_ensembles_that_disappoint_are_believed_less() -> None:
     assert learner.predictors.gains.by_kind()["cascade"] == pytest.approx(-0.3, abs=0.06)
 
 
+def test_votes_teach_how_models_agree() -> None:
+    """Also after a restart; models that never err together come apart."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    tasks = features().tasks
+    before = learner.predictors.agreement.correlation(tasks)[0, 1]
+    for n in range(60):
+        first, other = step("a"), step("b", chosen=False, agrees=False)
+        learner.feedback(about(first, other, kind="vote"), float(n % 2))
+    after = learner.predictors.agreement.correlation(tasks)[0, 1]
+    again = Learner(models({"a": 1, "b": 1}), 1000.0)
+    again.restore(unpacked(packed(learner.to_arrays())))
+    assert after < before - 0.2
+    assert again.predictors.agreement.correlation(tasks)[0, 1] == after
+
+
 def test_what_was_learned_survives_packing() -> None:
     """Also where the fleet has another model by then."""
     learner = Learner(models({"a": 1, "b": 1}), 1000.0)

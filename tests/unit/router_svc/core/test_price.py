@@ -56,18 +56,30 @@ def test_a_sharp_cascade_beats_both_its_models() -> None:
 
 def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
     """Its probability of being in time is below its first model's."""
-    priced = menu(candidates([0.5, 0.9], sharpness=1.0), POLICY, 1.5, {})
+    priced = menu(candidates([0.8, 0.9], sharpness=2.0), POLICY, 1.5, {})
     alone, together = (
         block(priced, kind).figures.deadline_probability for kind in ("single", "cascade")
     )
     assert (together < alone.max()).all()
 
 
-def test_a_vote_of_equals_gains_what_independence_half_grants() -> None:
-    """Three models at 0.7: the majority is right with 0.784, the price grants half the gain."""
-    priced = menu(candidates([0.7, 0.7, 0.7]), POLICY, None, {})
-    vote = block(priced, "vote")
-    assert vote.figures.quality == pytest.approx([0.7 + 0.5 * 0.084])
+@pytest.mark.parametrize("together", [-0.2, 0.0, 0.5, 1.0])
+def test_a_vote_of_equals_gains_what_their_agreement_leaves(together: float) -> None:
+    """Three independent models at 0.7 are right with 0.784; models that fail together gain none."""
+    found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), together))
+    vote = block(menu(found, POLICY, None, {}), "vote")
+    assert vote.figures.quality == pytest.approx([0.7 + (1.0 - max(together, 0.0)) * 0.084])
+
+
+def test_a_cascade_of_models_that_fail_together_gains_less() -> None:
+    """A second model that fails wherever the first is unsure is asked in vain."""
+    found = candidates([0.7, 0.7], sharpness=2.0)
+    apart, alike = (
+        block(menu(replace(found, agreement=np.full((2, 2), rho)), POLICY, None, {}), "cascade")
+        for rho in (0.0, 0.98)
+    )
+    assert (apart.figures.quality > alike.figures.quality + 0.05).all()
+    assert alike.figures.quality == pytest.approx([0.7, 0.7], abs=0.01)
 
 
 def test_a_vote_cannot_outdo_a_dictator() -> None:
