@@ -5,7 +5,7 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -14,12 +14,15 @@ import structlog
 
 from router_svc import ensembles, metrics, wire
 from router_svc.core.breaker import RetryBudget
+from router_svc.core.confidence import UNSURE_LOGPROB
 from router_svc.core.hedging import HedgeBudget
-from router_svc.core.plan import Cascade, Hedge, Single, Vote, line
+from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
 from router_svc.fleet import Fleet, Lease
 from router_svc.run import Call, Observer, Run, call_of
+from router_svc.verifiers import verify
 from router_svc.wire import Event
+from services.kit import aio
 from services.kit.errors import (
     ContextTooLongError,
     DrainingError,
@@ -43,6 +46,10 @@ _ELSEWHERE: Final = (
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
+
+
+_LEAST_TOKENS: Final = 4
+"""Fewer tokens say nothing about an answer."""
 
 
 class Dispatch:
@@ -82,6 +89,10 @@ class Dispatch:
                 return ensembles.cascade(self, run, plan)
             case Vote() as plan:
                 return ensembles.vote(self, run, plan)
+            case BestOf() as plan:
+                return ensembles.best_of(self, run, plan)
+            case Refine() as plan:
+                return ensembles.refine(self, run, plan)
             case Hedge() as plan:
                 return ensembles.hedge(self, run, plan)
 
@@ -92,15 +103,27 @@ class Dispatch:
                 yield event
 
     async def show(
-        self, run: Run, call: Call, deltas: AsyncIterable[Event]
+        self,
+        run: Run,
+        call: Call,
+        deltas: AsyncIterable[Event],
+        before_end: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Event, None]:
         """Show what comes of *call* as the answer, from its beginning to its end."""
         async for delta in deltas:
             if not run.started:
                 yield self._started(run, call)
             yield delta
+        before_end()
         async for event in self._end(run, call):
             yield event
+
+    def begun(self, run: Run, call: Call) -> Iterator[Event]:
+        """Yield what was held back of *call*, which is shown from now on."""
+        if not run.started:
+            yield self._started(run, call)
+        yield from call.deltas
+        call.deltas.clear()
 
     async def everybody_failed(
         self, run: Run, calls: Sequence[Call]
@@ -113,20 +136,70 @@ class Dispatch:
             async for event in events:
                 yield event
 
+    def may_go_elsewhere(self, error: ZetaError) -> bool:
+        """Whether another replica or model may well do what failed with *error*."""
+        return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+
     def may_hedge(self) -> bool:
         """Whether the extra load of one more backup is paid for."""
         return self._hedges.take()
+
+    async def judged(self, run: Run, scorer: str, answers: Sequence[Call]) -> list[float]:
+        """Return how good *scorer* takes each of *answers* to be, in [0, 1].
+
+        Where it cannot say, how sure each model was of its own.
+        """
+        if scorer.startswith(VERIFIER):
+            name = scorer.removeprefix(VERIFIER)
+            each = (asyncio.to_thread(verify, name, a.answer) for a in answers)
+            return await aio.all_of(*each)
+        call = call_of(run.decision, scorer, "scorer")
+        run.calls.append(call)
+        lease = self._fleet.begin(call.replica, run.features.prompt_tokens, 0.0)
+        try:
+            texts = [a.answer or " " for a in answers]
+            means = await run.scores(scorer, texts, self.left_s(run))
+            call.prompt_tokens = sum(run.features.prompt_tokens + a.tokens for a in answers)
+        except ZetaError as error:
+            self._failed(call, lease, error)
+            return [self.sureness(run, a) for a in answers]
+        finally:
+            call.total_s, call.scored = self._clock() - lease.began_s, True
+            self._fleet.end(lease)
+        return [
+            self._observer.confidence(scorer, mean, _quality(run, a.model))
+            for a, mean in zip(answers, means, strict=True)
+        ]
+
+    def sureness(self, run: Run, call: Call) -> float:
+        """Return how likely an answer is right by its own log-probability; 0 where it has none."""
+        if call.mean_logprob is None:
+            return 0.0
+        return self._observer.confidence(call.model, call.mean_logprob, _quality(run, call.model))
+
+    def sure_so_far(self, run: Run, call: Call) -> float:
+        """Return how likely an unfinished answer is right if its rest goes badly.
+
+        Text is final: a cascade may show its first answer only once even an unsure rest, each
+        token as unlikely as in one answer of ten, would leave it acceptable.
+        """
+        if call.tokens < _LEAST_TOKENS:
+            return 0.0
+        i = run.decision.candidates.models.index(call.model)
+        rest = max(float(run.decision.candidates.output_tokens[i]) - call.tokens, 1.0)
+        mean = (call.logprob + rest * UNSURE_LOGPROB) / (call.tokens + rest)
+        return self._observer.confidence(call.model, mean, _quality(run, call.model))
 
     async def collect(self, run: Run, call: Call) -> bool:
         """Run *call* without showing it; False where it failed and others may still answer."""
         run.calls.append(call)
         try:
-            async with aclosing(self._attempt(run, call)) as events:
+            async with aclosing(self.attempt(run, call)) as events:
                 async for event in events:
                     call.deltas.append(event)
                     call.text.append(event.delta.text)
         except ZetaError as error:
-            if not _may_go_elsewhere(error):
+            if not self.may_go_elsewhere(error):
                 raise
             return False
         return True
@@ -137,7 +210,7 @@ class Dispatch:
         while True:
             sent = False
             try:
-                async with aclosing(self._attempt(run, call)) as events:
+                async with aclosing(self.attempt(run, call)) as events:
                     async for event in events:
                         sent = True
                         yield event
@@ -150,15 +223,15 @@ class Dispatch:
             else:
                 return
 
-    async def _attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    async def attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Ask the call's replica once."""
         lease = self._fleet.begin(
             call.replica, run.features.prompt_tokens, run.features.expected_output_tokens
         )
         call.ttft_s = 0.0
         try:
-            timeout_s = self.left_s(run)
-            async with aclosing(run.upstream(call.replica, call.model, timeout_s)) as events:
+            asked, timeout_s = run.upstream, self.left_s(run)
+            async with aclosing(asked(call.replica, call.model, timeout_s, call.twist)) as events:
                 async for event in events:
                     kind = event.WhichOneof("event")
                     if kind == "finished":
@@ -170,6 +243,9 @@ class Dispatch:
                             call.ttft_s = self._clock() - lease.began_s
                             self._fleet.first_token(lease)
                         call.tokens += len(event.delta.token_ids)
+                        call.logprob += sum(each.logprob for each in event.delta.logprobs)
+                        if call.twist.logprobs and not run.ask.logprobs:
+                            event.delta.ClearField("logprobs")
                         yield event
             if call.last is None:
                 raise UnavailableError(f"{call.replica} ended its stream without an end")
@@ -198,7 +274,7 @@ class Dispatch:
         run.steps = tuple(
             self._step(call, chosen=call is chosen)
             for call in run.calls
-            if call.last is not None or call.error
+            if call.last is not None or call.error or call.scored
         )
         self._done(run)
         yield wire.finished(
@@ -218,14 +294,6 @@ class Dispatch:
             run.id, line(run.decision.plan), call.model, call.replica, call.prompt_tokens
         )
 
-    def accepts(self, run: Run, call: Call, accept_from: float) -> bool:
-        """Whether the answer of *call* is as likely to be right as a cascade wants it."""
-        if call.mean_logprob is None:
-            return False
-        candidates = run.decision.candidates
-        quality = float(candidates.quality[candidates.models.index(call.model)])
-        return self._observer.confidence(call.model, call.mean_logprob, quality) >= accept_from
-
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
         self._fleet.succeeded(lease)
@@ -236,13 +304,13 @@ class Dispatch:
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
         call.error = str(error)
         metrics.FAILURES.labels(call.replica, error.reason).inc()
-        if _may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
+        if self.may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
             self._fleet.failed(lease)
 
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
         run.failed.add(call.replica)
-        if not _may_go_elsewhere(error) or not self._budget.take():
+        if not self.may_go_elsewhere(error) or not self._budget.take():
             raise error
         try:
             decision = run.replan(frozenset(run.failed))
@@ -285,5 +353,6 @@ async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:
         yield event
 
 
-def _may_go_elsewhere(error: ZetaError) -> bool:
-    return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+def _quality(run: Run, model: str) -> float:
+    candidates = run.decision.candidates
+    return float(candidates.quality[candidates.models.index(model)])

@@ -5,18 +5,19 @@ else asked. Text that was shown is final, so a plan shows nothing that it might 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final, Protocol, Self
 
-from router_svc.core.merge import decided, normalised, tally
-from router_svc.core.plan import Cascade, Hedge, Vote
+from router_svc.core.merge import decided, tally
+from router_svc.core.plan import BestOf, Cascade, Hedge, Refine, Vote
 from router_svc.core.price import vote_weights
 from router_svc.core.reward import agreement
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.run import Call, Run, call_of
 from router_svc.wire import Event
 from services.kit.aio import cancelled
-from services.kit.errors import ZetaError
+from services.kit.errors import StreamBrokenError, ZetaError
 
 _SHOWN_BY_S: Final = 0.1
 """Share of the time left that is kept to show an answer that was held back."""
@@ -33,10 +34,22 @@ class Calls(Protocol):
         """Run *call* without showing it; False where it failed and others may still answer."""
         ...
 
+    def attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        """Yield the deltas of *call*, asked once. Raises ZetaError."""
+        ...
+
     def show(
-        self, run: Run, call: Call, deltas: AsyncIterable[Event]
+        self,
+        run: Run,
+        call: Call,
+        deltas: AsyncIterable[Event],
+        before_end: Callable[[], None] = ...,
     ) -> AsyncGenerator[Event, None]:
         """Show *deltas* as the answer, from its beginning to its end."""
+        ...
+
+    def begun(self, run: Run, call: Call) -> Iterator[Event]:
+        """Yield what was held back of *call*, which is shown from now on."""
         ...
 
     def replay(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
@@ -47,8 +60,20 @@ class Calls(Protocol):
         """Ask what is left of the fleet. Raises ZetaError."""
         ...
 
-    def accepts(self, run: Run, call: Call, accept_from: float) -> bool:
-        """Whether the answer of *call* is as likely to be right as a cascade wants it."""
+    def sureness(self, run: Run, call: Call) -> float:
+        """Return how likely an answer is right by its own log-probability."""
+        ...
+
+    def sure_so_far(self, run: Run, call: Call) -> float:
+        """Return how likely an unfinished answer is right if its rest goes badly."""
+        ...
+
+    async def judged(self, run: Run, scorer: str, answers: Sequence[Call]) -> list[float]:
+        """Return how good *scorer* takes each of *answers* to be, in [0, 1]."""
+        ...
+
+    def may_go_elsewhere(self, error: ZetaError) -> bool:
+        """Whether another replica or model may well do what failed with *error*."""
         ...
 
     def may_hedge(self) -> bool:
@@ -61,25 +86,21 @@ class Calls(Protocol):
 
 
 async def cascade(calls: Calls, run: Run, plan: Cascade) -> AsyncGenerator[Event, None]:
-    """Show the first answer where it is sure enough, else the second as it comes."""
-    first = call_of(run.decision, plan.first, "first")
-    if await calls.collect(run, first) and calls.accepts(run, first, plan.accept_from):
-        async for event in calls.replay(run, first):
+    """Show the first answer where it is sure enough, else the second as it comes.
+
+    The first answer is shown from the moment on at which even an unsure rest would leave it
+    acceptable; what was shown stands, however the rest turns out.
+    """
+    first = call_of(run.decision, plan.first, "first", twist=Twist(logprobs=True))
+    async with aclosing(_shown_when_sure(calls, run, first, plan.accept_from)) as events:
+        async for event in events:
             yield event
+    if run.started:
         return
     run.failed |= {first.replica} if first.error else set()
     then, text = call_of(run.decision, plan.then, "then"), list[str]()
-
-    async def read() -> AsyncGenerator[Event, None]:
-        async with aclosing(calls.stream(run, then)) as events:
-            async for event in events:
-                text.append(event.delta.text)
-                yield event
-        if not first.error:
-            first.agrees = agreement(first.answer, "".join(text))
-
-    async with aclosing(read()) as deltas:
-        async for event in calls.show(run, then, deltas):
+    async with aclosing(_read(calls.stream(run, then), text)) as deltas:
+        async for event in calls.show(run, then, deltas, before_end=lambda: _disagree(first, text)):
             yield event
 
 
@@ -101,6 +122,54 @@ async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None
         yield event
 
 
+async def best_of(calls: Calls, run: Run, plan: BestOf) -> AsyncGenerator[Event, None]:
+    """Draw all at once; show the answer that scores best."""
+    names = plan.models
+    samples = [
+        call_of(run.decision, names[k % len(names)], "sample", twist=Twist(sample=k // len(names)))
+        for k in range(plan.n)
+    ]
+    answers = await gathered(calls, run, samples, lambda _found, rest: not rest)
+    if not answers:
+        async with aclosing(calls.everybody_failed(run, samples)) as events:
+            async for event in events:
+                yield event
+        return
+    found = [samples[i] for i in sorted(answers)]
+    scores = await calls.judged(run, plan.scorer, found) if len(found) > 1 else [1.0]
+    # Equals are told apart by how sure each model was.
+    ranks = [
+        (score, calls.sureness(run, c), -i)
+        for i, (score, c) in enumerate(zip(scores, found, strict=True))
+    ]
+    winner = found[-max(ranks)[2]]
+    compared(samples, winner)
+    async for event in calls.replay(run, winner):
+        yield event
+
+
+async def refine(calls: Calls, run: Run, plan: Refine) -> AsyncGenerator[Event, None]:
+    """Draft unseen, then stream the review; without a draft the reviewer just answers.
+
+    Where the reviewer cannot begin, the draft is better than nothing.
+    """
+    draft = call_of(run.decision, plan.draft, "draft")
+    drafted = await calls.collect(run, draft) and draft.answer.strip() != ""
+    seen = Twist(draft=draft.answer) if drafted else AS_ASKED
+    review, text = call_of(run.decision, plan.review, "review", twist=seen), list[str]()
+    try:
+        async with aclosing(_read(calls.stream(run, review), text)) as deltas:
+            async for event in calls.show(
+                run, review, deltas, before_end=lambda: _disagree(draft, text)
+            ):
+                yield event
+    except ZetaError:
+        if run.started or not drafted:
+            raise
+        async for event in calls.replay(run, draft):
+            yield event
+
+
 async def hedge(calls: Calls, run: Run, plan: Hedge) -> AsyncGenerator[Event, None]:
     """Ask the backup too where the primary is late; show whoever begins, and stop the other.
 
@@ -119,6 +188,48 @@ async def hedge(calls: Calls, run: Run, plan: Hedge) -> AsyncGenerator[Event, No
                 await loser.stop()
         async for event in calls.show(run, winner.call, winner.deltas()):
             yield event
+
+
+async def _shown_when_sure(
+    calls: Calls, run: Run, call: Call, accept_from: float
+) -> AsyncGenerator[Event, None]:
+    """Show *call* from where it is sure enough on; show nothing where it never is, or fails."""
+    run.calls.append(call)
+    try:
+        async with aclosing(calls.attempt(run, call)) as deltas:
+            async for event in deltas:
+                call.text.append(event.delta.text)
+                call.deltas.append(event)
+                if run.started or calls.sure_so_far(run, call) >= accept_from:
+                    for held in calls.begun(run, call):
+                        yield held
+    except ZetaError as error:
+        if run.started:
+            raise StreamBrokenError(
+                f"{call.replica} was lost in the middle of the answer: {error}"
+            ) from error
+        if not calls.may_go_elsewhere(error):
+            raise
+        return
+    if run.started or calls.sureness(run, call) >= accept_from:
+        async for event in calls.replay(run, call):
+            yield event
+
+
+async def _read(
+    deltas: AsyncGenerator[Event, None], text: list[str]
+) -> AsyncGenerator[Event, None]:
+    """Pass *deltas* on, and keep their text."""
+    async with aclosing(deltas):
+        async for event in deltas:
+            text.append(event.delta.text)
+            yield event
+
+
+def _disagree(other: Call, text: Sequence[str]) -> None:
+    """Note whether *other* said the same as what was shown."""
+    if other.last is not None:
+        other.agrees = agreement(other.answer, "".join(text))
 
 
 async def gathered(
@@ -155,10 +266,9 @@ async def gathered(
 
 def compared(calls: Sequence[Call], chosen: Call) -> None:
     """Note which of *calls* say the same as *chosen*."""
-    answer = normalised(chosen.answer)
     for call in calls:
         if call is not chosen and call.last is not None:
-            call.agrees = normalised(call.answer) == answer
+            call.agrees = agreement(call.answer, chosen.answer)
 
 
 class Enough(Protocol):

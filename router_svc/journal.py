@@ -51,6 +51,11 @@ MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     """,
     "CREATE INDEX feedback_by_decision ON feedback (decision_id);",
+    """
+    CREATE TABLE texts (
+        id TEXT PRIMARY KEY, prompt TEXT NOT NULL, answer TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Scripts that lead from each version of the file to the next; `user_version` counts them."""
 

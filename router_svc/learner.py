@@ -129,6 +129,30 @@ class Learner:
             self.predictors.gains.learn(about.kind, about.expected_quality, score)
             self.dirty = True
 
+    def preference(self, about: Remembered, other: Remembered, preference: float) -> None:
+        """Learn from how much better one answer is than another: 1 better, 0.5 equal, 0 worse.
+
+        What a preference says of one answer's quality is what it is above the expectation
+        (`reward.preferred`); so one that was expected teaches nothing.
+        """
+        sides = [(side, self._answerer(side)) for side in (about, other)]
+        (one, mine), (two, theirs) = sides
+        if mine is None or theirs is None:
+            return
+        qualities = tuple(
+            float(self.predictors.quality.predict(side.features)[0][self._index[model]])
+            for side, model in ((one, mine), (two, theirs))
+        )
+        targets = reward.preferred(*qualities, preference)
+        for (side, model), target in zip(((one, mine), (two, theirs)), targets, strict=True):
+            self.predictors.quality.learn(model, side.features, target)
+        self.dirty = True
+
+    def _answerer(self, about: Remembered) -> str | None:
+        """Name the model whose answer was shown, None where nothing is known of it any more."""
+        models = (step.model for step in about.steps if step.chosen)
+        return next((model for model in models if model in self._index), None)
+
     def _agreement(self, about: Remembered, score: float) -> None:
         """Learn which models succeed together, where several answered."""
         answered = reward.joint(about.steps, score)

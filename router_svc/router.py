@@ -35,7 +35,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered, packed, unpacked
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
-from router_svc.run import Run, Upstream
+from router_svc.run import Run, Scores, Upstream
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
 from services.kit.config import Router as Settings
@@ -56,12 +56,13 @@ _RECENT: Final = 10_000
 _REPLAYED: Final = 10_000
 """Feedback that a start learns again at most, newest kept: a second or two."""
 _FEEDBACK_SINCE: Final = """
-    SELECT features, embedding, kind, expected_quality, steps, score FROM (
-        SELECT decision_id AS id, score, time_s AS at_s FROM feedback
-        UNION ALL
-        SELECT other_decision_id, 1.0 - score, time_s FROM feedback WHERE other_decision_id != ''
-    ) JOIN decisions USING (id) LEFT JOIN outcomes USING (id)
-    WHERE at_s > ? ORDER BY at_s DESC LIMIT ?
+    SELECT f.score, f.other_decision_id,
+        d.features, d.embedding, d.kind, d.expected_quality, o.steps,
+        e.features, e.embedding, e.kind, e.expected_quality, p.steps
+    FROM feedback f JOIN decisions d ON d.id = f.decision_id
+    LEFT JOIN outcomes o ON o.id = d.id
+    LEFT JOIN decisions e ON e.id = f.other_decision_id LEFT JOIN outcomes p ON p.id = e.id
+    WHERE f.time_s > ? ORDER BY f.time_s DESC LIMIT ?
 """
 """Decisions kept at hand for feedback; older ones are read from the journal."""
 
@@ -107,18 +108,20 @@ class ZetaDynamicRouter:
         )
 
     async def generate(
-        self, ask: Ask, upstream: Callable[[Features], Upstream]
+        self, ask: Ask, upstream: Callable[[Features], Upstream], scores: Scores
     ) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
         async with self._admission.slot(ask):
             profiled = await self._profiler.profile(ask.text)
-            run = self._begin(ask, profiled, upstream, arrived_s)
+            run = self._begin(ask, profiled, upstream, scores, arrived_s)
             status = "CANCELLED"
             try:
                 async with aclosing(self._dispatch.run(run)) as events:
                     async for event in events:
+                        if ask.kept_prompt:
+                            run.text.append(event.delta.text)
                         yield event
                 status = "OK"
             except ZetaError as error:
@@ -146,7 +149,7 @@ class ZetaDynamicRouter:
     async def feedback(
         self, decision_id: str, score: float, *, feedback_id: str, source: str, other_id: str = ""
     ) -> bool:
-        """Learn from the *score* in [0, 1] of an answer, and of *other_id*'s the opposite.
+        """Learn from the *score* in [0, 1] of an answer, or how far it is preferred to *other_id*'s.
 
         Returns False where *feedback_id* was counted before. Raises UnknownDecisionError.
         """
@@ -162,9 +165,10 @@ class ZetaDynamicRouter:
         )
         if not await self._counts(row):
             return False
-        self.learner.feedback(about, score)
-        if other is not None:
-            self.learner.feedback(other, 1.0 - score)
+        if other is None:
+            self.learner.feedback(about, score)
+        else:
+            self.learner.preference(about, other, score)
         metrics.FEEDBACK.labels((source or "user").partition(":")[0][:32]).inc()
         return True
 
@@ -215,8 +219,12 @@ class ZetaDynamicRouter:
         rows = await self._journal.ask(
             lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
         )
-        for *about, score in reversed(rows):
-            self.learner.feedback(records.remembered(*about), score)
+        for score, other_id, *about in reversed(rows):
+            if not other_id:
+                self.learner.feedback(records.remembered(*about[:5]), score)
+            elif about[5] is not None:
+                one, other = records.remembered(*about[:5]), records.remembered(*about[5:])
+                self.learner.preference(one, other, score)
         return len(rows)
 
     def _check(self, ask: Ask) -> None:
@@ -229,6 +237,7 @@ class ZetaDynamicRouter:
         ask: Ask,
         profiled: Profiled,
         upstream: Callable[[Features], Upstream],
+        scores: Scores,
         arrived_s: float,
     ) -> Run:
         now_s = self._clock()
@@ -277,6 +286,7 @@ class ZetaDynamicRouter:
             features=features,
             decision=decision,
             upstream=upstream(features),
+            scores=scores,
             replan=lambda failed: self._replan(ask, features, failed),
             explain=explain if ask.explain else lambda: None,
             arrived_s=arrived_s,
@@ -345,6 +355,8 @@ class ZetaDynamicRouter:
         total_s = run.total_s or self._clock() - run.arrived_s
         REQUEST_DURATION.labels(*labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
+        if run.ask.kept_prompt and status == "OK":
+            self._journal.add(records.texts(run.id, run.ask.kept_prompt, "".join(run.text)))
 
     async def _remember(self, decision_id: str) -> Remembered:
         if (about := self._recent.get(decision_id)) is not None:

@@ -1,6 +1,6 @@
 """One request on its way, its calls, and what dispatch needs of its surroundings."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from router_svc.core.decide import Decision
 from router_svc.core.features import Features
 from router_svc.core.hedging import late_after_s
 from router_svc.core.reward import Step
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask
 from router_svc.fleet import Lease
 from router_svc.wire import Event
@@ -18,9 +19,19 @@ class Upstream(Protocol):
     """One request, ready to be sent to any replica."""
 
     def __call__(
-        self, replica: str, model: str, timeout_s: float | None
+        self, replica: str, model: str, timeout_s: float | None, twist: Twist = AS_ASKED
     ) -> AsyncGenerator[Event, None]:
         """Stream the replica's events. Raises ZetaError; closing it cancels the call."""
+        ...
+
+
+class Scores(Protocol):
+    """The request's input, ready to have answers to it scored."""
+
+    async def __call__(
+        self, model: str, answers: Sequence[str], timeout_s: float | None
+    ) -> list[float]:
+        """Return the mean log-probability of each token of each answer. Raises ZetaError."""
         ...
 
 
@@ -48,12 +59,15 @@ class Call:
     replica: str
     part: str
     """What it does in the plan, in the contract's words: "single", "voter", "backup" …"""
+    twist: Twist = AS_ASKED
     expected_s: float = 0.0
     """What the decision took it to need, median."""
     late_s: float = 0.0
     """Time without a token after which it is late: the 95th percentile."""
     tokens: int = 0
     """Tokens of the answer that have come."""
+    logprob: float = 0.0
+    """Their log-probability, as far as it was told."""
     prompt_tokens: int = 0
     ttft_s: float = 0.0
     total_s: float = 0.0
@@ -63,6 +77,8 @@ class Call:
     """Parts of the answer, where it is held back."""
     last: Event | None = None
     """Its `Finished`."""
+    scored: bool = False
+    """True of a scorer, which has no answer of its own, once it is done."""
     agrees: bool | None = None
     error: str = ""
 
@@ -93,6 +109,7 @@ class Run:
     features: Features
     decision: Decision
     upstream: Upstream
+    scores: Scores
     replan: Callable[[frozenset[str]], Decision]
     """Decides again, for a single model, without the replicas that failed. Raises ZetaError."""
     explain: Callable[[], wire.DecisionMessage | None]
@@ -105,9 +122,13 @@ class Run:
     ttft_s: float = 0.0
     total_s: float = 0.0
     steps: tuple[Step, ...] = ()
+    text: list[str] = field(default_factory=list)
+    """What was shown, where the caller consents that it is kept."""
 
 
-def call_of(decision: Decision, model: str, part: str, *, spare: bool = False) -> Call:
+def call_of(
+    decision: Decision, model: str, part: str, *, spare: bool = False, twist: Twist = AS_ASKED
+) -> Call:
     """Begin a call of *model* on the replica that was decided for it, or on its *spare* one."""
     c = decision.candidates
     i = c.models.index(model)
@@ -116,6 +137,7 @@ def call_of(decision: Decision, model: str, part: str, *, spare: bool = False) -
         model=model,
         replica=c.spares[i] if spare else c.replicas[i],
         part=part,
+        twist=twist,
         expected_s=float(c.total_p50_s[i]),
         late_s=float(late_s[0]),
     )

@@ -21,6 +21,8 @@ _PRIOR_WEIGHTS: Final = (0.0, 1.0, 1.0)
 _PRIOR_PRECISION: Final = (8.0, 8.0, 4.0)
 _KEPT: Final = 0.5 ** (1.0 / 1000.0)
 _LOGPROB_CENTRE, _LOGPROB_SCALE = -0.15, 0.2
+UNSURE_LOGPROB: Final = _LOGPROB_CENTRE - 1.28 * _LOGPROB_SCALE
+"""Mean log-probability of an answer among the tenth that is least sure."""
 _CAPACITY: Final = 256
 """Outcomes remembered per model, to know how log-probabilities spread."""
 _QUANTILES: Final = np.array(
@@ -117,7 +119,7 @@ def centred(sure: Floats, quality: Floats) -> Floats:
     quality, mean = quality[:, None], sure.mean(axis=1, keepdims=True)
     down = sure * quality / np.maximum(mean, 1e-12)
     up = 1.0 - (1.0 - sure) * (1.0 - quality) / np.maximum(1.0 - mean, 1e-12)
-    return np.where(mean > quality, down, up)
+    return np.asarray(np.where(mean > quality, down, up))
 
 
 def _standardised(mean_logprob: float) -> float:

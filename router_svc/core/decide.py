@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from router_svc.core.plan import Plan
+from router_svc.core.plan import KINDS, Plan
 from router_svc.core.price import Menu, menu
 from router_svc.core.types import (
     Ask,
@@ -104,13 +104,15 @@ class Decision:
 
 def weighed(policy: Policy, ask: Ask) -> Policy:
     """Return *policy* with what the request overrides."""
-    if ask.latency_weight_per_s is None and ask.cost_weight_per_usd is None:
-        return policy
+    unreadable = frozenset() if ask.reviewable else frozenset({"best_of", "refine"})
     latency, cost = ask.latency_weight_per_s, ask.cost_weight_per_usd
     return replace(
         policy,
         latency_weight_per_s=policy.latency_weight_per_s if latency is None else latency,
         cost_weight_per_usd=policy.cost_weight_per_usd if cost is None else cost,
+        plans=(policy.plans or frozenset(KINDS)) - unreadable if unreadable else policy.plans,
+        may_draw=ask.may_draw,
+        verifier=ask.verifier,
     )
 
 

@@ -42,7 +42,27 @@ class Hedge:
     after_s: float
 
 
-Plan: TypeAlias = Single | Cascade | Vote | Hedge
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """Draw *n* answers from *models* in turn; the one that *scorer* likes best wins."""
+
+    models: tuple[str, ...]
+    n: int
+    scorer: str
+    """A model, or "verifier:" and the name of a verifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """Have *draft* answer; *review* sees that and gives the final answer."""
+
+    draft: str
+    review: str
+
+
+Plan: TypeAlias = Single | Cascade | Vote | BestOf | Refine | Hedge
+VERIFIER: Final = "verifier:"
+"""What a scorer's name begins with where it is no model."""
 KINDS: Final = ("single", "cascade", "vote", "best_of", "refine", "hedge")
 """Every kind's name, in the contract's order."""
 
@@ -56,6 +76,10 @@ def models_of(plan: Plan) -> tuple[str, ...]:
             return (first, then)
         case Vote(models):
             return models
+        case BestOf(models, _, scorer):
+            return models if scorer.startswith(VERIFIER) else (*models, scorer)
+        case Refine(draft, review):
+            return (draft, review)
         case Hedge(primary, backup):
             return (primary, backup)
 
@@ -74,5 +98,7 @@ _KIND_OF: Final[dict[type[Plan], str]] = {
     Single: "single",
     Cascade: "cascade",
     Vote: "vote",
+    BestOf: "best_of",
+    Refine: "refine",
     Hedge: "hedge",
 }

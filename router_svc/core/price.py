@@ -17,11 +17,19 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from router_svc.core.hedging import STALL_S, late_after_s
-from router_svc.core.plan import Cascade, Hedge, Plan, Single, Vote
+from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Plan, Refine, Single, Vote
 from router_svc.core.scorers import SCORERS, Figures
 from router_svc.core.types import Bools, Candidates, Floats, Ints, Policy
 
 _ALTERNATIVES: Final = 5
+_SCORER_SKILL: Final = 0.3
+"""Share of what a perfect choice among answers would win that another model's choice does."""
+_VERIFIER_SKILL: Final = 0.6
+_REVIEWER_SKILL: Final = 0.3
+_SCORING: Final = 0.5
+"""What scoring takes of the scorer, as a share of a whole answer: about its prefill."""
+_BEST_OF_POOL: Final = 3
+"""Fewer still take part in best-of, which has a scorer to choose as well."""
 _LATE: Final = 0.05
 """Share of calls that are late, by the meaning of `late_after_s`."""
 _EXCESS: Final = 0.25
@@ -43,21 +51,32 @@ class Block:
     members: Ints
     """(K, G) indices of candidates."""
     figures: Figures
+    verifier: str = ""
+    """Scores instead of the last member, in plans of best-of."""
     setting: Floats
     """(K,) What a cascade accepts from, or the seconds after which a hedge asks its backup."""
 
     def plan(self, k: int, models: tuple[str, ...]) -> Plan:
         """Build plan number *k*."""
+        if self.kind == "best_of":
+            return self._best_of(k, models)
         names = tuple(models[i] for i in self.members[k].tolist())
         match self.kind:
             case "single":
                 return Single(names[0])
             case "cascade":
                 return Cascade(names[0], names[1], float(self.setting[k]))
+            case "refine":
+                return Refine(names[0], names[1])
             case "hedge":
                 return Hedge(names[0], names[1], float(self.setting[k]))
             case _:
                 return Vote(names)
+
+    def _best_of(self, k: int, models: tuple[str, ...]) -> BestOf:
+        *drawn, judge = self.members[k].tolist()
+        scorer = self.verifier or models[judge]
+        return BestOf(tuple(dict.fromkeys(models[i] for i in drawn)), len(drawn), scorer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +128,7 @@ def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -
     The first answer stands where its confidence beats what the second model would bring after its
     own price. What made the first unsure is hard for the second as well, as far as the two are
     correlated: given confidence c in the first, the second is expected to be right with
-    probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation and v the variances (the best linear guess).
+    probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation, v the variances: the best linear guess.
     """
     if policy.max_calls < 2 or len(pool) < 2:  # noqa: PLR2004 - a cascade is two calls
         return []
@@ -158,6 +177,49 @@ def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> l
     return blocks
 
 
+def best_of(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price answers of pairs, and several of one model, scored by a third or by a verifier.
+
+    Some answer is right with a probability between independence and failing together. Of what
+    that is above the better model, the scorer's skill is won. Scoring takes about a prefill.
+    """
+    pool = pool[:_BEST_OF_POOL]
+    if policy.verifier:
+        return [
+            block
+            for count in range(2, policy.max_calls + 1)
+            for block in _best_of(candidates, _drawn(pool, count, policy), policy, when)
+        ]
+    members = [
+        np.concatenate([drawn, np.full((len(drawn), 1), judge)], axis=1)
+        for count in range(2, policy.max_calls)
+        for judge in pool.tolist()
+        if len(drawn := _drawn(pool[pool != judge], count, policy))
+    ]
+    return [block for each in members for block in _best_of(candidates, each, policy, when)]
+
+
+def refine(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price every ordered pair of *pool*, the second seeing what the first says.
+
+    The reviewer is at least as good as alone, and wins its skill's share of the cases in which
+    the draft is right and it alone would not be. It reads the draft besides.
+    """
+    if policy.max_calls < 2 or len(pool) < 2:  # noqa: PLR2004 - two calls
+        return []
+    members = pool[_pairs(len(pool))]
+    one, two = members[:, 0], members[:, 1]
+    own = candidates.quality[two]
+    figures = Figures(
+        quality=own + _REVIEWER_SKILL * np.maximum(_some_right(candidates, members) - own, 0.0),
+        latency_s=when.mean_s[members].sum(axis=1),
+        cost_usd=candidates.cost_usd[members].sum(axis=1),
+        capacity=candidates.capacity_price[members].sum(axis=1),
+        deadline_probability=_both_in_time(when, one, two),
+    )
+    return [Block(kind="refine", members=members, figures=figures, setting=np.zeros(len(members)))]
+
+
 def hedge(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
     """Price every ordered pair of *pool*, and each model with its own spare replica.
 
@@ -199,7 +261,9 @@ def hedge(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> 
 
 
 Pricer: TypeAlias = Callable[[Candidates, Ints, Policy, Moments], list[Block]]
-PRICERS: Final[Mapping[str, Pricer]] = {p.__name__: p for p in (single, cascade, vote, hedge)}
+PRICERS: Final[Mapping[str, Pricer]] = {
+    p.__name__: p for p in (single, cascade, vote, best_of, refine, hedge)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +376,53 @@ def _vote_quality(q: Floats, together: Floats) -> Floats:
     best = q.max(axis=1)
     quality: Floats = best + (1.0 - together) * (apart - best)
     return quality
+
+
+def _best_of(candidates: Candidates, members: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price groups (K, G), the last of each the scorer unless there is a verifier."""
+    if not len(members):
+        return []
+    drawn = members if policy.verifier else members[:, :-1]
+    judge = members[:, -1]
+    best = candidates.quality[drawn].max(axis=1)
+    skill = _VERIFIER_SKILL if policy.verifier else _SCORER_SKILL
+    share = 0.0 if policy.verifier else _SCORING
+    figures = Figures(
+        quality=best + skill * np.maximum(_some_right(candidates, drawn) - best, 0.0),
+        latency_s=when.mean_s[drawn].max(axis=1) + share * when.mean_s[judge],
+        cost_usd=candidates.cost_usd[drawn].sum(axis=1) + share * candidates.cost_usd[judge],
+        capacity=candidates.capacity_price[drawn].sum(axis=1)
+        + share * candidates.capacity_price[judge],
+        deadline_probability=when.in_time[members].prod(axis=1),
+    )
+    if policy.verifier:  # a place for the scorer that is not asked
+        members = np.concatenate([members, judge[:, None]], axis=1)
+    return [
+        Block(
+            kind="best_of",
+            members=members,
+            figures=figures,
+            setting=np.zeros(len(members)),
+            verifier=policy.verifier and f"{VERIFIER}{policy.verifier}",
+        )
+    ]
+
+
+def _drawn(pool: Ints, count: int, policy: Policy) -> Ints:
+    """Return what *count* answers may be drawn from: different models, or one several times."""
+    groups = (
+        pool[_groups(len(pool), count)] if count <= len(pool) else np.zeros((0, count), np.intp)
+    )
+    same = np.repeat(pool[:, None], count, axis=1) if policy.may_draw else groups[:0]
+    return np.concatenate([groups, same])
+
+
+def _some_right(candidates: Candidates, members: Ints) -> Floats:
+    """Probability that at least one of *members* (K, G) is right; (K,)."""
+    wrong = 1.0 - candidates.quality[members]
+    together = _together(candidates.agreement, members)
+    none: Floats = (1.0 - together) * wrong.prod(axis=1) + together * wrong.min(axis=1)
+    return 1.0 - none
 
 
 def _together(agreement: Floats, members: Ints) -> Floats:

@@ -7,9 +7,10 @@ wrong; disagreeing with a wrong one says nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log
 from typing import Final
 
-from router_svc.core.merge import normalised
+from router_svc.core.answer import final, normalised
 
 CANCELLED: Final = "cancelled"
 """The error of a call that was stopped because its answer was not needed any more."""
@@ -39,8 +40,12 @@ class Step:
 
 
 def agreement(text: str, chosen: str) -> bool | None:
-    """Whether two answers are the same, None where they are too long to tell."""
-    if max(len(text), len(chosen)) > _SHORT:
+    """Whether two answers are the same, None where they are too long to tell.
+
+    Long answers that mark their results are compared by those.
+    """
+    marked = final(text)[1] and final(chosen)[1]
+    if not marked and max(len(text), len(chosen)) > _SHORT:
         return None
     return normalised(text) == normalised(chosen)
 
@@ -66,3 +71,19 @@ def joint(steps: Sequence[Step], score: float) -> list[tuple[Step, float | None]
         step for step in steps if not step.error and step.agrees is False and step not in told
     ]
     return [*known, *((step, None) for step in differs if score == 0.0)]
+
+
+def preferred(one: float, other: float, preference: float) -> tuple[float, float]:
+    """Return what a *preference* in [0, 1] for the first of two answers says of their qualities.
+
+    Under Bradley and Terry's model (1952) with the log-odds of quality as strength, the gradient
+    of a preference's log-likelihood is its surprise: what it is above its expectation. The scores
+    returned are the expected qualities moved by that, up for one and down for the other.
+    """
+    surprise = preference - 1.0 / (1.0 + exp(_log_odds(other) - _log_odds(one)))
+    return min(max(one + surprise, 0.0), 1.0), min(max(other - surprise, 0.0), 1.0)
+
+
+def _log_odds(quality: float) -> float:
+    quality = min(max(quality, 0.01), 0.99)
+    return log(quality / (1.0 - quality))

@@ -51,6 +51,10 @@ class Policy:
     balancer: str = "predicted_latency"
     plans: frozenset[str] = frozenset()
     """Kinds of plans that may be chosen; empty: all."""
+    may_draw: bool = True
+    """Whether a model may be asked for another answer than its likeliest one."""
+    verifier: str = ""
+    """What can tell good answers to the request from bad ones, without a reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,16 @@ class Ask:
     task_hint: int | None = None
     """Index into `features.TASKS` that the caller takes this to be."""
     explain: bool = False
+    reviewable: bool = True
+    """Whether another model can read the input: token ids belong to one vocabulary."""
+    may_draw: bool = True
+    """False where the caller asks for the likeliest answer."""
+    logprobs: bool = False
+    """Whether the caller wants log-probabilities."""
+    verifier: str = ""
+    """What can tell good answers from bad ones."""
+    kept_prompt: str = ""
+    """The whole input as JSON where the caller consents that it is kept, else empty."""
     failed: frozenset[str] = frozenset()
     """Replicas that failed for this very request."""
 

@@ -1,5 +1,6 @@
 """Requests in, validated here, once; and on to one model."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
@@ -7,7 +8,9 @@ from typing import Final, Literal
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
 from router_svc.core.features import Features
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask, Priority
+from router_svc.verifiers import WITHOUT_REFERENCE
 from router_svc.wire.values import (
     Request,
     at_least_zero,
@@ -21,6 +24,15 @@ _STOP_STRINGS: Final = 16
 
 
 _TOP_LOGPROBS: Final = 20
+_ROLES: Final = {
+    value: name.removeprefix("ROLE_").lower() for name, value in inference_pb.Role.items()
+}
+_DRAWN_TEMPERATURE: Final = 0.7
+"""Of answers beyond the first, where the caller names none: different, and still sensible."""
+_REVIEW: Final = (
+    "Check the answer above step by step. If it is right, repeat it; if not, correct it. "
+    "Reply with the final answer only, in the form that was asked for."
+)
 
 
 def ask_of(request: Request, deadline_s: float | None) -> Ask:
@@ -47,17 +59,64 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
         min_quality=ratio(wish.min_quality, "preference.min_quality"),
         task_hint=task_index(request.task_kind),
         explain=wish.explain,
+        reviewable=request.WhichOneof("input") != "token_ids",
+        may_draw=request.sampling.temperature > 0.0 or not request.sampling.HasField("temperature"),
+        logprobs=request.HasField("logprobs"),
+        verifier=_verifier(wish.verifier),
+        kept_prompt=_kept(request) if request.consent_to_train else "",
     )
 
 
-def upstream_request(request: Request, model: str, features: Features) -> Request:
+def upstream_request(
+    request: Request, model: str, features: Features, twist: Twist = AS_ASKED
+) -> Request:
     """Copy *request* for one model: named, with its kind of task, without routing wishes."""
     copy = inference_pb.GenerateRequest()
     copy.CopyFrom(request)
     copy.model = model
     copy.ClearField("preference")
+    copy.ClearField("consent_to_train")
     copy.task_kind = task_kind(int(features.tasks.argmax()))
+    if twist.sample:
+        _draw(copy, twist.sample)
+    if twist.draft:
+        _review(copy, twist.draft)
+    if twist.logprobs and not request.HasField("logprobs"):
+        copy.logprobs.SetInParent()
     return copy
+
+
+def score_request(
+    request: Request, model: str, answers: Sequence[str]
+) -> inference_pb.ScoreRequest:
+    """Ask *model* how likely it finds *answers* to the input of *request*."""
+    asked = inference_pb.ScoreRequest(model=model, continuations=answers)
+    if request.WhichOneof("input") == "messages":
+        asked.messages.CopyFrom(request.messages)
+    else:
+        asked.prompt = request.prompt
+    return asked
+
+
+def _draw(request: Request, sample: int) -> None:
+    """Ask for another answer than the likeliest, a different one for each *sample*."""
+    if not request.sampling.temperature:
+        request.sampling.temperature = _DRAWN_TEMPERATURE
+    if request.sampling.HasField("seed"):
+        request.sampling.seed = (request.sampling.seed + sample) % 2**64
+
+
+def _review(request: Request, draft: str) -> None:
+    """Have *draft* reviewed: as a turn of the conversation, or below a plain prompt."""
+    if request.WhichOneof("input") == "prompt":
+        request.prompt = f"{request.prompt}\n\nDraft: {draft}\n\n{_REVIEW}\n\nFinal answer:"
+        return
+    request.messages.messages.extend(
+        [
+            inference_pb.Message(role=inference_pb.ROLE_ASSISTANT, content=draft),
+            inference_pb.Message(role=inference_pb.ROLE_USER, content=_REVIEW),
+        ]
+    )
 
 
 def _refuse_unbuilt(request: Request) -> None:
@@ -111,6 +170,26 @@ def _last_message(messages: Sequence[inference_pb.Message]) -> tuple[str, int]:
     if not messages[-1].content:
         raise invalid(f"messages.messages[{len(messages) - 1}].content", "must not be empty")
     return messages[-1].content, sum(len(m.content) for m in messages)
+
+
+def _kept(request: Request) -> str:
+    """Write the input as JSON: a string, or a list of messages as chat templates take them."""
+    match request.WhichOneof("input"):
+        case "prompt":
+            return json.dumps(request.prompt, ensure_ascii=False)
+        case "messages":
+            said = [
+                {"role": _ROLES[m.role], "content": m.content} for m in request.messages.messages
+            ]
+            return json.dumps(said, ensure_ascii=False)
+    raise invalid("consent_to_train", "token ids are no text to train on; leave it empty")
+
+
+def _verifier(name: str) -> str:
+    if name and name not in WITHOUT_REFERENCE:
+        known = ", ".join(WITHOUT_REFERENCE)
+        raise invalid("preference.verifier", f"must be one of {known}, got {name[:80]!r}")
+    return name
 
 
 def _max_tokens(request: Request) -> int | None:

@@ -10,6 +10,7 @@ from zeta_client.cli.check import check
 from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
 from zeta_client.cli.eval import outcomes
+from zeta_client.cli.export import export
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.model import model
 from zeta_client.cli.route import route
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback, top):
+for command in (demo, up, ask, route, embed, feedback, export, top):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)

@@ -73,6 +73,30 @@ def test_votes_teach_how_models_agree() -> None:
     assert again.predictors.agreement.correlation(tasks)[0, 1] == after
 
 
+def test_preferences_alone_put_models_in_order() -> None:
+    """By as much as they are preferred: the odds of quality follow the odds of preference."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    rng = np.random.default_rng(3)
+    for _ in range(800):
+        learner.preference(about(step("a")), about(step("b")), float(rng.random() < 0.8))
+    first, second = quality(learner)
+    odds = first / (1.0 - first) * (1.0 - second) / second
+    assert odds == pytest.approx(4.0, rel=0.4)
+    assert first + second == pytest.approx(1.0, abs=0.1)
+
+
+def test_equals_that_are_called_equal_stay_as_good_as_they_were() -> None:
+    """A preference is no score: 0.5 says that neither is better, not that both are middling."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    for _ in range(50):
+        learner.feedback(about(step("a")), 1.0)
+        learner.feedback(about(step("b")), 1.0)
+    before = quality(learner)
+    for _ in range(50):
+        learner.preference(about(step("a")), about(step("b")), 0.5)
+    assert quality(learner) == pytest.approx(before, abs=0.02)
+
+
 def test_what_was_learned_survives_packing() -> None:
     """Also where the fleet has another model by then."""
     learner = Learner(models({"a": 1, "b": 1}), 1000.0)

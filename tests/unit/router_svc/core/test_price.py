@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router_svc.core.plan import Hedge
+from router_svc.core.plan import BestOf, Hedge
 from router_svc.core.price import Block, Menu, cumulative, menu, moments, vote_weights
 from router_svc.core.types import Policy
 from tests.unit.router_svc.fixtures import candidates
@@ -103,8 +103,8 @@ def test_calls_are_limited_by_the_policy() -> None:
         {b.kind for b in menu(found, Policy(max_calls=calls), None, {}).blocks}
         for calls in (1, 2, 3)
     ]
-    two = {"single", "cascade", "hedge"}
-    assert kinds == [{"single"}, two, two | {"vote"}]
+    two = {"single", "cascade", "refine", "hedge"}
+    assert kinds == [{"single"}, two, two | {"vote", "best_of"}]
 
 
 def test_many_models_do_not_explode() -> None:
@@ -112,7 +112,7 @@ def test_many_models_do_not_explode() -> None:
     found = candidates(np.linspace(0.3, 0.9, 12).tolist())
     priced = menu(found, Policy(max_calls=5), None, {})
     assert priced.single.sum() == 12
-    assert len(priced.utility) < 150
+    assert len(priced.utility) < 250
     best, i = priced.at(int(priced.utility.argmax()))
     assert "l" in repr(best.plan(i, found.models))
 
@@ -152,6 +152,37 @@ def test_a_spare_replica_is_a_backup_of_the_same_model() -> None:
     hedged = block(menu(found, POLICY, None, {}), "hedge")
     assert hedged.plan(0, found.models) == Hedge("a", "a", float(hedged.setting[0]))
     assert hedged.figures.quality == pytest.approx([0.7])
+
+
+def test_a_second_opinion_is_worth_what_the_models_do_not_share() -> None:
+    """Best-of and refine gain their skill's share of what only the other would have right."""
+    found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), 0.0))
+    alike = replace(found, agreement=np.full((3, 3), 1.0))
+    for kind in ("best_of", "refine"):
+        apart, same = (
+            np.concatenate(
+                [b.figures.quality for b in menu(c, POLICY, None, {}).blocks if b.kind == kind]
+            )
+            for c in (found, alike)
+        )
+        assert apart == pytest.approx(np.full(len(apart), 0.7 + 0.3 * 0.21))
+        assert same == pytest.approx(np.full(len(same), 0.7))
+
+
+def test_a_caller_who_wants_the_likeliest_answer_has_no_model_drawn_from() -> None:
+    """Then best-of asks different models only, and a verifier takes the scorer's place."""
+    found = candidates([0.7, 0.6, 0.5])
+    plans = [
+        b.plan(k, found.models)
+        for policy in (Policy(max_calls=3, may_draw=False), Policy(max_calls=3, verifier="json"))
+        for b in menu(found, policy, None, {}).blocks
+        if b.kind == "best_of"
+        for k in range(len(b.members))
+    ]
+    assert BestOf(("a", "b"), 2, "c") in plans
+    assert not any(isinstance(p, BestOf) and p.scorer == "c" and len(p.models) == 1 for p in plans)
+    assert BestOf(("a",), 3, "verifier:json") in plans
+    assert BestOf(("a", "b", "c"), 3, "verifier:json") in plans
 
 
 def test_stalls_make_hedges_worth_more() -> None:

@@ -1,6 +1,8 @@
 """What one score says about every model that took part."""
 
-from router_svc.core.reward import Step, agreement, joint, scores
+import pytest
+
+from router_svc.core.reward import Step, agreement, joint, preferred, scores
 
 
 def step(model: str, *, chosen: bool = False, agrees: bool | None = None, error: str = "") -> Step:
@@ -48,3 +50,14 @@ def test_what_is_known_of_several_answers_at_once() -> None:
     right = [(s.model, known) for s, known in joint(steps, 1.0)]
     assert wrong == [("a", 0.0), ("b", 0.0), ("c", None)]
     assert right == [("a", 1.0), ("b", 1.0), ("c", 0.0)]
+
+
+def test_an_expected_preference_says_nothing_new() -> None:
+    """Equals that are called equal stay; a surprise moves both, apart or together."""
+    assert preferred(0.8, 0.8, 0.5) == (0.8, 0.8)
+    assert preferred(0.8, 0.5, 0.8) == pytest.approx((0.8, 0.5))
+    up, down = preferred(0.5, 0.5, 1.0)
+    assert (up, down) == (1.0, 0.0)
+    one, other = preferred(0.9, 0.2, 0.0)
+    assert one < 0.9
+    assert other > 0.2
