@@ -139,11 +139,11 @@ class Learner:
         (one, mine), (two, theirs) = sides
         if mine is None or theirs is None:
             return
-        qualities = tuple(
+        first, second = (
             float(self.predictors.quality.predict(side.features)[0][self._index[model]])
             for side, model in ((one, mine), (two, theirs))
         )
-        targets = reward.preferred(*qualities, preference)
+        targets = reward.preferred(first, second, preference)
         for (side, model), target in zip(((one, mine), (two, theirs)), targets, strict=True):
             self.predictors.quality.learn(model, side.features, target)
         self.dirty = True

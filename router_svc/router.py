@@ -149,7 +149,7 @@ class ZetaDynamicRouter:
     async def feedback(
         self, decision_id: str, score: float, *, feedback_id: str, source: str, other_id: str = ""
     ) -> bool:
-        """Learn from the *score* in [0, 1] of an answer, or how far it is preferred to *other_id*'s.
+        """Learn from an answer's *score* in [0, 1], or how far it is preferred to *other_id*'s.
 
         Returns False where *feedback_id* was counted before. Raises UnknownDecisionError.
         """

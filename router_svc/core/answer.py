@@ -11,10 +11,11 @@ import json
 import re
 import warnings
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final
 
 _SCRATCHPAD: Final = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-_FENCE: Final = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE: Final = re.compile(r"```[ \t]*[\w+-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _HASHES: Final = re.compile(r"^####\s*(.+?)\s*$", re.MULTILINE)
 _STATED: Final = re.compile(
     r"\b(?:final\s+|correct\s+|right\s+)?answer(?:\s+is\s*:?|\s*[:=])\s*(.+?)\s*$",
@@ -29,20 +30,34 @@ _LATEX_TEXT: Final = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}
 _LATEX_NOISE: Final = re.compile(r"\\(?:left|right|displaystyle|quad|,|;|:|!|\s|\(|\)|\[|\])")
 _CHOICE: Final = re.compile(r"(?:\(([A-Ja-j])\)|([A-J])[.):])(?:\s.*)?", re.DOTALL)
 _MARKED: Final = frozenset("()[]{}=+*/<>%:'\"")
+_MEASURED: Final = re.compile(
+    r"[$€£]?\s*([-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)\s*[A-Za-z°][A-Za-z°/ ]{0,40}\.?"
+)
+_BROKEN_JSON: Final = re.compile(
+    r'"(?:final_)?answer"\s*:\s*"?(.*?)"?\s*\}?\s*(?:```\s*)?\Z', re.DOTALL
+)
 _KEYS: Final = ("answer", "final_answer", "result")
 _LONGEST: Final = 20_000
 """Longer texts are compared as words; parsing them would take time."""
 
 
+@lru_cache(maxsize=8192)
 def normalised(text: str) -> str:
     """Return what two equal answers have in common."""
-    return _canonical(final(text)[0])
+    result, marked = final(text)
+    if marked and (measured := _MEASURED.fullmatch(result)):
+        result = measured[1]  # what is marked may name its unit: "18 dollars"
+    return _canonical(result)
 
 
 def final(text: str) -> tuple[str, bool]:
     """Return what *text* gives as its result, and whether it marks it as such."""
     visible = _SCRATCHPAD.sub("", text).strip()
-    for marked in (_boxed, _in_json, _after_marks, _last_block):
+    block = _last_block(visible)
+    if block is not None:
+        in_json = _in_json(block.strip())
+        return (block if in_json is None else in_json).strip(), True
+    for marked in (_boxed, _in_json, _after_marks):
         if (found := marked(visible)) is not None:
             return found.strip(), True
     return visible, False
@@ -125,7 +140,8 @@ def _boxed(text: str) -> str | None:
 def _in_json(text: str) -> str | None:
     value = _json(text) if text.startswith("{") else None
     if not isinstance(value, dict):
-        return None
+        broken = _BROKEN_JSON.search(text) if text.startswith("{") else None
+        return broken[1] if broken else None
     for key in _KEYS:
         if key in value:
             found = value[key]
@@ -147,7 +163,7 @@ def _last_block(text: str) -> str | None:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
 

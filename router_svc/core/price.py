@@ -166,7 +166,7 @@ def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> l
         members = pool[_groups(len(pool), size)]
         q = candidates.quality[members]
         figures = Figures(
-            quality=_vote_quality(q, _together(candidates.agreement, members)),
+            quality=vote_quality(q, _together(candidates.agreement, members)),
             latency_s=when.mean_s[members].max(axis=1),
             cost_usd=candidates.cost_usd[members].sum(axis=1),
             capacity=candidates.capacity_price[members].sum(axis=1),
@@ -362,7 +362,7 @@ def _utility(figures: Figures, policy: Policy) -> Floats:
     )
 
 
-def _vote_quality(q: Floats, together: Floats) -> Floats:
+def vote_quality(q: Floats, together: Floats) -> Floats:
     """Probability that the weighted vote of models right with *q* (K, G) is right; (K,).
 
     Between independent models and models that all fail together, by the correlation *together*.

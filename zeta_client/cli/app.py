@@ -13,6 +13,7 @@ from zeta_client.cli.eval import outcomes
 from zeta_client.cli.export import export
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.model import model
+from zeta_client.cli.responses import responses
 from zeta_client.cli.route import route
 from zeta_client.cli.top import top
 from zeta_client.cli.up import up
@@ -33,6 +34,7 @@ app.add_typer(config, name="config")
 app.add_typer(model, name="model")
 evaluation = typer.Typer(help="How well the router judges.", no_args_is_help=True)
 evaluation.command()(outcomes)
+evaluation.command()(responses)
 app.add_typer(evaluation, name="eval")
 
 
