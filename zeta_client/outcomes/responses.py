@@ -6,6 +6,7 @@ A row per prompt: `gold`, the right answer, and `resp__MODEL`, the text of each 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,11 @@ class Ensemble:
 def read(file: Path, *, models: Sequence[str] = (), where: str = "") -> Responses:
     """Read *file*; *where* COLUMN=VALUE keeps some rows. Raises TableError, OSError."""
     try:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra that few need
+        parquet = import_module("pyarrow.parquet")
     except ImportError as missing:
         raise TableError("reading tables needs pyarrow: pip install 'zeta[eval]'") from missing
     try:
-        rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
     except (ValueError, OSError) as error:
         raise TableError(f"{file}: not a parquet table: {error}") from error
     column, _, value = where.partition("=")
