@@ -21,6 +21,7 @@ from router_svc.core.price import vote_quality, vote_weights
 from zeta_client.outcomes.table import TableError
 
 Floats = NDArray[np.float64]
+_PREFIXES = ("resp__", "ans__")
 _ONE_TASK = np.array([1.0, 0.0, 0.0, 0.0])
 
 
@@ -152,14 +153,14 @@ def _cascade(found: Responses, now: NDArray[np.intp], trio: tuple[int, ...]) -> 
 
 def _models(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Name the models that answered nine tenths of the prompts that the busiest answered."""
-    names = {c.partition("__")[2] for c in rows[0] if c.startswith(("resp__", "ans__"))}
+    names = {c.partition("__")[2] for c in rows[0] if c.startswith(_PREFIXES)}
     counts = {n: sum(bool(row[_column(rows, n)]) for row in rows) for n in sorted(names)}
     most = max(counts.values(), default=0)
     return [name for name, count in counts.items() if count >= 0.9 * most]
 
 
 def _column(rows: Sequence[dict[str, Any]], model: str) -> str:
-    for kind in ("resp", "ans"):
-        if f"{kind}__{model}" in rows[0]:
-            return f"{kind}__{model}"
+    for prefix in _PREFIXES:
+        if f"{prefix}{model}" in rows[0]:
+            return f"{prefix}{model}"
     raise TableError(f"no column resp__{model} or ans__{model}")
