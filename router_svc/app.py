@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import client
@@ -28,6 +29,7 @@ from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServ
 from services.kit import metrics
 from services.kit.aio import cancelled
 from services.kit.config import FleetConfig, state_dir
+from services.kit.kserve.servicer import KSERVE, KserveServicer
 from services.kit.server import Add, Serving, serving
 
 log = structlog.get_logger()
@@ -106,6 +108,10 @@ def _services(
 ) -> Mapping[str, Add]:
     inference = InferenceServicer(router, upstreams, config)
     return {
+        KSERVE: partial(
+            kserve_grpc.add_GRPCInferenceServiceServicer_to_server,
+            KserveServicer(inference, router.fleet.answers),
+        ),
         client.INFERENCE: partial(inference_grpc.add_InferenceServiceServicer_to_server, inference),
         ROUTER: partial(router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router)),
         client.EMBEDDING: partial(
@@ -121,7 +127,9 @@ async def _tell_health(fleet: Fleet, embedders: Embedders, server: Serving) -> N
     fleet.changed = embedders.changed = news.set
     while True:
         news.clear()
-        await server.set_serving(serving=fleet.serves(), names=("", client.INFERENCE, ROUTER))
+        await server.set_serving(
+            serving=fleet.serves(), names=("", client.INFERENCE, ROUTER, KSERVE)
+        )
         await server.set_serving(serving=embedders.serves(), names=(client.EMBEDDING,))
         await news.wait()
 

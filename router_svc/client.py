@@ -18,7 +18,7 @@ from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 from router_svc import wire
 from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
-from router_svc.fleet import Fleet, Info
+from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
 from router_svc.run import Scores, Upstream
 from router_svc.wire import Event
@@ -61,18 +61,27 @@ class Upstreams:
         """Make *request* ready to be sent to any replica."""
 
         async def send(
-            replica: str, model: str, timeout_s: float | None, twist: Twist = AS_ASKED
+            model: str,
+            lease: Lease,
+            timeout_s: float | None,
+            behind: wire.Continuation | None = None,
+            twist: Twist = AS_ASKED,
         ) -> AsyncGenerator[Event, None]:
-            call = self._stubs[replica].Generate(
-                wire.upstream_request(request, model, features, twist),
+            call = self._stubs[lease.replica].Generate(
+                wire.upstream_request(request, model, features, behind, twist),
                 timeout=timeout_s,
                 metadata=metadata,
             )
+            lease.abort = call.cancel
             try:
                 async for event in call:
                     yield event
             except grpc.aio.AioRpcError as failed:
                 raise zeta_error(failed) from None
+            except asyncio.CancelledError:
+                if not lease.lost:
+                    raise
+                raise UnavailableError(f"{lease.replica} does not answer any more") from None
             finally:
                 call.cancel()
 

@@ -5,6 +5,7 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,9 +13,10 @@ from typing import Final
 
 import structlog
 
-from router_svc import ensembles, metrics, wire
+from router_svc import ensembles, handover, metrics, wire
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.confidence import UNSURE_LOGPROB
+from router_svc.core.decide import Decision
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
@@ -45,6 +47,11 @@ _ELSEWHERE: Final = (
     UnknownModelError,
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
+_COMES_BACK_S: Final = 15.0
+"""How long an answer that was begun waits for somebody to go on with it."""
+_LOOKS_AGAIN_S: Final = 0.5
+_MOST_HANDOVERS: Final = 3
+"""An answer that broke so often waits for nobody any more."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
@@ -79,6 +86,24 @@ class Dispatch:
         self._hedges.earned()
         async with aclosing(self._events(run)) as events:
             async for event in events:
+                run.note(event)
+                yield event
+
+    async def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
+        """Stream the rest of an answer whose caller was gone for a while. Raises ZetaError."""
+        if not run.shown:
+            async with aclosing(self.run(run)) as events:
+                async for event in events:
+                    yield event
+            return
+        last = run.calls[-1]
+        decision = run.replan(frozenset(), last.model)
+        assert isinstance(decision.plan, Single)
+        call, gone = call_of(decision, decision.plan.model, "single"), ZetaError("its caller left")
+        run.broken.append(self._broken_off(run, last, gone))
+        async with aclosing(self.single(run, call)) as events:
+            async for event in events:
+                run.note(event)
                 yield event
 
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
@@ -205,21 +230,19 @@ class Dispatch:
         return True
 
     async def stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
-        """Yield the events of *call*; a failure before the first one moves it elsewhere."""
+        """Yield the deltas of *call*; a failure moves it elsewhere, behind what was shown."""
         run.calls.append(call)
         while True:
-            sent = False
             try:
                 async with aclosing(self.attempt(run, call)) as events:
                     async for event in events:
-                        sent = True
+                        run.shown_by.add(call.model)
                         yield event
             except ZetaError as error:
-                if sent:
-                    raise StreamBrokenError(
-                        f"{call.replica} was lost in the middle of the answer: {error}"
-                    ) from error
-                self._move(run, call, error)
+                if run.shown:
+                    yield await self.hand_over(run, call, error)
+                else:
+                    self._move(run, call, error)
             else:
                 return
 
@@ -230,8 +253,10 @@ class Dispatch:
         )
         call.ttft_s = 0.0
         try:
-            asked, timeout_s = run.upstream, self.left_s(run)
-            async with aclosing(asked(call.replica, call.model, timeout_s, call.twist)) as events:
+            call.behind, seq, twist = len(run.shown), run.last_seq, call.twist
+            behind, timeout_s = handover.continuation(run, call), self.left_s(run)
+            asked = run.upstream(call.model, lease, timeout_s, behind, twist)
+            async with aclosing(asked) as events:
                 async for event in events:
                     kind = event.WhichOneof("event")
                     if kind == "finished":
@@ -246,6 +271,9 @@ class Dispatch:
                         call.logprob += sum(each.logprob for each in event.delta.logprobs)
                         if call.twist.logprobs and not run.ask.logprobs:
                             event.delta.ClearField("logprobs")
+                        lease.heard_s = self._clock()
+                        if seq:
+                            event.delta.seq += seq
                         yield event
             if call.last is None:
                 raise UnavailableError(f"{call.replica} ended its stream without an end")
@@ -271,11 +299,12 @@ class Dispatch:
             yield self._started(run, chosen)
         assert chosen.last is not None
         run.total_s = self._clock() - run.arrived_s
-        run.steps = tuple(
+        steps = [
             self._step(call, chosen=call is chosen)
             for call in run.calls
             if call.last is not None or call.error or call.scored
-        )
+        ]
+        run.steps = (*run.broken, *steps)
         self._done(run)
         yield wire.finished(
             chosen.last.finished,
@@ -283,6 +312,7 @@ class Dispatch:
             queue_s=run.queue_s,
             ttft_s=run.ttft_s,
             total_s=run.total_s,
+            tokens_before=handover.shown_tokens(run, until=chosen.behind),
             decision=run.explain(),
         )
 
@@ -297,15 +327,41 @@ class Dispatch:
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
         self._fleet.succeeded(lease)
+        if call.behind:
+            # The rest of an answer says little about the time and length of a whole one.
+            return
         # The caller's last event goes first; learning can wait for a turn of the loop.
         loop = asyncio.get_running_loop()
         loop.call_soon(self._observer.answered, call, lease, run.features)
 
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
-        call.error = str(error)
+        call.error, call.total_s = str(error), self._clock() - lease.began_s
         metrics.FAILURES.labels(call.replica, error.reason).inc()
         if self.may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT):
             self._fleet.failed(lease)
+
+    async def hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
+        """Have the answer go on elsewhere. Raises StreamBrokenError where it cannot."""
+        lost, part = call.replica, self._broken_off(run, call, error)
+        try:
+            try:
+                self._move(run, call, error)
+            except UnavailableError:
+                if len(run.broken) >= _MOST_HANDOVERS:
+                    raise
+                await self._move_back(run, call)
+        except (ZetaError, TimeoutError) as none_left:
+            raise StreamBrokenError(
+                f"{lost} was lost in the middle of the answer: {error}"
+            ) from none_left
+        run.broken.append(part)
+        metrics.HANDOVERS.labels(lost).inc()
+        return handover.event(run, lost, call, error)
+
+    def _broken_off(self, run: Run, call: Call, error: ZetaError) -> Step:
+        tokens = handover.shown_tokens(run, call.behind)
+        cost_usd = self._cost_usd(call.model, call.prompt_tokens, tokens)
+        return handover.broken_off(call, error, tokens=tokens, cost_usd=cost_usd)
 
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
@@ -313,16 +369,36 @@ class Dispatch:
         if not self.may_go_elsewhere(error) or not self._budget.take():
             raise error
         try:
-            decision = run.replan(frozenset(run.failed))
+            decision = run.replan(frozenset(run.failed), call.model if run.shown else "")
         except UnavailableError as none_left:
             raise (none_left if isinstance(error, UnavailableError) else error) from error
-        assert isinstance(decision.plan, Single)
         metrics.RETRIES.labels(call.replica).inc()
-        log.info("retried", failed=call.replica, error=str(error), model=decision.plan.model)
+        lost = call.replica
+        self._point(call, decision)
+        log.info("retried", failed=lost, error=str(error), model=call.model)
+
+    @staticmethod
+    def _point(call: Call, decision: Decision) -> None:
+        assert isinstance(decision.plan, Single)
         again = call_of(decision, decision.plan.model, call.part)
         call.model, call.replica = again.model, again.replica
         call.expected_s, call.late_s = again.expected_s, again.late_s
         call.error = ""
+
+    async def _move_back(self, run: Run, call: Call) -> None:
+        """Wait for somebody who can go on: a process that died is started again.
+
+        Raises TimeoutError where nobody comes in time, ZetaError where nobody ever could.
+        """
+        async with asyncio.timeout(self.left_s(run)), asyncio.timeout(_COMES_BACK_S):
+            while True:
+                # A circuit closes without a word.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._fleet.next_change(), _LOOKS_AGAIN_S)
+                run.failed.clear()
+                with contextlib.suppress(UnavailableError):
+                    self._point(call, run.replan(frozenset(), call.model))
+                    return
 
     def left_s(self, run: Run) -> float | None:
         """Return the seconds that the caller still waits, None for ever."""

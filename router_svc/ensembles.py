@@ -17,7 +17,7 @@ from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.run import Call, Run, call_of
 from router_svc.wire import Event
 from services.kit.aio import cancelled
-from services.kit.errors import StreamBrokenError, ZetaError
+from services.kit.errors import ZetaError
 
 _SHOWN_BY_S: Final = 0.1
 """Share of the time left that is kept to show an answer that was held back."""
@@ -46,6 +46,10 @@ class Calls(Protocol):
         before_end: Callable[[], None] = ...,
     ) -> AsyncGenerator[Event, None]:
         """Show *deltas* as the answer, from its beginning to its end."""
+        ...
+
+    async def hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
+        """Have *call* go on elsewhere. Raises StreamBrokenError where it cannot."""
         ...
 
     def begun(self, run: Run, call: Call) -> Iterator[Event]:
@@ -195,22 +199,23 @@ async def _shown_when_sure(
 ) -> AsyncGenerator[Event, None]:
     """Show *call* from where it is sure enough on; show nothing where it never is, or fails."""
     run.calls.append(call)
-    try:
-        async with aclosing(calls.attempt(run, call)) as deltas:
-            async for event in deltas:
-                call.text.append(event.delta.text)
-                call.deltas.append(event)
-                if run.started or calls.sure_so_far(run, call) >= accept_from:
-                    for held in calls.begun(run, call):
-                        yield held
-    except ZetaError as error:
-        if run.started:
-            raise StreamBrokenError(
-                f"{call.replica} was lost in the middle of the answer: {error}"
-            ) from error
-        if not calls.may_go_elsewhere(error):
-            raise
-        return
+    while call.last is None:
+        try:
+            async with aclosing(calls.attempt(run, call)) as deltas:
+                async for event in deltas:
+                    call.text.append(event.delta.text)
+                    call.deltas.append(event)
+                    if run.started or calls.sure_so_far(run, call) >= accept_from:
+                        run.shown_by.add(call.model)
+                        for held in calls.begun(run, call):
+                            yield held
+        except ZetaError as error:
+            if run.shown:
+                yield await calls.hand_over(run, call, error)
+            elif calls.may_go_elsewhere(error):
+                return
+            else:
+                raise
     if run.started or calls.sureness(run, call) >= accept_from:
         async for event in calls.replay(run, call):
             yield event

@@ -5,8 +5,10 @@ reports, carried on by our own requests in flight; without telemetry those alone
 circuit breaker keeps replicas that fail out for a while.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import structlog
@@ -19,6 +21,9 @@ from router_svc.core.types import Replicas
 from services.kit.config import Model, Router, replica_name
 
 log = structlog.get_logger()
+
+_HUNG_S: Final = 1.0
+"""Silence after which the calls of a replica that does not answer its agent are given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,7 @@ class Info:
     capabilities: tuple[int, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Lease:
     """One request in flight on one replica."""
 
@@ -45,6 +50,12 @@ class Lease:
     output_tokens: float
     began_s: float
     fed: bool = False
+    heard_s: float = 0.0
+    """When the last piece of the answer came."""
+    abort: Callable[[], object] = lambda: None
+    """Ends the call."""
+    lost: bool = False
+    """True once the call was ended because the replica hangs."""
 
 
 class Fleet:
@@ -62,6 +73,7 @@ class Fleet:
         """What is known of each model, by its name."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a replica's health changes."""
+        self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
         self._breakers = [
@@ -72,6 +84,9 @@ class Fleet:
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What agents say does not answer, whatever its connection says: a process that hangs."""
+        self._dead_since_s = np.full(len(pairs), np.inf)
+        self._leases: list[set[Lease]] = [set() for _ in pairs]
+        """Requests in flight, by replica."""
         self._draining = np.zeros(len(pairs), dtype=np.bool_)
         self._generates = np.ones(len(pairs), dtype=np.bool_)
         self._context = np.array(
@@ -101,9 +116,19 @@ class Fleet:
             report_age_s=self._load.ages_s(now_s),
         )
 
+    async def next_change(self) -> None:
+        """Wait until a replica's health changes."""
+        news = asyncio.get_running_loop().create_future()
+        self._news.append(news)
+        await news
+
     def serves(self) -> bool:
         """Whether any replica is healthy."""
         return bool((self._healthy & ~self._dead).any())
+
+    def answers(self, model: str) -> bool:
+        """Whether some replica of *model*, or of any where it is empty, takes requests."""
+        return bool(self.healthy_replicas(model)) if model else self.serves()
 
     def model_name(self, replica: str) -> str:
         """Name the model of *replica*."""
@@ -122,14 +147,17 @@ class Fleet:
         load = self._load.loads(now_s).row(i)
         self._load.began(i, prompt_tokens, output_tokens)
         self._breakers[i].began(now_s)
-        return Lease(
+        lease = Lease(
             index=i,
             replica=replica,
             load=load,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
             began_s=now_s,
+            heard_s=now_s,
         )
+        self._leases[i].add(lease)
+        return lease
 
     def first_token(self, lease: Lease) -> None:
         """Note that the request's prompt is through."""
@@ -140,6 +168,7 @@ class Fleet:
     def end(self, lease: Lease) -> None:
         """Note that the request has ended, in whatever way."""
         self.first_token(lease)
+        self._leases[lease.index].discard(lease)
         self._load.ended(lease.index, lease.output_tokens)
 
     def succeeded(self, lease: Lease) -> None:
@@ -166,6 +195,7 @@ class Fleet:
             return
         self._healthy[i] = serving
         self._draining[i] = self._dead[i] = False
+        self._dead_since_s[i] = np.inf
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
@@ -175,7 +205,7 @@ class Fleet:
             self._load.forget(i)
         metrics.HEALTHY.labels(replica).set(int(serving))
         log.info("replica", replica=replica, serving=serving)
-        self.changed()
+        self._tell()
 
     def reported(
         self,
@@ -194,7 +224,10 @@ class Fleet:
         self._draining[i] = draining
         if self._dead[i] != dead:
             self._dead[i] = dead
-            self.changed()
+            self._dead_since_s[i] = self._clock() if dead else np.inf
+            self._tell()
+        if dead:
+            self._give_up(i)
         self._load.reported(
             i,
             requests=requests,
@@ -203,10 +236,30 @@ class Fleet:
             read_at_s=self._clock() - age_s,
         )
 
+    def _tell(self) -> None:
+        news, self._news = self._news, []
+        for each in news:
+            if not each.done():
+                each.set_result(None)
+        self.changed()
+
+    def _give_up(self, i: int) -> None:
+        """End the calls of a replica that has hung for a while and sends nothing any more.
+
+        A busy machine makes a process late now and then; its calls go on.
+        """
+        before_s = self._clock() - _HUNG_S
+        if self._dead_since_s[i] > before_s:
+            return
+        for lease in [lease for lease in self._leases[i] if lease.heard_s <= before_s]:
+            lease.lost = True
+            lease.abort()
+
     def reports_lost(self) -> None:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
         self._draining[:] = self._dead[:] = False
-        self.changed()
+        self._dead_since_s[:] = np.inf
+        self._tell()
 
     def knows(self, model: str, info: Info, *, generates: bool) -> None:
         """Take in what *model* says about itself."""

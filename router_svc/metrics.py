@@ -18,6 +18,9 @@ PROFILES = Counter("zeta_router_profiles_total", "Profiles, by where they came f
 RETRIES = Counter(
     "zeta_router_retries_total", "Calls repeated elsewhere before the first token.", ("replica",)
 )
+HANDOVERS = Counter(
+    "zeta_router_handovers_total", "Answers that went on elsewhere in the middle.", ("replica",)
+)
 FAILURES = Counter("zeta_router_failures_total", "Model calls that failed.", ("replica", "reason"))
 BREAKER_OPEN = Gauge("zeta_router_breaker_open", "1 while a replica is not asked.", ("replica",))
 HEALTHY = Gauge("zeta_router_replica_healthy", "1 while a replica can be asked.", ("replica",))

@@ -1,5 +1,6 @@
 """The router itself: admit → profile → decide → dispatch → learn → journal."""
 
+import asyncio
 import sqlite3
 import time
 from collections import OrderedDict
@@ -36,6 +37,7 @@ from router_svc.learner import Learner, Remembered, packed, unpacked
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
 from router_svc.run import Run, Scores, Upstream
+from router_svc.trails import Trails
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
 from services.kit.config import Router as Settings
@@ -43,6 +45,7 @@ from services.kit.errors import (
     ContextTooLongError,
     PredictedDeadlineMissError,
     QualityUnreachableError,
+    StreamBrokenError,
     UnavailableError,
     UnknownDecisionError,
     UnknownModelError,
@@ -96,6 +99,7 @@ class ZetaDynamicRouter:
         self._rotation = 0
         self._recent: OrderedDict[str, Remembered] = OrderedDict()
         self._admission = Admission(settings.max_in_flight, settings.max_queued, clock)
+        self._trails = Trails(settings.resume_keep_s, clock)
         self._dispatch = Dispatch(
             fleet,
             learner,
@@ -116,19 +120,60 @@ class ZetaDynamicRouter:
         async with self._admission.slot(ask):
             profiled = await self._profiler.profile(ask.text)
             run = self._begin(ask, profiled, upstream, scores, arrived_s)
-            status = "CANCELLED"
-            try:
-                async with aclosing(self._dispatch.run(run)) as events:
-                    async for event in events:
-                        if ask.kept_prompt:
-                            run.text.append(event.delta.text)
-                        yield event
-                status = "OK"
-            except ZetaError as error:
-                status = error.reason
+            async with aclosing(self._followed(run, self._dispatch.run(run))) as events:
+                async for event in events:
+                    yield event
+
+    async def resume(
+        self, decision_id: str, after_seq: int, *, tenant: str, deadline_s: float | None
+    ) -> AsyncGenerator[Event, None]:
+        """Stream an earlier answer's events behind delta *after_seq*. Raises ZetaError."""
+        arrived_s = self._clock()
+        trail = await self._trails.take(decision_id, tenant, after_seq)
+        run = trail.run
+        run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
+        async with self._admission.slot(replace(run.ask, deadline_s=deadline_s)):
+            rest = self._rest(run, trail.finished, after_seq)
+            async with aclosing(self._followed(run, rest)) as events:
+                async for event in events:
+                    yield event
+
+    async def _rest(
+        self, run: Run, finished: Event | None, after_seq: int
+    ) -> AsyncGenerator[Event, None]:
+        if run.first is not None:
+            yield run.first
+        for event in [event for event in run.shown if event.delta.seq > after_seq]:
+            yield event
+        if finished is not None:
+            yield finished
+            return
+        async with aclosing(self._dispatch.go_on(run)) as events:
+            async for event in events:
+                yield event
+
+    async def _followed(
+        self, run: Run, events: AsyncGenerator[Event, None]
+    ) -> AsyncGenerator[Event, None]:
+        """Pass *events* on, write down how they end, and keep them for who comes back."""
+        status, last = "CANCELLED", None
+        self._trails.begin(run)
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    last = event
+                    yield event
+            status = "OK"
+        except ZetaError as error:
+            status = error.reason
+            raise
+        except asyncio.CancelledError:
+            if not self._trails.taken(run):
                 raise
-            finally:
-                self._record(run, status)
+            raise StreamBrokenError("the answer goes on in a call that resumed it") from None
+        finally:
+            self._record(run, status)
+            self._trails.end(run, last if last and last.HasField("finished") else None)
 
     async def route(self, ask: Ask) -> DecisionMessage:
         """Decide without running: no learning, no journal. Raises ZetaError."""
@@ -287,7 +332,7 @@ class ZetaDynamicRouter:
             decision=decision,
             upstream=upstream(features),
             scores=scores,
-            replan=lambda failed: self._replan(ask, features, failed),
+            replan=lambda failed, model: self._replan(ask, features, failed, model),
             explain=explain if ask.explain else lambda: None,
             arrived_s=arrived_s,
             deadline_at_s=deadline_at_s,
@@ -327,9 +372,17 @@ class ZetaDynamicRouter:
                 f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"
             ) from late
 
-    def _replan(self, ask: Ask, features: Features, failed: frozenset[str]) -> Decision:
-        """Decide for a single model without the replicas that failed. Raises ZetaError."""
+    def _replan(self, ask: Ask, features: Features, failed: frozenset[str], model: str) -> Decision:
+        """Decide for a single model without the replicas that failed. Raises ZetaError.
+
+        An answer goes on best with the *model* that began it, where another replica has it.
+        """
         again = replace(ask, failed=failed, deadline_s=None, min_quality=0.0)
+        if model:
+            try:
+                return self._decide(replace(again, model=model), features, singles=True)
+            except UnavailableError:
+                pass
         return self._decide(again, features, singles=True)
 
     def _explained(self, decision: Decision, ask: Ask, features: Features) -> Decision:
@@ -356,7 +409,7 @@ class ZetaDynamicRouter:
         REQUEST_DURATION.labels(*labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
-            self._journal.add(records.texts(run.id, run.ask.kept_prompt, "".join(run.text)))
+            self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
 
     async def _remember(self, decision_id: str) -> Remembered:
         if (about := self._recent.get(decision_id)) is not None:
@@ -387,6 +440,10 @@ class ZetaDynamicRouter:
             # Without a journal nobody can say whether it was counted before.
             raise UnavailableError("the journal cannot be written", retry_after_s=5.0) from error
         return written == 1
+
+
+def _shown(run: Run) -> str:
+    return "".join(event.delta.text for event in run.shown)
 
 
 def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:

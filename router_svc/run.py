@@ -19,9 +19,17 @@ class Upstream(Protocol):
     """One request, ready to be sent to any replica."""
 
     def __call__(
-        self, replica: str, model: str, timeout_s: float | None, twist: Twist = AS_ASKED
+        self,
+        model: str,
+        lease: Lease,
+        timeout_s: float | None,
+        behind: wire.Continuation | None = None,
+        twist: Twist = AS_ASKED,
     ) -> AsyncGenerator[Event, None]:
-        """Stream the replica's events. Raises ZetaError; closing it cancels the call."""
+        """Stream the events of the leased replica, of what follows *behind*.
+
+        Raises ZetaError; closing it cancels the call, and so does the lease's `abort`.
+        """
         ...
 
 
@@ -69,6 +77,8 @@ class Call:
     logprob: float = 0.0
     """Their log-probability, as far as it was told."""
     prompt_tokens: int = 0
+    behind: int = 0
+    """Events of the answer that others had shown before; `Run.shown` goes on with this call's."""
     ttft_s: float = 0.0
     total_s: float = 0.0
     deltas: list[Event] = field(default_factory=list)
@@ -110,20 +120,40 @@ class Run:
     decision: Decision
     upstream: Upstream
     scores: Scores
-    replan: Callable[[frozenset[str]], Decision]
-    """Decides again, for a single model, without the replicas that failed. Raises ZetaError."""
+    replan: Callable[[frozenset[str], str], Decision]
+    """Decides again, for a single model, without the replicas that failed, if there is a choice
+    for the model that is named. Raises ZetaError."""
     explain: Callable[[], wire.DecisionMessage | None]
     arrived_s: float
     deadline_at_s: float | None
     queue_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
+    shown: list[Event] = field(default_factory=list)
+    """Every delta that the caller has."""
+    shown_by: set[str] = field(default_factory=set)
+    """The models that made them."""
+    broken: list[Step] = field(default_factory=list)
+    """Parts of the answer that broke off and went on elsewhere."""
     started: bool = False
+    first: Event | None = None
+    """The answer's `Started`, once the caller has it."""
     ttft_s: float = 0.0
     total_s: float = 0.0
     steps: tuple[Step, ...] = ()
-    text: list[str] = field(default_factory=list)
-    """What was shown, where the caller consents that it is kept."""
+
+    def note(self, event: Event) -> None:
+        """Remember what the caller is given."""
+        match event.WhichOneof("event"):
+            case "delta":
+                self.shown.append(event)
+            case "started":
+                self.first = event
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last delta that the caller has; 0 before the first."""
+        return self.shown[-1].delta.seq if self.shown else 0
 
 
 def call_of(

@@ -38,15 +38,29 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         """Choose who answers, and stream the answer through."""
         check_deadline(context)
+        async with aclosing(self._answer(request, context)) as events:
+            async for event in events:
+                yield event
+
+    def _answer(
+        self, request: inference_pb.GenerateRequest, context: Context
+    ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
+        if request.HasField("resume"):
+            earlier, tenant = request.resume, request.tenant
+            if not earlier.decision_id:
+                raise invalid("resume.decision_id", "must name the answer to go on with")
+            return self._router.resume(
+                earlier.decision_id,
+                earlier.after_seq,
+                tenant=tenant,
+                deadline_s=deadline_s(context),
+            )
         ask, metadata = wire.ask_of(request, deadline_s(context)), outgoing(context)
-        answer = self._router.generate(
+        return self._router.generate(
             ask,
             lambda features: self._upstreams.sender(request, features, metadata),
             self._upstreams.scores(request, metadata),
         )
-        async with aclosing(answer) as events:
-            async for event in events:
-                yield event
 
     async def CountTokens(  # noqa: N802 - named by the contract
         self, request: inference_pb.CountTokensRequest, context: Context

@@ -1,21 +1,24 @@
 """Protobuf ⇄ values."""
 
-from router_svc.wire.answers import finished, started
+from router_svc.wire.answers import continuation, finished, handover, started
 from router_svc.wire.decisions import decision_pb_of, models_in, plan_pb
 from router_svc.wire.policies import belief_pb, policy_of, policy_pb
 from router_svc.wire.profiles import features_of
 from router_svc.wire.requests import ask_of, score_request, upstream_request
-from router_svc.wire.values import DecisionMessage, Event, Request, ratio
+from router_svc.wire.values import Continuation, DecisionMessage, Event, Request, ratio
 
 __all__ = [
+    "Continuation",
     "DecisionMessage",
     "Event",
     "Request",
     "ask_of",
     "belief_pb",
+    "continuation",
     "decision_pb_of",
     "features_of",
     "finished",
+    "handover",
     "models_in",
     "plan_pb",
     "policy_of",

@@ -35,17 +35,20 @@ def finished(
     queue_s: float,
     ttft_s: float,
     total_s: float,
+    tokens_before: int,
     decision: decision_pb.Decision | None,
 ) -> Event:
     """Build the last event from the chosen model's own.
 
-    `usage` is the chosen call's; `cost_usd` and `steps` cover every call.
+    `usage` is the chosen call's, with the *tokens_before* that others gave of the same answer;
+    `cost_usd` and `steps` cover every call.
     """
     chosen = next(step for step in steps if step.chosen)
     event = inference_pb.GenerateResponse()
     done = event.finished
     done.CopyFrom(last)
     done.model = chosen.model
+    done.usage.completion_tokens += tokens_before
     done.cost_usd = sum(step.cost_usd for step in steps)
     model_queue_s = last.timings.queue.ToNanoseconds() / 1e9
     done.timings.queue.CopyFrom(duration(queue_s + model_queue_s))
@@ -82,3 +85,26 @@ def _end_of(step: Step) -> inference_pb.StepEnd.ValueType:
             return inference_pb.STEP_END_CANCELLED
         case _:
             return inference_pb.STEP_END_FAILED
+
+
+def continuation(text: str, token_ids: Sequence[int]) -> inference_pb.Continuation:
+    """Write down the beginning of an answer that was shown already."""
+    return inference_pb.Continuation(text=text, token_ids=token_ids)
+
+
+def handover(
+    from_replica: str, to_replica: str, to_model: str, *, draining: bool, after_seq: int
+) -> Event:
+    """Build the event of an answer that goes on elsewhere."""
+    reasons = inference_pb.HandoverReason
+    return inference_pb.GenerateResponse(
+        handover=inference_pb.Handover(
+            from_replica=from_replica,
+            to_replica=to_replica,
+            to_model=to_model,
+            reason=reasons.HANDOVER_REASON_DRAINING
+            if draining
+            else reasons.HANDOVER_REASON_REPLICA_LOST,
+            after_seq=after_seq,
+        )
+    )

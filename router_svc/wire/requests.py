@@ -12,13 +12,14 @@ from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask, Priority
 from router_svc.verifiers import WITHOUT_REFERENCE
 from router_svc.wire.values import (
+    Continuation,
     Request,
     at_least_zero,
     ratio,
     task_index,
     task_kind,
 )
-from services.kit.errors import NotBuiltError, invalid
+from services.kit.errors import invalid
 
 _STOP_STRINGS: Final = 16
 
@@ -38,9 +39,8 @@ _REVIEW: Final = (
 def ask_of(request: Request, deadline_s: float | None) -> Ask:
     """Read what a decision needs from *request*.
 
-    Raises InvalidRequestError naming the field, NotBuiltError for what no server does yet.
+    Raises InvalidRequestError naming the field.
     """
-    _refuse_unbuilt(request)
     _check_limits(request)
     text, characters = _text_of(request)
     wish = request.preference
@@ -68,9 +68,16 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
 
 
 def upstream_request(
-    request: Request, model: str, features: Features, twist: Twist = AS_ASKED
+    request: Request,
+    model: str,
+    features: Features,
+    behind: Continuation | None = None,
+    twist: Twist = AS_ASKED,
 ) -> Request:
-    """Copy *request* for one model: named, with its kind of task, without routing wishes."""
+    """Copy *request* for one model: named, with its kind of task, without routing wishes.
+
+    *behind* is what was shown of the answer already, the caller's own beginning left out.
+    """
     copy = inference_pb.GenerateRequest()
     copy.CopyFrom(request)
     copy.model = model
@@ -83,6 +90,11 @@ def upstream_request(
         _review(copy, twist.draft)
     if twist.logprobs and not request.HasField("logprobs"):
         copy.logprobs.SetInParent()
+    if behind is not None:
+        begun = request.HasField("continuation")
+        copy.continuation.text += behind.text
+        # What the caller began with has no tokens that go with those of the rest.
+        copy.continuation.token_ids[:] = () if begun else behind.token_ids
     return copy
 
 
@@ -117,11 +129,6 @@ def _review(request: Request, draft: str) -> None:
             inference_pb.Message(role=inference_pb.ROLE_USER, content=_REVIEW),
         ]
     )
-
-
-def _refuse_unbuilt(request: Request) -> None:
-    if request.HasField("resume"):
-        raise NotBuiltError("resume: going on with an earlier stream is not built yet")
 
 
 def _check_limits(request: Request) -> None:

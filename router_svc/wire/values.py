@@ -12,8 +12,9 @@ from services.kit.errors import invalid
 
 Event: TypeAlias = inference_pb.GenerateResponse
 
-
 Request: TypeAlias = inference_pb.GenerateRequest
+
+Continuation: TypeAlias = inference_pb.Continuation
 
 
 DecisionMessage: TypeAlias = decision_pb.Decision

@@ -146,6 +146,8 @@ class Router(Config, frozen=True, kw_only=True):
     """Retries may add this share to the load."""
     max_extra_load: Ratio = 0.05
     """Hedges may add this share to the calls; 0: no hedging."""
+    resume_keep_s: Positive = 60.0
+    """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3
     breaker_open_s: Positive = 2.0
     half_life_outcomes: Positive = 2000.0

@@ -24,6 +24,7 @@ from services.model.backends.ort import OrtBackend
 from services.model.graph import checkpoint, decoder, manifest, reference
 from services.model.graph.checkpoint import Checkpoint
 from services.model.graph.decoder import Precision
+from services.model.graph.dialects import DialectName
 from services.model.graph.manifest import Check, File, Manifest
 from services.model.graph.shards import READABLE, files_of
 from services.model.graph.store import Beside
@@ -59,15 +60,27 @@ class _Meter:
         self.told(self.stage, min(self.done, self.total), self.total)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Graph:
+    """What is written, and where."""
+
+    folder: Path
+    precision: Precision
+    dialect: DialectName
+
+
 def convert(
     source: Path,
     target: Path,
     precision: Precision,
     *,
+    dialect: DialectName = "ort",
     progress: Progress = lambda *_: None,
     threads: int = 1,
 ) -> Manifest:
     """Import *source* as the new directory *target* and return its manifest.
+
+    *dialect*: for which kind of runtime; see `graph.dialects`.
 
     Raises ConfigError that says what is wrong with *source* or *target*; then, as after any other
     exception, *target* is as it was.
@@ -79,14 +92,15 @@ def convert(
     text.load(source, vocabulary=stored.shape.vocabulary)
     target = target.absolute()
     with _complaining(target), _in_one_step(target) as folder:
+        graph = _Graph(folder=folder, precision=precision, dialect=dialect)
         _refuse_full_disk(target.parent, stored, precision)
         origin = _copy(source, folder, progress)
-        _build(stored, folder, precision, progress)
-        check = _check(stored, folder, precision, progress, threads)
+        _build(stored, graph, progress)
+        check = _check(stored, graph, progress, threads)
         files = {path.name: manifest.described(path) for path in sorted(folder.iterdir())}
         found = Manifest(
             builder=decoder.VERSION,
-            dialect="ort",
+            dialect=dialect,
             precision=precision,
             versions={name: version(name) for name in _LIBRARIES},
             source=origin,
@@ -110,17 +124,16 @@ def _copy(source: Path, folder: Path, progress: Progress) -> dict[str, File]:
     return {path.name: manifest.described(path, meter.add) for path in files}
 
 
-def _build(stored: Checkpoint, folder: Path, precision: Precision, progress: Progress) -> None:
+def _build(stored: Checkpoint, graph: _Graph, progress: Progress) -> None:
     meter = _Meter(progress, "converting", _stored_bytes(stored))
     watched = replace(stored, weights=stored.weights.watched(meter.add))
-    with (folder / manifest.DATA).open("wb") as data:
-        model = decoder.build(watched, precision, Beside(data, manifest.DATA))
-    (folder / manifest.GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+    with (graph.folder / manifest.DATA).open("wb") as data:
+        store = Beside(data, manifest.DATA)
+        model = decoder.build(watched, graph.precision, store, dialect=graph.dialect)
+    (graph.folder / manifest.GRAPH).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _check(
-    stored: Checkpoint, folder: Path, precision: Precision, progress: Progress, threads: int
-) -> Check:
+def _check(stored: Checkpoint, graph: _Graph, progress: Progress, threads: int) -> Check:
     """Run the written graph, and compare it with the source. Raises ConfigError."""
     shape = stored.shape
     count = min(_CHECKED_TOKENS, shape.context_tokens)
@@ -129,13 +142,13 @@ def _check(
     expected = reference.logits(replace(stored, weights=stored.weights.watched(meter.add)), tokens)
     try:
         backend = OrtBackend(
-            folder / manifest.GRAPH, shape, slots=1, context_tokens=count, threads=threads,
-            frugal=True,
+            graph.folder / manifest.GRAPH, shape, slots=1, context_tokens=count, threads=threads,
+            frugal=True, dialect=graph.dialect,
         )  # fmt: skip
         found = backend.prefill(0, 0, tokens, count)
     except Exception as error:  # the runtime's own errors share no class
         raise ConfigError(f"the imported model does not run: {error}") from error
-    return _compared(found, expected, precision)
+    return _compared(found, expected, graph.precision)
 
 
 def _compared(found: Logits, expected: Logits, precision: Precision) -> Check:

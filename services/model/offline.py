@@ -23,6 +23,7 @@ import msgspec
 from services.kit.errors import ZetaError
 from services.model import importer, solo, speed
 from services.model.graph.decoder import PRECISIONS
+from services.model.graph.dialects import DIALECTS
 
 INTERRUPTED = 130
 _EVERY_S = 0.05
@@ -56,6 +57,7 @@ def _import(arguments: argparse.Namespace) -> Any:
         arguments.source,
         arguments.target,
         arguments.precision,
+        dialect=arguments.dialect,
         progress=_Told(),
         threads=arguments.threads,
     )
@@ -109,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("source", type=Path)
     one.add_argument("target", type=Path)
     one.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    one.add_argument("--dialect", choices=DIALECTS, default="ort")
     one.set_defaults(work=_import)
 
     one = commands.add_parser("generate", parents=[shared])

@@ -4,18 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import structlog
 from zeta.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from zeta.kserve.v2.grpc_inference_service_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
 from zeta.model.v1 import model_control_service_pb2, model_control_service_pb2_grpc
 
 from services.kit import metrics
 from services.kit.config import FleetConfig, model_named, replica_name
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
-from services.kit.server import Serving, serving
+from services.kit.kserve.servicer import KSERVE, KserveServicer
+from services.kit.server import Add, Serving, serving
 from services.model import account, text
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
@@ -133,17 +138,19 @@ async def _serving(
     config: FleetConfig, model: Model, device: DeviceLoop, listen: str
 ) -> AsyncIterator[Serving]:
     async def stop_serving() -> None:
-        await server.set_serving(serving=False, names=("", INFERENCE))
+        await server.set_serving(serving=False, names=("", INFERENCE, KSERVE))
 
     inference = InferenceServicer(model, device)
     control = ControlServicer(model, device, stop_serving=stop_serving)
-    services = {
-        INFERENCE: lambda s: inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(
-            inference, s
+    kserve = KserveServicer(inference, lambda _: not device.draining)
+    services: dict[str, Add] = {
+        INFERENCE: partial(
+            inference_service_pb2_grpc.add_InferenceServiceServicer_to_server, inference
         ),
-        CONTROL: lambda s: model_control_service_pb2_grpc.add_ModelControlServiceServicer_to_server(
-            control, s
+        CONTROL: partial(
+            model_control_service_pb2_grpc.add_ModelControlServiceServicer_to_server, control
         ),
+        KSERVE: partial(add_GRPCInferenceServiceServicer_to_server, kserve),
     }
     async with serving(listen, config.server, services) as server:
         yield server

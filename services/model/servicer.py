@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from time import monotonic
 
@@ -17,7 +17,7 @@ from services.kit.errors import ContextTooLongError, UnknownModelError, Violatio
 from services.model import wire
 from services.model.account import Account
 from services.model.answer import Answer
-from services.model.engine.types import Generated, Grammar, Request
+from services.model.engine.types import FinishReason, Generated, Grammar, Request
 from services.model.grammar import Grammars
 from services.model.loop import DeviceLoop, Stream
 from services.model.text import Text
@@ -57,29 +57,40 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
 
     async def Generate(  # noqa: N802 - the contract's name
         self, request: inference.GenerateRequest, context: rpc.Context
-    ) -> AsyncIterator[inference.GenerateResponse]:
+    ) -> AsyncGenerator[inference.GenerateResponse, None]:
         """Stream an answer; the engine stops when the caller is gone or out of time."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
         self._check_model(request.model)
         call = self._call(request)
         tokens = await self._tokens(request)
+        answered = await self._answered(request, len(tokens))
         grammar = await self._grammar(call)
-        stream = self._device.submit(self._request(tokens, call, grammar, context), arrived_s)
+        work = self._request(tokens, answered, call, grammar, context)
+        answer, seq = Answer(self._model.text, call.stops), 0
+        answer.go_on(answered.tolist(), request.continuation.text, self._ended(work))
+        if answer.finish is not None:
+            # Whoever made it was lost between its last piece and the word that it is the last.
+            yield self._started(len(tokens))
+            yield wire.delta(1, answer.feed(()), logprobs=False)
+            yield wire.finished(self._model.name, answer, work, wire.AT_ONCE)
+            return
+        stream = self._device.submit(work, arrived_s)
         # gRPC may drop this generator long after the caller has gone: do not wait for that.
         context.add_done_callback(
             lambda _: self._device.cancel(stream.request.id)  # type: ignore[arg-type]
         )
         with self._account.request(call.kind):
             yield self._started(len(tokens))
-            answer, seq = Answer(self._model.text, call.stops), 0
             while answer.finish is None:
                 piece = answer.feed(t for t in await stream.take() if isinstance(t, Generated))
                 seq += 1
                 yield wire.delta(seq, piece, logprobs=call.logprobs)
             self._device.cancel(stream.request.id)
             self._account.answered(call.kind, stream, answer.completion_tokens)
-            yield wire.finished(self._model.name, answer, stream)
+            yield wire.finished(
+                self._model.name, answer, work, stream.times(), reused_tokens=stream.reused_tokens
+            )
 
     async def CountTokens(  # noqa: N802 - the contract's name
         self, request: inference.CountTokensRequest, context: rpc.Context
@@ -150,11 +161,17 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         return await asyncio.to_thread(self._grammars.compile, call.constraint)
 
     def _request(
-        self, tokens: Ids, call: wire.Call, grammar: Grammar | None, context: rpc.Context
+        self,
+        tokens: Ids,
+        answered: Ids,
+        call: wire.Call,
+        grammar: Grammar | None,
+        context: rpc.Context,
     ) -> Request:
         return Request(
             id=self._device.next_id(),
             tokens=tokens,
+            answered=answered,
             max_tokens=min(call.max_tokens, self._model.context_tokens - len(tokens)),
             sampling=call.sampling,
             stop_ids=self._model.stop_ids,
@@ -163,6 +180,13 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             rank=call.rank,
             deadline_s=_deadline_s(context),
         )
+
+    @staticmethod
+    def _ended(work: Request) -> FinishReason | None:
+        """Return why the answer so far is the whole of it, None where something may follow."""
+        if len(work.answered) and int(work.answered[-1]) in work.stop_ids:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(work.answered) >= work.max_tokens else None
 
     def _started(self, prompt_tokens: int) -> inference.GenerateResponse:
         return inference.GenerateResponse(
@@ -193,6 +217,17 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         if not len(tokens):
             raise invalid(field, "holds no token that the model knows")
         self._check_fits(len(tokens), field)
+        return tokens
+
+    async def _answered(self, request: inference.GenerateRequest, prompt_tokens: int) -> Ids:
+        """Return the tokens of an answer that was begun elsewhere. Raises ContextTooLongError."""
+        said = request.continuation
+        if said.token_ids:
+            tokens = np.array(said.token_ids, np.int64)
+        else:
+            self._check_fits(self._model.text.fewest_tokens(said.text), "continuation.text")
+            tokens = await self._encode(said.text, special=False)
+        self._check_fits(prompt_tokens + len(tokens) - 1, "continuation")
         return tokens
 
     async def _encode(self, text: str, special: bool) -> Ids:  # noqa: FBT001 - private

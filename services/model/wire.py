@@ -10,16 +10,18 @@ from zeta.model.v1 import model_control_service_pb2 as control
 
 from services.kit.errors import InvalidRequestError, NotBuiltError, Violation
 from services.model.answer import Answer, Piece
-from services.model.engine.types import FinishReason, Generated, Sampling
+from services.model.engine.types import FinishReason, Generated, Request, Sampling
 from services.model.grammar import Constraint
-from services.model.loop import Stream
-from services.model.state import LatencySketch, TaskStats
+from services.model.state import LatencySketch, TaskStats, Times
 from services.model.text import Message
 
 MAX_STOPS, MAX_TOP_LOGPROBS, MAX_CONTINUATIONS = 16, 20, 64
 MAX_CONSTRAINT_BYTES, MAX_OPTIONS = 1 << 16, 1024
 MAX_COUNTED_BYTES = 1 << 20
 """Far more than a context holds; counting 15 MB takes ten seconds and over a gigabyte."""
+
+AT_ONCE = Times(began_s=0.0, first_s=0.0, last_s=0.0)
+"""Of an answer that was there already."""
 
 Asked: TypeAlias = inference.GenerateRequest | inference.CountTokensRequest | inference.ScoreRequest
 
@@ -73,7 +75,14 @@ def call(
 
     Raises InvalidRequestError that names every wrong field, or NotBuiltError.
     """
-    _refuse([*_input(request, vocabulary), *_settings(request), *_constrained(request)])
+    _refuse(
+        [
+            *_input(request, vocabulary),
+            *_settings(request),
+            *_constrained(request),
+            *_continued(request, vocabulary),
+        ]
+    )
     if request.HasField("resume"):
         raise NotBuiltError("resume: this server cannot do that yet; leave it empty")
     return Call(
@@ -131,17 +140,19 @@ def delta(seq: int, piece: Piece, *, logprobs: bool) -> inference.GenerateRespon
     )
 
 
-def finished(model: str, answer: Answer, stream: Stream) -> inference.GenerateResponse:
+def finished(
+    model: str, answer: Answer, work: Request, times: Times, *, reused_tokens: int = 0
+) -> inference.GenerateResponse:
     """Write the end of an answer."""
     assert answer.finish, "an answer that goes on"
-    times = stream.times()
     return inference.GenerateResponse(
         finished=inference.Finished(
             reason=_FINISH[answer.finish],
             usage=inference.Usage(
-                prompt_tokens=len(stream.request.tokens),
+                prompt_tokens=len(work.tokens),
                 completion_tokens=answer.completion_tokens,
-                cached_prompt_tokens=stream.reused_tokens,
+                # The cache may hold some of an answer begun elsewhere as well.
+                cached_prompt_tokens=min(reused_tokens, len(work.tokens)),
             ),
             timings=inference.Timings(
                 queue=duration(times.began_s),
@@ -219,7 +230,7 @@ def _input(request: Asked, vocabulary: int = 0) -> Iterator[Violation]:
                 yield Violation("prompt", "must not be empty")
         case "token_ids":
             assert isinstance(request, inference.GenerateRequest)
-            yield from _token_ids(request.token_ids.ids, vocabulary)
+            yield from _token_ids("token_ids.ids", request.token_ids.ids, vocabulary)
         case _:
             names = ", ".join(f.name for f in request.DESCRIPTOR.oneofs_by_name["input"].fields)
             yield Violation("input", f"one of {names} is needed, got none")
@@ -241,15 +252,23 @@ def _conversation(conversation: inference.Conversation) -> Iterator[Violation]:
             )
 
 
-def _token_ids(ids: Sequence[int], vocabulary: int) -> Iterator[Violation]:
+def _token_ids(field: str, ids: Sequence[int], vocabulary: int) -> Iterator[Violation]:
     if not ids:
-        yield Violation("token_ids.ids", "at least one id is needed, got none")
+        yield Violation(field, "at least one id is needed, got none")
     unknown = [(i, token) for i, token in enumerate(ids) if token >= vocabulary]
     if unknown:
         i, token = unknown[0]
         yield Violation(
-            f"token_ids.ids[{i}]", f"must be below the vocabulary's size {vocabulary}, got {token}"
+            f"{field}[{i}]", f"must be below the vocabulary's size {vocabulary}, got {token}"
         )
+
+
+def _continued(request: inference.GenerateRequest, vocabulary: int) -> Iterator[Violation]:
+    said = request.continuation
+    if said.token_ids:
+        yield from _token_ids("continuation.token_ids", said.token_ids, vocabulary)
+    elif request.HasField("continuation") and not said.text:
+        yield Violation("continuation", "text or token_ids is needed, got neither")
 
 
 def _settings(request: inference.GenerateRequest) -> Iterator[Violation]:

@@ -1,12 +1,14 @@
 """What fewer bits cost: the pocket models imported in every precision, on held-out prompts.
 
-    python -m tests.bench.bench_precision [--json] [--prompts N]
+    python -m tests.bench.bench_precision [--json] [--prompts N] [--dialect ort|trt]
 
 Top-1 agreement: share of the positions of the right replies at which a precision has the likeliest
-token of float32. Perplexity is of the right replies. Accuracy is of greedy answers.
+token of float32 in the "ort" dialect. Perplexity is of the right replies. Accuracy is of greedy
+answers. The "trt" dialect is computed in float32 from weights, norms and angles as they are stored.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from services.model.engine.engine import Engine
 from services.model.engine.types import Generated, Limits, Request
 from services.model.graph import manifest, runnable
 from services.model.graph.decoder import PRECISIONS
+from services.model.graph.dialects import DIALECTS, DialectName
 from services.model.text import Message
 from zeta_client.tasks import Task, generate, is_correct
 
@@ -49,8 +52,10 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="figures for a program")
     parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--dialect", choices=DIALECTS, action="append", help="default: both")
     arguments = parser.parse_args()
-    rows = [row for name in MODELS for row in compared(name, arguments.prompts)]
+    dialects = arguments.dialect or DIALECTS
+    rows = [row for name in MODELS for row in compared(name, arguments.prompts, dialects)]
     if arguments.json:
         print(json.dumps(rows))
         return
@@ -58,19 +63,22 @@ def main() -> None:
         print("".join(f"{value!s:<18}" for value in row.values()))
 
 
-def compared(name: str, prompts: int) -> Iterator[dict[str, object]]:
-    """Yield the figures of each precision of one pocket model."""
+def compared(
+    name: str, prompts: int, dialects: Sequence[DialectName] = DIALECTS
+) -> Iterator[dict[str, object]]:
+    """Yield the figures of each precision of one pocket model in each dialect."""
     tasks = generate(prompts, split="heldout", seed=7)
     whole: Measured | None = None
-    for precision in PRECISIONS:
+    for dialect, precision in itertools.product(dialects, PRECISIONS):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made) / name
-            importer.convert(POCKET / name, folder, precision)
-            found = measured(folder, tasks, thinks=name == "pocket-reasoner")
+            importer.convert(POCKET / name, folder, precision, dialect=dialect)
+            found = measured(folder, tasks, dialect, thinks=name == "pocket-reasoner")
             size_bytes = manifest.read(folder).files[manifest.DATA].size_bytes
         whole = whole or found
         yield {
             "model": name,
+            "dialect": dialect,
             "precision": precision,
             "mb": round(size_bytes / 1e6, 1),
             "top1_agreement": round(float((found.choices == whole.choices).mean()), 4),
@@ -79,17 +87,20 @@ def compared(name: str, prompts: int) -> Iterator[dict[str, object]]:
         }
 
 
-def measured(folder: Path, tasks: Sequence[Task], *, thinks: bool) -> Measured:
+def measured(
+    folder: Path, tasks: Sequence[Task], dialect: DialectName, *, thinks: bool
+) -> Measured:
     """Read the right replies, and write some."""
-    stored, words = runnable.load(folder), text.load(folder)
-    backend = OrtBackend(
-        stored.graph, stored.shape, slots=SLOTS, context_tokens=stored.shape.context_tokens,
-        threads=1,
-    )  # fmt: skip
+    stored, words = runnable.load(folder, dialect), text.load(folder)
     prompts = [words.encode(_prompt(words, t), special=False) for t in tasks]
+    replies = [words.encode(_reply(t, thinks=thinks), special=False) for t in tasks]
+    longest = max(len(p) + max(len(r), MOST_TOKENS) for p, r in zip(prompts, replies, strict=True))
+    backend = OrtBackend(
+        stored.graph, stored.shape, slots=SLOTS, threads=1, dialect=dialect,
+        context_tokens=min(longest, stored.shape.context_tokens),
+    )  # fmt: skip
     choices, losses = [], []
-    for task, prompt in zip(tasks, prompts, strict=True):
-        reply = words.encode(_reply(task, thinks=thinks), special=False)
+    for prompt, reply in zip(prompts, replies, strict=True):
         logits = backend.prefill(0, 0, np.append(prompt, reply)[:-1], len(reply))
         choices.append(logits.argmax(axis=1))
         shifted = logits - logits.max(axis=1, keepdims=True)

@@ -242,6 +242,7 @@ class World:
     router: "router_grpc.RouterServiceAsyncStub"
     embedding: "embedding_grpc.EmbeddingServiceAsyncStub"
     channel: grpc.aio.Channel
+    address: str
     config: FleetConfig
 
 
@@ -312,6 +313,7 @@ async def routed(config: FleetConfig) -> AsyncGenerator[World, None]:
             router=router_grpc.RouterServiceStub(channel),
             embedding=embedding_grpc.EmbeddingServiceStub(channel),
             channel=channel,
+            address=server.address,
             config=config,
         )
 

@@ -76,15 +76,16 @@ class Scripted(InferenceServiceServicer):
             raise OverloadedError("the queue is full", retry_after_s=1.5)
         if not prompt:
             raise invalid("messages.messages[0].content", "must not be empty")
-        yield inference.GenerateResponse(started=STARTED)
-        for i, word in enumerate(prompt.split()):
-            delta = inference.Delta(seq=i + 1, text=f"{word} ")
-            yield inference.GenerateResponse(delta=delta)
-        if prompt == "never ends":
-            try:
+        try:
+            yield inference.GenerateResponse(started=STARTED)
+            for i, word in enumerate(prompt.split()):
+                delta = inference.Delta(seq=i + 1, text=f"{word} ")
+                yield inference.GenerateResponse(delta=delta)
+            if prompt == "never ends":
                 await asyncio.Event().wait()
-            finally:
-                self.left.set()
+        except (asyncio.CancelledError, GeneratorExit):
+            self.left.set()
+            raise
         if prompt != "cut short":
             yield inference.GenerateResponse(finished=FINISHED)
 

@@ -276,6 +276,48 @@ async def test_an_answer_ends_before_its_stop_string(served: Served) -> None:
     assert events[-1].finished.reason == inference.FINISH_REASON_STOP
 
 
+def shown(events: list[Event]) -> inference.Continuation:
+    """Return what a caller of these events has seen."""
+    return inference.Continuation(text=text(events), token_ids=ids(events))
+
+
+async def test_an_answer_goes_on_wherever_it_broke_off(served: Served) -> None:
+    """After every delta, by tokens or by text: the same rest, and only the rest is counted."""
+    warm = inference.SamplingParams(temperature=0.8, seed=3, frequency_penalty=0.5)
+    events = await answer(served, ask(sampling=warm))
+    whole, deltas = text(events), events[1:-1]
+    for cut in range(1, len(deltas)):
+        seen = deltas[:cut]
+        rest = await answer(served, ask(sampling=warm, continuation=shown(seen)))
+        assert text(seen) + text(rest) == whole
+        assert ids(seen) + ids(rest) == ids(events)
+        assert rest[0].started.prompt_tokens == events[0].started.prompt_tokens
+        assert rest[1].delta.seq == 1
+        assert rest[-1].finished.usage.completion_tokens == len(ids(rest))
+        assert rest[-1].finished.reason == events[-1].finished.reason
+
+
+async def test_an_answer_that_was_whole_already_just_ends(served: Served) -> None:
+    """Its maker was lost between the last delta and the end."""
+    events = await answer(served, ask())
+    started, delta, last = await answer(served, ask(continuation=shown(events[1:-1])))
+    assert started.started.prompt_tokens == events[0].started.prompt_tokens
+    assert not delta.delta.text
+    assert last.finished.reason == events[-1].finished.reason
+    assert last.finished.usage.completion_tokens == 0
+
+
+async def test_text_alone_goes_on(served: Served) -> None:
+    """Another model has other tokens: the text is tokenised, and the rest follows it."""
+    words = inference.Continuation(text="The answer")
+    prompt = np.concatenate(
+        [prompt_of(served), served.model.text.encode("The answer", special=False)]
+    )
+    expected, _ = greedy(served, prompt, 4)
+    events = await answer(served, ask(continuation=words, max_tokens=16))
+    assert ids(events)[:4] == expected[:4]
+
+
 async def test_the_context_window_ends_an_answer(served: Served) -> None:
     """An upper bound that does not fit is no mistake; the window is the bound then."""
     events = await answer(served, ask("x" * 40, max_tokens=1000))
@@ -327,6 +369,11 @@ SAMPLING = [
         (ask(logprobs=inference.LogprobParams(top=21)), "logprobs.top"),
         (ask(priority=9), "priority"),
         (ask(task_kind=77), "task_kind"),
+        (ask(continuation=inference.Continuation()), "continuation"),
+        (
+            ask(continuation=inference.Continuation(token_ids=[1, 2**32 - 1])),
+            "continuation.token_ids[1]",
+        ),
         (ask(constraint=Shape()), "constraint"),
         (ask(constraint=Shape(choice=inference.Choice())), "constraint.choice.options"),
         (ask(constraint=Shape(regex="x" * 70_000)), "constraint"),

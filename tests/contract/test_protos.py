@@ -84,14 +84,15 @@ def test_nothing_released_is_broken() -> None:
     buf("breaking", "--against", "protos/baseline.binpb")
 
 
-def test_all_five_services_are_there(methods: Methods) -> None:
-    """The contract is the five services of v1."""
+def test_all_services_are_there(methods: Methods) -> None:
+    """The contract is the five services of v1, and the one that KServe's clients know."""
     assert {name.rpartition(".")[0] for name, _ in methods} == {
         "zeta.inference.v1.InferenceService",
         "zeta.embedding.v1.EmbeddingService",
         "zeta.router.v1.RouterService",
         "zeta.telemetry.v1.TelemetryService",
         "zeta.model.v1.ModelControlService",
+        "inference.GRPCInferenceService",
     }
 
 

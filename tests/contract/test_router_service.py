@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import grpc
 import pytest
@@ -16,6 +16,7 @@ from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 
 from services.kit.config import Policy, Router
 from services.kit.errors import (
+    InvalidRequestError,
     OverloadedError,
     PredictedDeadlineMissError,
     QualityUnreachableError,
@@ -45,6 +46,9 @@ from tests.contract.router_fakes import (
 )
 
 NO_EXPLORING = Policy(explore_ratio=0.0, max_calls=1)
+
+
+Event: TypeAlias = inference_pb.GenerateResponse
 
 
 async def refusal(call: object) -> ZetaError:
@@ -115,12 +119,75 @@ async def test_a_failure_before_the_first_token_is_retried_on_another_model(tmp_
     assert len(broken.requests) == 1
 
 
-async def test_a_stream_lost_in_the_middle_says_so(tmp_path: Path) -> None:
-    """After text has been shown nothing is repeated: STREAM_BROKEN."""
-    broken = FakeModel("best", [failing(after=2)])
-    async with world(tmp_path, broken, FakeModel("second")) as ready:
+async def test_a_stream_lost_in_the_middle_goes_on(tmp_path: Path) -> None:
+    """Another model is given what was shown, and the caller sees one answer and a handover."""
+    broken, sound = FakeModel("best", [failing(after=2)]), FakeModel("second", [saying("four")])
+    async with world(tmp_path, broken, sound) as ready:
+        events = [event async for event in ready.inference.Generate(asking())]
+    assert "".join(event.delta.text for event in events) == "half half four"
+    assert [event.delta.seq for event in events if event.HasField("delta")] == [1, 2, 3]
+    (handover,) = [event.handover for event in events if event.HasField("handover")]
+    assert (handover.from_replica, handover.to_replica) == ("best-0", "second-0")
+    assert sound.requests[-1].continuation == inference_pb.Continuation(text="half half ")
+    assert sound.requests[-1].messages == asking().messages
+
+
+async def test_a_stream_that_nobody_can_go_on_with_says_so(tmp_path: Path) -> None:
+    """What the caller has is not the whole: STREAM_BROKEN."""
+    async with world(tmp_path, FakeModel("best", [failing(after=2)])) as ready:
         error = await refusal(ready.inference.Generate(asking()))
     assert isinstance(error, StreamBrokenError)
+
+
+async def test_a_caller_comes_back_for_its_answer(tmp_path: Path) -> None:
+    """After its connection broke: what it has is not repeated, what was made is not made again."""
+    model = FakeModel("only", [hang, saying(" and four")])
+    async with world(tmp_path, model) as ready:
+        first = ready.inference.Generate(asking(tenant="t"))
+        started, delta = cast("Event", await first.read()), cast("Event", await first.read())
+        first.cancel()
+        await model.cancelled.wait()
+        resume = inference_pb.Resume(decision_id=started.started.decision_id, after_seq=1)
+        again = inference_pb.GenerateRequest(resume=resume, tenant="t")
+        events = [event async for event in ready.inference.Generate(again)]
+        whole = [
+            event
+            async for event in ready.inference.Generate(
+                inference_pb.GenerateRequest(
+                    resume=inference_pb.Resume(decision_id=resume.decision_id), tenant="t"
+                )
+            )
+        ]
+        stranger = inference_pb.GenerateRequest(resume=resume, tenant="other")
+        refused = await refusal(ready.inference.Generate(stranger))
+        resume.after_seq = 99
+        beyond = await refusal(
+            ready.inference.Generate(inference_pb.GenerateRequest(resume=resume, tenant="t"))
+        )
+    assert events[0] == started
+    assert [e.delta.seq for e in events if e.HasField("delta")] == [2]
+    assert events[-1].HasField("finished")
+    assert len(model.requests) == 2, "the second resumption needs no model"
+    text = "".join(event.delta.text for event in whole)
+    assert text == delta.delta.text + "".join(event.delta.text for event in events)
+    assert whole[-1] == events[-1]
+    assert isinstance(refused, UnknownDecisionError)
+    assert [v.field for v in beyond.violations] == ["resume.after_seq"]
+
+
+async def test_coming_back_stops_what_still_runs_for_the_old_connection(tmp_path: Path) -> None:
+    """A connection may break without a word: the new one takes the answer over."""
+    model = FakeModel("only", [hang, saying(" and four")])
+    async with world(tmp_path, model) as ready:
+        first = ready.inference.Generate(asking())
+        started, delta = cast("Event", await first.read()), cast("Event", await first.read())
+        resume = inference_pb.Resume(decision_id=started.started.decision_id, after_seq=1)
+        again = ready.inference.Generate(inference_pb.GenerateRequest(resume=resume))
+        events = [event async for event in again]
+        assert isinstance(await refusal(first.read()), StreamBrokenError)
+    assert model.cancelled.is_set()
+    assert model.requests[-1].continuation.text == delta.delta.text
+    assert events[-1].HasField("finished")
 
 
 async def test_a_models_refusal_of_the_request_passes_through(tmp_path: Path) -> None:
@@ -415,14 +482,21 @@ async def test_a_wrong_request_is_refused_by_field(tmp_path: Path, name: str) ->
 
 
 async def test_what_is_not_built_says_so(tmp_path: Path) -> None:
-    """Resumption and tickets are UNIMPLEMENTED, never ignored."""
-    resume = inference_pb.Resume(decision_id="x")
+    """Tickets are UNIMPLEMENTED, never ignored."""
     async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
-        for call in (
-            ready.inference.Generate(asking(resume=resume)),
-            ready.router.Route(router_pb.RouteRequest(generate=asking(), ticket=True)),
+        call = ready.router.Route(router_pb.RouteRequest(generate=asking(), ticket=True))
+        assert (await refusal(call)).status is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_only_known_answers_can_be_gone_on_with(tmp_path: Path) -> None:
+    """Unknown ones are NOT_FOUND, one that is not named is a mistake."""
+    async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
+        for resume, kind in (
+            (inference_pb.Resume(decision_id="x"), UnknownDecisionError),
+            (inference_pb.Resume(after_seq=1), InvalidRequestError),
         ):
-            assert (await refusal(call)).status is grpc.StatusCode.UNIMPLEMENTED
+            request = inference_pb.GenerateRequest(resume=resume)
+            assert isinstance(await refusal(ready.inference.Generate(request)), kind)
 
 
 async def test_who_may_answer_is_the_callers_to_say(tmp_path: Path) -> None:

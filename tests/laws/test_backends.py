@@ -12,6 +12,7 @@ from services.model.backends.fake import FakeBackend
 from services.model.backends.ort import OrtBackend
 from services.model.graph import checkpoint, decoder
 from services.model.graph.checkpoint import FAMILIES, Checkpoint, Shape
+from services.model.graph.dialects import DIALECTS, DialectName
 from tests.unit.services.model import tiny
 
 Make = Callable[[], Backend]
@@ -31,18 +32,19 @@ def stored(request: pytest.FixtureRequest, family: str, tmp_path: Path) -> Check
     return checkpoint.load(tiny.write(tmp_path, family=family, tied=request.param))
 
 
-@pytest.fixture(params=["fake", "ort"])
+@pytest.fixture(params=["fake", *DIALECTS])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     """One of the backends, empty."""
     if request.param == "fake":
         return FakeBackend(slots=SLOTS, context_tokens=64, vocabulary=50)
-    return ort(checkpoint.load(tiny.write(tmp_path_factory.mktemp("ort"))))
+    return ort(checkpoint.load(tiny.write(tmp_path_factory.mktemp("ort"))), request.param)
 
 
-def ort(stored: Checkpoint) -> OrtBackend:
-    """Put *stored* on ONNX Runtime."""
+def ort(stored: Checkpoint, dialect: DialectName) -> OrtBackend:
+    """Put *stored* on ONNX Runtime, in either dialect."""
+    model = decoder.build(stored, dialect=dialect)
     return OrtBackend(
-        decoder.build(stored), stored.shape, slots=SLOTS, context_tokens=64, threads=1
+        model, stored.shape, slots=SLOTS, context_tokens=64, threads=1, dialect=dialect
     )
 
 
@@ -126,10 +128,13 @@ def test_a_slot_is_reused_without_a_trace(backend: Backend) -> None:
     np.testing.assert_allclose(reused, fresh, atol=1e-6)
 
 
-def test_the_onnx_decoder_equals_a_decoder_written_in_numpy(stored: Checkpoint) -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_onnx_decoder_equals_a_decoder_written_in_numpy(
+    stored: Checkpoint, dialect: DialectName
+) -> None:
     """The graph computes each architecture as it is defined."""
     tokens = prompt(20, 8)
-    logits = ort(stored).prefill(0, 0, tokens, len(tokens))
+    logits = ort(stored, dialect).prefill(0, 0, tokens, len(tokens))
     np.testing.assert_allclose(logits, reference(stored, tokens), atol=1e-4)
 
 

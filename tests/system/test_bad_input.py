@@ -21,7 +21,6 @@ from zeta.inference.v1.inference_service_pb2 import (
     Message,
     OutputConstraint,
     Preference,
-    Resume,
     SamplingParams,
     ScoreRequest,
     TokenIds,
@@ -154,7 +153,6 @@ GENERATE = [
     (generate(constraint=OutputConstraint(choice=Choice())), INVALID, "constraint.choice"),
     (generate(constraint=OutputConstraint(json_schema="{")), INVALID, "constraint.json_schema"),
     (generate(constraint=OutputConstraint(regex="(a")), INVALID, "constraint.regex"),
-    (generate(resume=Resume(decision_id="x", after_seq=1)), "NOT_IMPLEMENTED", ""),
 ]
 ROUTED = [
     (generate(preference=Preference(policy="odd")), INVALID, "preference.policy"),

@@ -102,3 +102,4 @@ def test_every_server_describes_itself(fleet: Fleet, where: str) -> None:
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
 
     assert {own[where], "grpc.health.v1.Health"} <= services
+    assert ("inference.GRPCInferenceService" in services) == (where in {"router", "model"})

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,11 @@ import pytest
 from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest
 from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from zeta.inference.v1.decision_pb2 import ProfileSource
-from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse, TaskKind
+from zeta.inference.v1.inference_service_pb2 import (
+    GenerateRequest,
+    GenerateResponse,
+    TaskKind,
+)
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.model.v1.model_control_service_pb2 import DrainRequest, GetStateRequest
 from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
@@ -77,10 +82,14 @@ async def watched(fleet: Fleet, replica: str, state: ReplicaHealth.ValueType) ->
 
 
 async def test_a_model_killed_while_streams_run(fragile: Fleet, channel: grpc.aio.Channel) -> None:
-    """Who has text hears of the loss, unless it ends well; who has none is served elsewhere."""
+    """Every one of a hundred ends well; who insists on the model waits for it to come back.
+
+    Then the answer is to the letter what it would have been.
+    """
     stub = InferenceServiceStub(channel)
-    streams = [Reader(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S)) for _ in range(4)]
-    free = [Reader(stub.Generate(endless(max_tokens=64), timeout=TIMEOUT_S)) for _ in range(60)]
+    undisturbed = await answer(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S))
+    streams = [Reader(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S)) for _ in range(12)]
+    free = [Reader(stub.Generate(endless(max_tokens=64), timeout=TIMEOUT_S)) for _ in range(88)]
     reading = asyncio.gather(*(reader.read() for reader in (*streams, *free)))
     await asyncio.gather(*(reader.has_text.wait() for reader in streams))
 
@@ -88,10 +97,10 @@ async def test_a_model_killed_while_streams_run(fragile: Fleet, channel: grpc.ai
     late = [answer(stub.Generate(question(f"{i} + 4 = ?"), timeout=TIMEOUT_S)) for i in range(16)]
     answers, _ = await asyncio.gather(asyncio.gather(*late), reading)
 
-    assert [reader.end for reader in streams] == ["STREAM_BROKEN"] * 4
-    for reader in free:
-        assert reader.end in {"finished", "STREAM_BROKEN"}
-        assert reader.end == "finished" or reader.has_text.is_set(), "lost before its first text"
+    assert {reader.end for reader in (*streams, *free)} == {"finished"}
+    assert all(reader.handovers for reader in streams)
+    assert {"".join(reader.text) for reader in streams} == {undisturbed.text}
+    assert {reader.tokens for reader in streams} == {900}
     assert all(a.finished.reason for a in answers)
     address = fragile.model(VICTIM)
     await eventually(lambda: serves(fragile, address), 30.0, "the killed model serving again")
@@ -107,6 +116,11 @@ class Reader:
 
     call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]
     has_text: asyncio.Event = field(default_factory=asyncio.Event)
+    text: list[str] = field(default_factory=list)
+    handovers: list[str] = field(default_factory=list)
+    """The models that took over."""
+    tokens: int = 0
+    """Of the whole answer, as the last event says."""
     end: str = ""
     """The last event, or the reason of the refusal."""
 
@@ -117,6 +131,11 @@ class Reader:
                 self.end = str(event.WhichOneof("event"))
                 if self.end == "delta":
                     self.has_text.set()
+                    self.text.append(event.delta.text)
+                elif self.end == "handover":
+                    self.handovers.append(event.handover.to_model)
+                elif self.end == "finished":
+                    self.tokens = event.finished.usage.completion_tokens
         except grpc.aio.AioRpcError as failed:
             self.end = zeta_error(failed).reason
 
@@ -127,6 +146,43 @@ async def served_by(stub: "InferenceServiceAsyncStub", model: str) -> bool:
     except grpc.aio.AioRpcError:
         return False
     return got.finished.model == model
+
+
+async def test_streams_of_a_model_that_hangs_go_on(
+    fragile: Fleet, channel: grpc.aio.Channel
+) -> None:
+    """Its connection lives and says nothing: after a while its calls are made anew."""
+    stub = InferenceServiceStub(channel)
+    undisturbed = await answer(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S))
+    streams = [Reader(stub.Generate(endless(VICTIM), timeout=TIMEOUT_S)) for _ in range(12)]
+    reading = asyncio.gather(*(reader.read() for reader in streams))
+    await asyncio.gather(*(reader.has_text.wait() for reader in streams))
+    victim = fragile.process("services.model", VICTIM)
+    assert victim
+    before = given_up(fragile)
+    victim.suspend()
+    try:
+        await eventually(partial(gave_up, fragile, before + 12), 30.0, "its calls given up")
+    finally:
+        victim.resume()
+    await reading
+    assert {reader.end for reader in streams} == {"finished"}
+    assert [reader.handovers for reader in streams] == [[VICTIM]] * 12
+    assert {"".join(reader.text) for reader in streams} == {undisturbed.text}
+
+
+def given_up(fleet: Fleet) -> float:
+    """Return how many of the victim's calls failed, by the router's own count."""
+    with urllib.request.urlopen(
+        f"http://{fleet.config.router.metrics}/metrics", timeout=10
+    ) as page:
+        lines = page.read().decode().splitlines()
+    own = f'zeta_router_failures_total{{reason="NO_REPLICA",replica="{replica_name(VICTIM, 0)}"}} '
+    return sum(float(line.removeprefix(own)) for line in lines if line.startswith(own))
+
+
+async def gave_up(fleet: Fleet, calls: float) -> bool:
+    return await asyncio.to_thread(given_up, fleet) >= calls
 
 
 async def test_no_replica_is_said_clearly(fragile: Fleet, channel: grpc.aio.Channel) -> None:

@@ -9,8 +9,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from services.kit.errors import ZetaError
+from zeta_client import hub
 from zeta_client.cli import shell
 
 _LINE_BYTES = 1 << 26
@@ -37,6 +39,13 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
+class Dialect(StrEnum):
+    """For which runtime a graph is written."""
+
+    ORT = "ort"
+    TRT = "trt"
+
+
 Directory = Annotated[
     Path, typer.Argument(metavar="DIR", help="An imported model or a Hugging Face directory")
 ]
@@ -49,11 +58,14 @@ def import_(
     target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new directory")],
     *,
     precision: Annotated[Precision, typer.Option(help="How to store weights")] = Precision.FP32,
+    dialect: Annotated[
+        Dialect, typer.Option(help="For ONNX Runtime (ort) or TensorRT (trt)")
+    ] = Dialect.ORT,
     threads: Threads = None,
     as_json: shell.Json = False,
 ) -> None:
     """Convert a checkpoint once, check the result, and leave it ready to serve."""
-    options = ("--precision", precision.value, *_threads(threads))
+    options = ("--precision", precision.value, "--dialect", dialect.value, *_threads(threads))
     found = _work("import", options, (str(source), str(target)), as_json=as_json)
     size_bytes = sum(file["size_bytes"] for file in found["files"].values())
     if as_json:
@@ -64,6 +76,40 @@ def import_(
         f"{target}: {found['precision']}, {size_bytes / 1e6:,.1f} MB; against float32: "
         f"top-1 {check['top1_ratio']:.0%} of {check['positions']}, cosine {check['cosine']:.4f}"
     )
+
+
+@model.command()
+def pull(
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="Such as Qwen/Qwen3-4B")],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="OUT_DIR", help="A new directory; default: REPO's name")
+    ] = None,
+    *,
+    revision: Annotated[str, typer.Option(help="A branch, a tag or a commit")] = "main",
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Fetch these files as well")
+    ] = None,
+    as_json: shell.Json = False,
+) -> None:
+    """Fetch a checkpoint from a Hugging Face hub; again, it goes on where it was."""
+    place = target or Path(repo.rpartition("/")[2])
+    try:
+        with _shown("fetching", hidden=as_json) as progress:
+            found = hub.pull(
+                repo, place, revision=revision, also=tuple(also or ()), progress=progress
+            )
+    except KeyboardInterrupt:
+        raise typer.Exit(shell.INTERRUPTED) from None
+    except ZetaError as error:
+        shell.fail(str(error))
+    size_bytes = sum(found.files.values())
+    if as_json:
+        shell.emit({"dir": str(place), "size_bytes": size_bytes, **asdict(found)})
+    else:
+        shell.say(
+            f"{place}: {len(found.files)} files, {size_bytes / 1e6:,.1f} MB, {found.commit}\n"
+            f"next: zeta model import {place} OUT_DIR --precision int4"
+        )
 
 
 @model.command()
@@ -126,10 +172,8 @@ async def _watched(
     arguments: tuple[str, ...], found: list[Mapping[str, Any]], *, quiet: bool
 ) -> None:
     """Show what the process tells; its result goes to *found*."""
-    console = shell.notes()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    hidden, wrong = not console.is_terminal, ""
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    wrong = ""
+    with _bar() as progress:
         bar = progress.add_task("loading", total=None)
         async with _process(arguments) as process:
             assert process.stdout is not None, "a pipe was asked for"
@@ -147,6 +191,23 @@ async def _watched(
             code = await process.wait()
     if not found:
         raise ZetaError(wrong or f"the work ended with code {code}; see above")
+
+
+@contextmanager
+def _shown(first: str, *, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Draw a bar in a terminal, of whatever is told last."""
+    with _bar(hidden=hidden) as progress:
+        bar = progress.add_task(first, total=None)
+        yield lambda stage, done, total: progress.update(
+            bar, description=stage, completed=done, total=total
+        )
+
+
+def _bar(*, hidden: bool = False) -> Progress:
+    console = shell.notes()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    off = hidden or not console.is_terminal
+    return Progress(*columns, console=console, transient=True, disable=off)
 
 
 @asynccontextmanager

@@ -18,6 +18,14 @@ from numpy.typing import NDArray
 
 from services.model.backends.base import Ids, Logits
 from services.model.graph.checkpoint import Shape
+from services.model.graph.dialects import DialectName
+from services.model.graph.widen import widened
+
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_PRODUCTS_OF_BITS = "session.qdq_matmulnbits_accuracy_level"
+"""1: activations stay float32 where ONNX Runtime multiplies by quantised weights by itself."""
+
+Integers = NDArray[np.integer[Any]]
 
 
 class OrtBackend:
@@ -32,15 +40,23 @@ class OrtBackend:
         context_tokens: int,
         threads: int,
         frugal: bool = False,
+        dialect: DialectName = "ort",
     ) -> None:
-        """Load a graph, or the file of one; *frugal*: weights stay mapped, and steps are slow."""
+        """Load a graph, or the file of one; *frugal*: weights stay mapped, and steps are slow.
+
+        A graph in another dialect than "ort" runs too, in float32 and slowly: each step looks at
+        whole slots. That is for comparing dialects, not for serving.
+        """
         import onnxruntime  # noqa: PLC0415 - importing this package must not need the runtime
 
         self.slots, self.context_tokens = slots, context_tokens
-        self._runtime, self._shape = onnxruntime, shape
+        self._runtime, self._shape, self._dialect = onnxruntime, shape, dialect
+        options = _options(onnxruntime, threads, frugal=frugal)
+        if dialect != "ort":
+            model = _comparable(model, options)
         self._session = onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model.SerializeToString(),
-            _options(onnxruntime, threads, frugal=frugal),
+            options,
             ["CPUExecutionProvider"],
         )
         size = (slots, shape.kv_heads, context_tokens, shape.head_dim)
@@ -59,9 +75,8 @@ class OrtBackend:
             logits,
             {
                 "tokens": np.ascontiguousarray(tokens[None, :]),
-                "lengths": np.array([start + len(tokens) - 1], np.int32),
-                "longest": np.array(start + len(tokens), np.int32),
                 "wanted": np.arange(len(tokens) - wanted, len(tokens)),
+                **_places(self._dialect, np.array([start]), len(tokens), start + len(tokens)),
             },
         )
         self._session.run_with_iobinding(binding)
@@ -73,8 +88,8 @@ class OrtBackend:
         if batch is None:
             batch = self._batches[len(tokens)] = self._batch(len(tokens))
         batch.tokens[:, 0] = tokens
-        batch.lengths[:] = lengths
-        batch.longest[...] = lengths.max() + 1
+        for name, value in _places(self._dialect, lengths, 1, self.context_tokens).items():
+            batch.places[name][...] = value
         self._session.run_with_iobinding(batch.binding)
         return batch.logits
 
@@ -91,19 +106,13 @@ class OrtBackend:
             cache[other, :, :length] = moved
 
     def _batch(self, count: int) -> "_Batch":
-        tokens, lengths = np.zeros((count, 1), np.int64), np.zeros(count, np.int32)
-        longest = np.zeros((), np.int32)
+        tokens = np.zeros((count, 1), np.int64)
+        places = _places(self._dialect, np.zeros(count, np.int64), 1, self.context_tokens)
         logits = np.empty((count, self._shape.vocabulary), np.float32)
-        binding = self._binding(
-            slice(count),
-            logits,
-            {"tokens": tokens, "lengths": lengths, "longest": longest, "wanted": np.arange(count)},
-        )
-        return _Batch(tokens, lengths, longest, logits, binding)
+        inputs = {"tokens": tokens, "wanted": np.arange(count), **places}
+        return _Batch(tokens, places, logits, self._binding(slice(count), logits, inputs))
 
-    def _binding(
-        self, rows: slice, logits: Logits, inputs: Mapping[str, NDArray[np.integer[Any]]]
-    ) -> Any:
+    def _binding(self, rows: slice, logits: Logits, inputs: Mapping[str, Integers]) -> Any:
         """Bind *inputs*, the cache of slots *rows* and *logits*; all of them are used in place."""
         binding = self._session.io_binding()
         value = self._runtime.OrtValue.ortvalue_from_numpy
@@ -122,10 +131,28 @@ class _Batch:
     """What a decode step of one batch size reads and writes."""
 
     tokens: Ids
-    lengths: NDArray[np.int32]
-    longest: NDArray[np.int32]
+    places: Mapping[str, Integers]
     logits: Logits
     binding: Any
+
+
+def _places(dialect: DialectName, starts: Ids, count: int, seen: int) -> dict[str, Integers]:
+    """Return the inputs that say where *count* tokens go in rows that hold *starts* (B,)."""
+    if dialect == "trt":
+        return {"positions": starts[:, None] + np.arange(count), "seen": np.arange(seen)}
+    return {
+        "lengths": (starts + count - 1).astype(np.int32),
+        "longest": np.array(starts.max() + count, np.int32),
+    }
+
+
+def _comparable(model: onnx.ModelProto | Path, options: Any) -> onnx.ModelProto:
+    """Return a graph in another dialect as one in float32, and set *options* for it."""
+    options.add_session_config_entry(_PRODUCTS_OF_BITS, "1")
+    if isinstance(model, Path):
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.parent))
+        model = onnx.load(model, load_external_data=False)
+    return widened(model)
 
 
 def _options(runtime: Any, threads: int, *, frugal: bool) -> Any:

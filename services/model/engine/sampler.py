@@ -176,7 +176,8 @@ def _marked(sequence: Sequence, vocabulary: int) -> tuple[Mask, Floats]:
     if sequence.in_prompt is None or sequence.counts is None:
         sequence.in_prompt = np.zeros(vocabulary, np.bool_)
         sequence.in_prompt[sequence.request.tokens] = True
-        sequence.counts = np.zeros(vocabulary, np.float32)
+        found = np.bincount(sequence.answer, minlength=vocabulary)
+        sequence.counts = found.astype(np.float32)
     return sequence.in_prompt, sequence.counts
 
 

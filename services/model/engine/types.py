@@ -74,8 +74,10 @@ class Request:
     id: int
     tokens: Ids
     """The prompt (T,); with `scored_tokens`, the prompt and its continuation."""
+    answered: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The beginning of the answer (T,), where another engine made it; fewer than `max_tokens`."""
     max_tokens: int = 0
-    """Most tokens to generate; prompt and answer together fit in a slot."""
+    """Most tokens of the answer; prompt and answer together fit in a slot."""
     sampling: Sampling = GREEDY
     stop_ids: frozenset[int] = frozenset()
     grammar: Grammar | None = None
@@ -126,11 +128,18 @@ class Sequence:
     matcher: Matcher | None = field(init=False)
 
     def __post_init__(self) -> None:
-        room = np.zeros(self.request.max_tokens, np.int64)
-        self.history = np.concatenate([self.request.tokens, room])
+        answered = self.request.answered
+        self.generated = len(answered)
+        room = np.zeros(self.request.max_tokens - len(answered), np.int64)
+        self.history = np.concatenate([self.request.tokens, answered, room])
         self.matcher = self.request.grammar.matcher() if self.request.grammar else None
+        if self.matcher is not None:
+            for token in answered.tolist():
+                self.matcher.accept(token)
         if self.request.sampling.temperature > 0:
             self.rng = np.random.default_rng(self.request.sampling.seed)
+            # One number a token: what follows is drawn as it would have been.
+            self.rng.random(len(answered))
 
     @property
     def feed_tokens(self) -> int:
@@ -141,6 +150,12 @@ class Sequence:
     def first_wanted(self) -> int:
         """Position of the first token to feed whose logits matter."""
         return self.feed_tokens - max(self.request.scored_tokens, 1)
+
+    @property
+    def answer(self) -> Ids:
+        """The tokens of the answer so far (T,)."""
+        start = len(self.request.tokens)
+        return self.history[start : start + self.generated]
 
     @property
     def held(self) -> Ids:

@@ -7,15 +7,17 @@ OUT/manifest.json          written last: without it the directory is nothing
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from services.kit.errors import ConfigError
 from services.model.graph.decoder import VERSION, Precision
+from services.model.graph.dialects import DialectName
 
 NAME, GRAPH, DATA = "manifest.json", "model.onnx", "model.onnx.data"
+_RUNTIMES: Mapping[DialectName, str] = {"ort": "ONNX Runtime", "trt": "TensorRT"}
 _PIECE_BYTES = 1 << 22
 
 
@@ -41,7 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     builder: int
     """Version of the graph builder."""
-    dialect: str
+    dialect: DialectName
+    """What kind of runtime the graph is for."""
     precision: Precision
     versions: dict[str, str]
     """Of the libraries that wrote it."""
@@ -71,15 +74,21 @@ def read(folder: Path) -> Manifest:
         raise _broken(folder, f"{NAME}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(folder, f"{NAME}: {error}") from error
-    if found.builder != VERSION or found.dialect != "ort":
-        raise _broken(
-            folder,
-            f"it was made by builder {found.builder} for {found.dialect!r}, "
-            f"this is builder {VERSION} for 'ort'",
-        )
+    if found.builder != VERSION:
+        raise _broken(folder, f"it was made by builder {found.builder}, this is builder {VERSION}")
     if not {GRAPH, DATA, "config.json", "tokenizer.json"} <= found.files.keys():
         raise _broken(folder, f"{NAME} does not list every file")
     return found
+
+
+def refuse_other(folder: Path, manifest: Manifest, dialect: DialectName) -> None:
+    """Refuse a graph that the runtime of *dialect* does not read. Raises ConfigError."""
+    if manifest.dialect != dialect:
+        raise ConfigError(
+            f"{folder}: it was imported for {_RUNTIMES[manifest.dialect]}, and "
+            f"{_RUNTIMES[dialect]} is to run it; import the model for that: "
+            f"zeta model import HF_DIR OUT_DIR --dialect {dialect}"
+        )
 
 
 def verify(folder: Path, manifest: Manifest, *, weights: bool = False) -> None:

@@ -9,6 +9,7 @@ from services.kit.errors import ConfigError
 from services.model.graph import checkpoint, decoder, manifest
 from services.model.graph.checkpoint import Shape
 from services.model.graph.decoder import Precision
+from services.model.graph.dialects import DialectName
 
 _MOST_INSIDE_BYTES = 2**31 - 2**26
 """Protocol buffers end at 2 GiB; the graph without its weights is small."""
@@ -27,13 +28,18 @@ class Runnable:
     """What the model's makers sample at; 0: greedy."""
 
 
-def load(folder: Path) -> Runnable:
-    """Read *folder*. Raises ConfigError that says what is wrong with it and what to do."""
-    return _imported(folder) if manifest.is_imported(folder) else _as_it_came(folder)
+def load(folder: Path, dialect: DialectName = "ort") -> Runnable:
+    """Read *folder* for the runtime of *dialect*.
+
+    Raises ConfigError that says what is wrong with it and what to do.
+    """
+    read = _imported if manifest.is_imported(folder) else _as_it_came
+    return read(folder, dialect)
 
 
-def _imported(folder: Path) -> Runnable:
+def _imported(folder: Path, dialect: DialectName) -> Runnable:
     found = manifest.read(folder)
+    manifest.refuse_other(folder, found, dialect)
     manifest.verify(folder, found)
     config = checkpoint.read_json(folder / "config.json")
     shape = checkpoint.shape_of(config, folder / "config.json")
@@ -48,16 +54,16 @@ def _imported(folder: Path) -> Runnable:
     )
 
 
-def _as_it_came(folder: Path) -> Runnable:
+def _as_it_came(folder: Path, dialect: DialectName) -> Runnable:
     stored = checkpoint.load(folder)
     if 4 * stored.parameters > _MOST_INSIDE_BYTES:
         raise ConfigError(
             f"{folder}: {stored.parameters / 1e9:.1f} billion parameters are too many to convert "
-            "at every start; do it once: zeta model import HF_DIR OUT_DIR"
+            f"at every start; do it once: zeta model import HF_DIR OUT_DIR --dialect {dialect}"
         )
     return Runnable(
         shape=stored.shape,
-        graph=decoder.build(stored),
+        graph=decoder.build(stored, dialect=dialect),
         precision="fp32",
         parameters=stored.parameters,
         stop_ids=stored.stop_ids,

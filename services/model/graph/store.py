@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, BinaryIO, Protocol
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -59,13 +60,13 @@ class Beside:
         self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], pieces: Pieces
     ) -> TensorProto:
         """As `Store.keep`; raises OSError where the file cannot be written."""
-        length = math.prod(shape) * dtype.itemsize
+        length = -(-math.prod(shape) * _bits(dtype) // 8)
         if length <= _INSIDE_BYTES:
             return Inside().keep(name, dtype, shape, pieces)
         self._write(bytes(-self.size_bytes % _PAGE_BYTES))
         offset = self.size_bytes
         for piece in pieces:
-            self._write(np.ascontiguousarray(piece, dtype).view(np.uint8).data)
+            self._write(_raw(np.ascontiguousarray(piece, dtype)))
         assert self.size_bytes - offset == length, f"{name}: wrong size for {shape}"
         return self._pointer(name, dtype, shape, {"offset": offset, "length": length})
 
@@ -86,3 +87,16 @@ class Beside:
         for key, value in {"location": self._location, **place}.items():
             tensor.external_data.add(key=key, value=str(value))
         return tensor
+
+
+def _bits(dtype: np.dtype[Any]) -> int:
+    return 4 if dtype == ml_dtypes.int4 else 8 * dtype.itemsize
+
+
+def _raw(piece: NDArray[Any]) -> memoryview:
+    """Return *piece* as ONNX stores it: of two numbers of 4 bits the first is in the low half."""
+    if piece.dtype != ml_dtypes.int4:
+        return piece.view(np.uint8).data
+    halves = piece.view(np.uint8).ravel() & 15
+    assert halves.size % 2 == 0, "an odd number of halves has no place for the last one"
+    return (halves[0::2] | halves[1::2] << 4).data

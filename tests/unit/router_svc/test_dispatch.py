@@ -23,6 +23,7 @@ from router_svc.wire import Event
 from services.kit.config import Router
 from services.kit.errors import (
     ContextTooLongError,
+    DrainingError,
     InvalidRequestError,
     OverloadedError,
     StreamBrokenError,
@@ -82,6 +83,7 @@ class Stage:
         self.twists: list[Twist] = []
         self.scored: dict[str, float] | None = {}
         """Answer to what a scoring model gives it; None: it cannot score."""
+        self.behind: list[inference_pb.Continuation | None] = []
         self.cancelled: list[str] = []
         self.hanging, self.go = asyncio.Event(), asyncio.Event()
         self.done: list[Run] = []
@@ -144,10 +146,16 @@ class Stage:
         return [self.scored[answer.strip()] for answer in answers]
 
     async def _upstream(
-        self, replica: str, model: str, timeout_s: float | None, twist: Twist = AS_ASKED
+        self,
+        model: str,
+        lease: Lease,
+        timeout_s: float | None,
+        behind: inference_pb.Continuation | None = None,
+        twist: Twist = AS_ASKED,
     ) -> AsyncGenerator[Event, None]:
         del timeout_s
-        self.asked.append(replica)
+        self.asked.append(lease.replica)
+        self.behind.append(behind)
         self.twists.append(twist)
         says = self.script[model]
         yield Event(started=inference_pb.Started(prompt_tokens=3))
@@ -175,7 +183,7 @@ class Stage:
         yield Event(finished=finished)
 
 
-def _decided(failed: frozenset[str]) -> Decision:
+def _decided(failed: frozenset[str], _model: str = "") -> Decision:
     """Decide for the best model none of whose replicas failed."""
     left = [name for name in QUALITY if f"{name}-0" not in failed]
     if not left:
@@ -244,13 +252,87 @@ async def test_when_nobody_is_left_the_caller_is_told_when_to_retry() -> None:
     assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
 
 
-async def test_shown_text_is_never_repeated() -> None:
-    """A loss in the middle breaks the stream."""
-    stage = Stage({"a": Says(text="it is", error=UnavailableError("gone"))})
-    with pytest.raises(StreamBrokenError):
-        await stage.play(Single("a"))
-    assert stage.asked == ["a-0"]
+async def handed_over(stage: Stage, plan: Plan) -> list[Event]:
+    """Run *plan* to its end."""
+    events = [event async for event in stage.dispatch.run(stage.run(plan))]
+    await asyncio.sleep(0)
     stage.check_idle()
+    return events
+
+
+@pytest.mark.parametrize("plan", [Single("a"), Cascade("c", "a", 0.5)])
+async def test_a_broken_answer_goes_on_behind_what_was_shown(plan: Plan) -> None:
+    """Another model is given the text; the caller sees no gap, no repeat, and who went on."""
+    lost = Says(text="it is", error=UnavailableError("gone"))
+    stage = Stage({"a": lost, "b": Says(text="four indeed"), "c": Says(text="no", sure=-9.0)})
+    *events, last = await handed_over(stage, plan)
+    assert [e.WhichOneof("event") for e in events] == [
+        *("started", "delta", "delta", "handover", "delta", "delta")
+    ]
+    assert [e.delta.seq for e in events if e.HasField("delta")] == [1, 2, 3, 4]
+    assert stage.behind[-1] == inference_pb.Continuation(text="it is ")
+    handover = events[3].handover
+    assert (handover.from_replica, handover.to_replica, handover.to_model) == ("a-0", "b-0", "b")
+    assert handover.reason == inference_pb.HANDOVER_REASON_REPLICA_LOST
+    assert handover.after_seq == 2
+    assert last.finished.usage.completion_tokens == 2 + 2
+    (run,) = stage.done
+    part, rest = [step for step in run.steps if step.model in "ab"]
+    assert (part.model, part.completion_tokens, part.chosen) == ("a", 2, False)
+    assert part.error == "gone"
+    assert (rest.model, rest.chosen) == ("b", True)
+    assert last.finished.cost_usd == sum(step.cost_usd for step in run.steps)
+    assert "b" not in stage.watched.answered_by, "half an answer teaches nothing about whole ones"
+
+
+async def test_the_same_model_goes_on_from_its_tokens() -> None:
+    """Those that the lost replica made, whose text is held back included."""
+    stage = Stage({"a": Says(text="it is", error=DrainingError("closing"))})
+    run = stage.run(Single("a"))
+    events = stage.dispatch.run(run)
+    await anext(events)
+    run.replan = lambda _failed, model: replace(_decided(frozenset()), plan=Single(model))
+    stage.script["a"] = Says(text="it is")
+    *_, handed, _third, _fourth, _last = [event async for event in events]
+    assert handed.handover.reason == inference_pb.HANDOVER_REASON_DRAINING
+    assert stage.behind[-1] == inference_pb.Continuation(text="it is ", token_ids=[0, 1])
+
+
+async def test_an_answer_that_nobody_can_go_on_with_is_broken() -> None:
+    """The caller is told that what it has is not whole."""
+    stage = Stage(dict.fromkeys("abc", Says(text="it is", error=UnavailableError("gone"))))
+    run = stage.run(Single("a"))
+    run.deadline_at_s = 100.0
+    with pytest.raises(StreamBrokenError, match="was lost in the middle"):
+        [_ async for _ in stage.dispatch.run(run)]
+    assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
+    stage.check_idle()
+
+
+async def test_an_answer_waits_for_its_model_to_come_back() -> None:
+    """Where nobody else can go on: processes that die are started again."""
+    stage = Stage({"a": Says(text="it is", error=UnavailableError("gone"))})
+    run, waits = stage.run(Single("a")), asyncio.Event()
+
+    def replan(failed: frozenset[str], model: str) -> Decision:
+        if failed or not waits.is_set():
+            waits.set()
+            raise UnavailableError("nobody")
+        return replace(_decided(frozenset()), plan=Single(model))
+
+    run.replan = replan
+    reading = asyncio.create_task(_all(stage.dispatch.run(run)))
+    await waits.wait()
+    stage.script["a"] = Says(text="four")
+    stage.fleet.health("a-0", serving=False)
+    stage.fleet.health("a-0", serving=True)
+    events = await reading
+    assert "".join(event.delta.text for event in events) == "it is four "
+    assert stage.asked == ["a-0", "a-0"]
+
+
+async def _all(events: AsyncGenerator[Event, None]) -> list[Event]:
+    return [event async for event in events]
 
 
 async def test_a_cascade_keeps_an_answer_that_is_sure() -> None:
@@ -469,13 +551,18 @@ async def test_a_sure_first_answer_streams_before_its_end() -> None:
     assert stage.asked == ["a-0"]
 
 
-async def test_what_a_cascade_has_shown_it_cannot_take_back() -> None:
-    """A loss after that breaks the stream; before that the second model answers."""
+async def test_what_a_cascade_has_shown_it_does_not_take_back() -> None:
+    """Where its model is lost after that, another one goes on behind it."""
     words = Says(text="it is as sure as can be", sure=-0.01, error=UnavailableError("gone"))
-    stage = Stage({"a": words, "b": Says(text="four")})
-    with pytest.raises(StreamBrokenError):
-        await stage.play(Cascade("a", "b", 0.5))
-    assert stage.asked == ["a-0"]
+    stage = Stage({"a": words, "b": Says(text="indeed")})
+    run = stage.run(Cascade("a", "b", 0.5))
+    events = [event async for event in stage.dispatch.run(run)]
+    assert "".join(e.delta.text for e in events) == "it is as sure as can be indeed "
+    assert "handover" in [e.WhichOneof("event") for e in events]
+    behind = stage.behind[1]
+    assert behind is not None
+    assert behind.text == "it is as sure as can be "
+    stage.check_idle()
 
 
 def hanging(*names: str) -> dict[str, Says]:

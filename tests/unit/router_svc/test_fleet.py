@@ -1,5 +1,7 @@
 """What is known of replicas."""
 
+from functools import partial
+
 from router_svc.fleet import Fleet, Info
 from services.kit.config import Router
 from tests.unit.router_svc.fixtures import ManualClock, models
@@ -50,6 +52,27 @@ def test_reports_reach_the_decision_with_their_age() -> None:
     assert now.loads.running.tolist() == [0.0, 0.0, 2.0]
     assert now.report_age_s[2] == 1.5
     assert now.loads.max_running.tolist() == [4.0, 4.0, 8.0]
+
+
+def test_calls_of_a_process_that_hangs_are_given_up() -> None:
+    """Once it has been silent for a while; what still comes from it, and other replicas', go on."""
+    clock, aborted = ManualClock(), list[str]()
+    found = fleet(clock)
+    places = {"stuck": "a-0", "talks": "a-0", "ended": "a-0", "other": "a-1"}
+    leases = {name: found.begin(replica, 3.0, 5.0) for name, replica in places.items()}
+    for name, lease in leases.items():
+        lease.abort = partial(aborted.append, name)
+    found.end(leases["ended"])
+    report(found, "a-0", dead=True)
+    clock.now_s += 2.0
+    leases["talks"].heard_s = clock.now_s
+    assert not aborted, "a late answer to the agent is no reason yet"
+    report(found, "a-0", dead=True)
+    assert aborted == ["stuck"]
+    report(found, "a-0")
+    clock.now_s += 2.0
+    report(found, "a-0", dead=True)
+    assert aborted == ["stuck"], "it was well in between"
 
 
 def test_a_process_that_hangs_is_not_asked() -> None:

@@ -67,3 +67,34 @@ def test_a_stop_string_in_the_last_token_counts_as_a_stop() -> None:
 def test_without_tokens_there_is_no_mean() -> None:
     """Not zero, which would be certainty."""
     assert Answer(TEXT, ()).mean_logprob is None
+
+
+def test_an_answer_begun_elsewhere_goes_on_behind_what_is_out() -> None:
+    """Wherever it was cut, even in a code point or a possible stop string: no gap, no repeat."""
+    tokens = generated("€ one\n two €", ends=FinishReason.STOP)
+    for cut in range(1, len(tokens)):
+        first, second = Answer(TEXT, ("\n\n",)), Answer(TEXT, ("\n\n",))
+        shown = first.feed(tokens[:cut]).text
+        second.go_on([t.token for t in tokens[:cut]], shown, None)
+        assert shown + second.feed(tokens[cut:]).text == "€ one\n two €"
+        assert second.completion_tokens == len(tokens) - cut
+
+
+def test_text_without_its_tokens_goes_on_as_well() -> None:
+    """What may become a stop string is out already: it is not shown twice."""
+    answer = Answer(TEXT, ("\n\n",))
+    answer.go_on(TEXT.encode("one\n", special=False).tolist(), "one\n", None)
+    assert answer.feed(generated("two", ends=FinishReason.STOP)).text == "two"
+
+
+def test_an_answer_may_turn_out_to_be_whole() -> None:
+    """By its last token, or by a stop string; what was held back comes all the same."""
+    half = [t.token for t in generated("a€")[:-1]]
+    for tokens, finish, reason in (
+        (half, FinishReason.LENGTH, FinishReason.LENGTH),
+        (TEXT.encode("a\n\nb", special=False).tolist(), None, FinishReason.STOP),
+    ):
+        answer = Answer(TEXT, ("\n\n",))
+        answer.go_on(tokens, "", finish)
+        assert answer.finish is reason
+        assert answer.feed(()).text.startswith("a")

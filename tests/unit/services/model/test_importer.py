@@ -16,8 +16,9 @@ from services.kit.config import Model, Replica
 from services.kit.errors import ConfigError
 from services.model import importer, process
 from services.model.backends.ort import OrtBackend
-from services.model.graph import checkpoint, manifest, runnable
+from services.model.graph import checkpoint, decoder, manifest, runnable
 from services.model.graph.decoder import PRECISIONS, Precision
+from services.model.graph.dialects import DIALECTS, DialectName
 from services.model.graph.manifest import DATA, GRAPH
 from services.model.servicer import Model as Served
 from tests.unit.services.model import tiny
@@ -26,6 +27,9 @@ FEWEST_COSINE: dict[Precision, float] = {
     "fp32": 0.99999, "fp16": 0.99999, "bf16": 0.9999, "int8": 0.997, "int4": 0.85,
 }  # fmt: skip
 """Measured on random weights, the hardest there are: 1, 1, 0.99996, 0.9989, 0.881 at worst."""
+
+BLOCKS = {"intermediate_size": 64}
+"""TensorRT wants rows of whole blocks of numbers."""
 
 
 @pytest.fixture
@@ -46,12 +50,20 @@ def served(folder: Path) -> Served:
     return process.load(Model(name="tiny", dir=str(folder), replicas=replicas), "tiny-0")[0]
 
 
-def logits(folder: Path, count: int = 40) -> np.ndarray:
+def logits(folder: Path, count: int = 40, dialect: DialectName = "ort") -> np.ndarray:
     """Return the logits (T, V) of random tokens."""
-    stored = runnable.load(folder)
-    backend = OrtBackend(stored.graph, stored.shape, slots=1, context_tokens=64, threads=1)
+    stored = runnable.load(folder, dialect)
+    backend = OrtBackend(
+        stored.graph, stored.shape, slots=1, context_tokens=64, threads=1, dialect=dialect
+    )
     tokens = np.random.default_rng(5).integers(0, 256, count)
     return backend.prefill(0, 0, tokens, count)
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean cosine of rows."""
+    cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return float(cosines.mean())
 
 
 def nothing_but(folder: Path, *names: str) -> bool:
@@ -70,10 +82,65 @@ def test_every_precision_computes_about_the_same(
     found = importer.convert(source, tmp_path / "out", precision)
 
     assert found.check.cosine >= FEWEST_COSINE[precision]
-    a, b = logits(tmp_path / "out"), logits(source)
-    cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    assert cosines.mean() >= FEWEST_COSINE[precision]
+    assert alike(logits(tmp_path / "out"), logits(source)) >= FEWEST_COSINE[precision]
     assert served(tmp_path / "out").precision == precision
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_import_for_tensorrt_computes_about_the_same(
+    tmp_path: Path, precision: Precision
+) -> None:
+    """Checked like the others, whatever its type, and with weights beside it."""
+    source = tiny.write(tmp_path / "hf", changes=BLOCKS)
+    found = importer.convert(source, tmp_path / "out", precision, dialect="trt")
+
+    assert (found.dialect, found.precision) == ("trt", precision)
+    # Norms and angles are rounded as well.
+    fewest = {**FEWEST_COSINE, "bf16": 0.9998}[precision]
+    assert found.check.cosine >= fewest
+    whole = logits(tmp_path / "out", dialect="trt")
+    assert alike(whole, logits(source, dialect="trt")) >= fewest
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_room_on_the_disk_is_foreseen(
+    tmp_path: Path, dialect: DialectName, precision: Precision
+) -> None:
+    """What is asked of the disk is what will be written, but for norms and biases."""
+    wide = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
+    changes = {**wide, "max_position_embeddings": 4096}
+    source = tiny.write(tmp_path / "hf", changes=changes)
+    found = importer.convert(source, tmp_path / "out", precision, dialect=dialect)
+    foreseen = decoder.written_bytes(checkpoint.load(source).shape, precision, dialect)
+    assert foreseen == pytest.approx(found.files[DATA].size_bytes, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "opened_as", "named"), [("ort", "trt", "TensorRT"), ("trt", "ort", "ONNX Runtime")]
+)
+def test_a_model_for_another_runtime_is_refused(
+    source: Path, target: Path, made_for: DialectName, opened_as: DialectName, named: str
+) -> None:
+    """With the command to run."""
+    importer.convert(source, target, "fp16", dialect=made_for)
+    reason = f"out: it was imported for .*{named} is to run it; .*--dialect {opened_as}$"
+    with pytest.raises(ConfigError, match=reason):
+        runnable.load(target, opened_as)
+
+
+def test_a_model_for_tensorrt_does_not_serve_on_onnx_runtime(source: Path, target: Path) -> None:
+    """A model process says so when it starts."""
+    importer.convert(source, target, "fp16", dialect="trt")
+    with pytest.raises(ConfigError, match=r"zeta model import HF_DIR OUT_DIR --dialect ort$"):
+        served(target)
+
+
+def test_rows_that_blocks_do_not_fill_are_refused_for_tensorrt(source: Path, target: Path) -> None:
+    """Its parser would refuse them, minutes later; the message says what to choose."""
+    with pytest.raises(ConfigError, match="rows of 48 numbers cannot be cut into blocks of 32"):
+        importer.convert(source, target, "int4", dialect="trt")
+    assert not target.exists()
 
 
 def test_shards_are_one_model(tmp_path: Path, source: Path, target: Path) -> None:
@@ -127,14 +194,19 @@ def test_progress_goes_from_nothing_to_all(source: Path, target: Path) -> None:
         assert done[-1][0] == done[-1][1]
 
 
-def test_memory_holds_a_matrix_not_the_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "precision"), [("ort", "fp32"), ("ort", "int4"), ("trt", "bf16"), ("trt", "int4")]
+)
+def test_memory_holds_a_matrix_not_the_model(
+    tmp_path: Path, dialect: DialectName, precision: Precision
+) -> None:
     """Sixteen layers take no more than the largest weight, half of it, and one output."""
     changes = {"num_hidden_layers": 16, "hidden_size": 256, "intermediate_size": 1024}
     source = tiny.write(tmp_path / "hf", changes=changes)
     largest = 1024 * 256 * 4
     tracemalloc.start()
     try:
-        importer.convert(source, tmp_path / "out", "fp32")
+        importer.convert(source, tmp_path / "out", precision, dialect=dialect)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -238,6 +310,17 @@ def test_numbers_too_large_for_a_precision_are_refused(tmp_path: Path, target: P
     with pytest.raises(ConfigError, match="too large for float16: import with --precision bf16"):
         importer.convert(source, target, "fp16")
     assert importer.convert(source, target, "bf16").precision == "bf16"
+
+
+def test_numbers_too_large_for_a_scale_are_refused(tmp_path: Path, target: Path) -> None:
+    """Scales are halves."""
+    source = tiny.write(tmp_path / "hf")
+    path = source / "model.safetensors"
+    weights = {k: v.astype(np.float32) for k, v in load_file(path).items()}
+    weights["model.layers.0.mlp.down_proj.weight"][3, 3] = 1e8
+    save_file(weights, path)
+    with pytest.raises(ConfigError, match="too large for int8: import with --precision bf16"):
+        importer.convert(source, target, "int8")
 
 
 def test_an_existing_directory_is_left_alone(source: Path, target: Path) -> None:

@@ -45,6 +45,20 @@ def test_an_imported_model_answers_like_its_checkpoint(
     assert set(found) >= {"prompt_token_ids", "finish_reason", "tokens_per_s"}
 
 
+def test_a_model_for_tensorrt_says_what_to_run(
+    zeta: CliRunner, source: Path, tmp_path: Path
+) -> None:
+    """Imported for the other runtime, it is refused here with the command."""
+    out = tmp_path / "out"
+    options = ["--dialect", "trt", "--precision", "bf16", "--json"]
+    made = zeta.invoke(app, ["model", "import", str(source), str(out), *options])
+    assert (json.loads(made.stdout)["dialect"], made.exit_code) == ("trt", 0)
+    shown = zeta.invoke(app, ["model", "generate", str(out), "Hello"])
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    words = " ".join(shown.stderr.split())
+    assert words.endswith("zeta model import HF_DIR OUT_DIR --dialect ort")
+
+
 def test_figures_are_a_table_or_json(zeta: CliRunner, source: Path) -> None:
     """Five batch sizes either way."""
     shown = zeta.invoke(app, ["model", "bench", str(source), "--threads", "1", "--json"])

@@ -383,6 +383,7 @@ class GenerateRequest(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CONSENT_TO_TRAIN_FIELD_NUMBER: _builtins.int
+    CONTINUATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name. Empty: a model server answers itself, a router chooses."""
     prompt: _builtins.str
@@ -435,6 +436,10 @@ class GenerateRequest(_message.Message):
     def resume(self) -> Global___Resume:
         """Goes on with an earlier stream. Empty: a new answer."""
 
+    @_builtins.property
+    def continuation(self) -> Global___Continuation:
+        """The beginning of the answer, which is there already. Empty: a new answer."""
+
     def __init__(
         self,
         *,
@@ -454,10 +459,11 @@ class GenerateRequest(_message.Message):
         resume: Global___Resume | None = ...,
         session_id: _builtins.str = ...,
         consent_to_train: _builtins.bool = ...,
+        continuation: Global___Continuation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "constraint", b"constraint", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "preference", b"preference", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "preference", b"preference", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "consent_to_train", b"consent_to_train", "constraint", b"constraint", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "preference", b"preference", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_id", b"session_id", "stop", b"stop", "task_kind", b"task_kind", "tenant", b"tenant", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "consent_to_train", b"consent_to_train", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "preference", b"preference", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "sampling", b"sampling", "session_id", b"session_id", "stop", b"stop", "task_kind", b"task_kind", "tenant", b"tenant", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -793,6 +799,38 @@ class Resume(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Resume: _TypeAlias = Resume  # noqa: Y015
+
+@_typing.final
+class Continuation(_message.Message):
+    """The beginning of an answer that was shown already. Only what follows it is returned;
+    `max_tokens`, penalties and constraints count it in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text that was shown."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Every token of the answer so far, those whose text is held back included; only for
+        the model that made them. Empty: `text` is tokenised.
+        """
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Continuation: _TypeAlias = Continuation  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):

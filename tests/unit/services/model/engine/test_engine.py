@@ -434,6 +434,19 @@ def test_a_seed_decides_the_answer() -> None:
     assert first != other
 
 
+@given(sampling=samplings, grammar=grammars, length=st.integers(1, 20), cut=st.integers(0, 19))
+@settings(deadline=None, max_examples=60)
+def test_an_answer_goes_on_elsewhere_as_it_would_have(
+    sampling: Sampling, grammar: Thirds | None, length: int, cut: int
+) -> None:
+    """Whoever is given the beginning makes the same rest: numbers drawn, penalties and grammar."""
+    wanted = request(1, sampling=sampling, grammar=grammar, max_tokens=length, stop_ids=STOP_IDS)
+    whole = alone(wanted)
+    cut = min(cut, len(whole) - 1)
+    rest = alone(replace(wanted, answered=np.array(whole[:cut], np.int64)))
+    assert rest == whole[cut:]
+
+
 def reused(results: Sequence[StepResult]) -> dict[int, int]:
     """Return how many prompt tokens of each request were in the cache already."""
     return {i: tokens for r in results for i, tokens in r.began.items()}

@@ -1,0 +1,70 @@
+"""What is kept of answers, and for how long."""
+
+import numpy as np
+import pytest
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+
+from router_svc import trails
+from router_svc.core.decide import decide
+from router_svc.core.types import Policy
+from router_svc.run import Run
+from router_svc.trails import Trails
+from router_svc.wire import Event
+from services.kit.errors import InvalidRequestError, UnknownDecisionError
+from tests.unit.router_svc.fixtures import ManualClock, ask, candidates, features
+
+
+def run(decision_id: str, *, characters: int = 5, tenant: str = "t") -> Run:
+    """Make a run of one delta."""
+    decision = decide(
+        ask(), candidates([0.5]), Policy(explore_ratio=0.0), np.random.default_rng(1), gains={}
+    )
+    return Run(
+        id=decision_id,
+        ask=ask(tenant=tenant),
+        features=features(),
+        decision=decision,
+        upstream=lambda *_: (_ for _ in ()),  # type: ignore[arg-type]
+        replan=lambda *_: decision,
+        explain=lambda: None,
+        arrived_s=0.0,
+        deadline_at_s=None,
+        shown=[Event(delta=inference_pb.Delta(seq=1, text="x" * characters))],
+    )
+
+
+async def test_an_answer_can_be_taken_once_by_its_tenant() -> None:
+    """Others learn no more than of one that never was."""
+    kept = Trails(60.0, ManualClock())
+    mine = run("d-1")
+    kept.begin(mine)
+    kept.end(mine, None)
+    with pytest.raises(UnknownDecisionError):
+        await kept.take("d-1", "another", 0)
+    with pytest.raises(InvalidRequestError, match="got to 1, got 2"):
+        await kept.take("d-1", "t", 2)
+    assert (await kept.take("d-1", "t", 1)).run is mine
+    with pytest.raises(UnknownDecisionError):
+        await kept.take("d-1", "t", 1)
+
+
+async def test_answers_are_forgotten_with_time() -> None:
+    """After so many seconds."""
+    clock = ManualClock()
+    kept = Trails(60.0, clock)
+    kept.end(run("d-1"), None)
+    clock.now_s += 61.0
+    with pytest.raises(UnknownDecisionError, match="more than 60 s ago"):
+        await kept.take("d-1", "t", 0)
+
+
+async def test_long_answers_push_old_ones_out() -> None:
+    """The memory is bounded, whatever the answers' length."""
+    kept = Trails(60.0, ManualClock())
+    kept.end(run("d-1"), None)
+    kept.end(run("d-2", characters=trails._MAX_BYTES - 3 * trails._ENTRY_BYTES), None)
+    kept.end(run("d-3", characters=2 * trails._ENTRY_BYTES), None)
+    for gone in ("d-1", "d-2"):
+        with pytest.raises(UnknownDecisionError):
+            await kept.take(gone, "t", 0)
+    assert (await kept.take("d-3", "t", 0)).finished is None
