@@ -22,10 +22,11 @@ from router_svc.core.scorers import SCORERS, Figures
 from router_svc.core.types import Bools, Candidates, Floats, Ints, Policy
 
 _ALTERNATIVES: Final = 5
-_SCORER_SKILL: Final = 0.3
-"""Share of what a perfect choice among answers would win that another model's choice does."""
+_SCORER_SKILL: Final = 0.1
+"""Share of what a perfect choice among answers would win that another model's choice does: models
+like what they would say themselves."""
 _VERIFIER_SKILL: Final = 0.6
-_REVIEWER_SKILL: Final = 0.3
+_REVIEWER_SKILL: Final = 0.1
 _SCORING: Final = 0.5
 """What scoring takes of the scorer, as a share of a whole answer: about its prefill."""
 _BEST_OF_POOL: Final = 3

@@ -165,7 +165,7 @@ def test_a_second_opinion_is_worth_what_the_models_do_not_share() -> None:
             )
             for c in (found, alike)
         )
-        assert apart == pytest.approx(np.full(len(apart), 0.7 + 0.3 * 0.21))
+        assert apart == pytest.approx(np.full(len(apart), 0.7 + 0.1 * 0.21))
         assert same == pytest.approx(np.full(len(same), 0.7))
 
 
