@@ -83,8 +83,9 @@ class Decision:
         return self.candidates.replicas[self.candidates.models.index(model)]
 
     def plans(self, limit: int = 16) -> list[PricedPlan]:
-        """Return the plans, best first."""
-        order = np.argsort(-self.menu.utility, kind="stable")[:limit]
+        """Return the best plans and those that could have been chosen, best first."""
+        worth = np.lexsort((-self.menu.utility, self.probabilities == 0.0))[:limit]
+        order = worth[np.argsort(-self.menu.utility[worth], kind="stable")]
         return [self._priced(k) for k in order.tolist()]
 
     def _priced(self, k: int) -> PricedPlan:
