@@ -10,7 +10,7 @@ import pytest
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.model.v1.model_control_service_pb2 import GetStateRequest, ModelState
 from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
-from zeta.router.v1.router_service_pb2 import RouteRequest
+from zeta.router.v1.router_service_pb2 import Policy, RouteRequest, UpdatePolicyRequest
 from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from tests.system.calls import TIMEOUT_S, answer, endless, question
@@ -128,7 +128,7 @@ async def ensembles(channel: grpc.aio.Channel) -> int:
     kinds = []
     for i in range(12):
         asked = question(f"Tom has {i + 3} pens and buys {i + 5} more. How many has he?")
-        asked.preference.policy = "quality"
+        asked.preference.policy = "every-kind"
         route = RouteRequest(generate=asked)
         found = await RouterServiceStub(channel).Route(route, timeout=TIMEOUT_S)
         kinds.append(found.decision.plan.WhichOneof("kind"))
@@ -139,6 +139,8 @@ async def test_ensembles_fold_under_load_and_come_back(
     router: "InferenceServiceAsyncStub", channel: grpc.aio.Channel, fleet: Fleet
 ) -> None:
     """With every model's slots full twice over nobody asks two; nothing was switched."""
+    every_kind = Policy(name="every-kind", max_calls=3, deadline_confidence=0.9)
+    await RouterServiceStub(channel).UpdatePolicy(UpdatePolicyRequest(policy=every_kind))
     before = await ensembles(channel)
     calls = [
         router.Generate(endless(model.name), timeout=TIMEOUT_S)
