@@ -1,7 +1,7 @@
 """Everything the router asks of other processes: replicas, embedders, telemetry, their health."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -17,9 +17,10 @@ from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
 from router_svc.core.features import Features
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
-from router_svc.run import Upstream
+from router_svc.run import Scores, Upstream
 from router_svc.wire import Event
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
@@ -64,9 +65,10 @@ class Upstreams:
             lease: Lease,
             timeout_s: float | None,
             behind: wire.Continuation | None = None,
+            twist: Twist = AS_ASKED,
         ) -> AsyncGenerator[Event, None]:
             call = self._stubs[lease.replica].Generate(
-                wire.upstream_request(request, model, features, behind),
+                wire.upstream_request(request, model, features, behind, twist),
                 timeout=timeout_s,
                 metadata=metadata,
             )
@@ -84,6 +86,16 @@ class Upstreams:
                 call.cancel()
 
         return send
+
+    def scores(self, request: wire.Request, metadata: Metadata) -> Scores:
+        """Make the input of *request* ready to have answers to it scored."""
+
+        async def score(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+            asked = wire.score_request(request, model, answers)
+            said = await self.score(asked, timeout_s, metadata)
+            return [each.logprob / max(each.tokens, 1) for each in said.scores]
+
+        return score
 
     async def count(
         self,

@@ -6,23 +6,25 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from router_svc import handover, metrics, wire
+from router_svc import ensembles, handover, metrics, wire
 from router_svc.core.breaker import RetryBudget
+from router_svc.core.confidence import UNSURE_LOGPROB
 from router_svc.core.decide import Decision
-from router_svc.core.merge import decided, normalised, tally
-from router_svc.core.plan import Cascade, Single, Vote, line
-from router_svc.core.price import vote_weights
-from router_svc.core.reward import Step, agreement
+from router_svc.core.hedging import HedgeBudget
+from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
+from router_svc.core.reward import CANCELLED, Step
 from router_svc.fleet import Fleet, Lease
 from router_svc.run import Call, Observer, Run, call_of
+from router_svc.verifiers import verify
 from router_svc.wire import Event
-from services.kit.aio import cancelled
+from services.kit import aio
 from services.kit.errors import (
     ContextTooLongError,
     DrainingError,
@@ -53,6 +55,10 @@ _MOST_HANDOVERS: Final = 3
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
+_LEAST_TOKENS: Final = 4
+"""Fewer tokens say nothing about an answer."""
+
+
 class Dispatch:
     """Runs plans. *clock* is monotonic seconds; *done* hears of a run before its last event."""
 
@@ -61,6 +67,7 @@ class Dispatch:
         fleet: Fleet,
         observer: Observer,
         budget: RetryBudget,
+        hedges: HedgeBudget,
         *,
         cost_usd: Callable[[str, int, int], float],
         clock: Callable[[], float],
@@ -68,7 +75,7 @@ class Dispatch:
     ) -> None:
         self._fleet = fleet
         self._observer = observer
-        self._budget = budget
+        self._budget, self._hedges = budget, hedges
         self._cost_usd = cost_usd
         self._clock = clock
         self._done = done
@@ -76,6 +83,7 @@ class Dispatch:
     async def run(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
         self._budget.earned()
+        self._hedges.earned()
         async with aclosing(self._events(run)) as events:
             async for event in events:
                 run.note(event)
@@ -93,9 +101,9 @@ class Dispatch:
         last = run.calls[-1]
         decision = run.replan(frozenset(), last.model)
         assert isinstance(decision.plan, Single)
-        call, gone = call_of(decision, decision.plan.model), ZetaError("its caller was gone")
+        call, gone = call_of(decision, decision.plan.model, "single"), ZetaError("its caller left")
         run.broken.append(self._broken_off(run, last, gone))
-        async with aclosing(self._single(run, call)) as events:
+        async with aclosing(self.single(run, call)) as events:
             async for event in events:
                 run.note(event)
                 yield event
@@ -103,101 +111,132 @@ class Dispatch:
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
         match run.decision.plan:
             case Single(model):
-                return self._single(run, call_of(run.decision, model))
+                return self.single(run, call_of(run.decision, model, "single"))
             case Cascade() as plan:
-                return self._cascade(run, plan)
+                return ensembles.cascade(self, run, plan)
             case Vote() as plan:
-                return self._vote(run, plan)
+                return ensembles.vote(self, run, plan)
+            case BestOf() as plan:
+                return ensembles.best_of(self, run, plan)
+            case Refine() as plan:
+                return ensembles.refine(self, run, plan)
+            case Hedge() as plan:
+                return ensembles.hedge(self, run, plan)
 
-    async def _single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
-        async with aclosing(self._stream(run, call)) as deltas:
-            async for delta in deltas:
-                if not run.started:
-                    yield self._started(run, call)
-                yield delta
+    async def single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        """Stream one call, whole."""
+        async with aclosing(self.stream(run, call)) as deltas:
+            async for event in self.show(run, call, deltas):
+                yield event
+
+    async def show(
+        self,
+        run: Run,
+        call: Call,
+        deltas: AsyncIterable[Event],
+        before_end: Callable[[], None] = lambda: None,
+    ) -> AsyncGenerator[Event, None]:
+        """Show what comes of *call* as the answer, from its beginning to its end."""
+        async for delta in deltas:
+            if not run.started:
+                yield self._started(run, call)
+            yield delta
+        before_end()
         async for event in self._end(run, call):
             yield event
 
-    async def _cascade(self, run: Run, plan: Cascade) -> AsyncGenerator[Event, None]:
-        first = call_of(run.decision, plan.first)
-        if await self._collect(run, first) and self._accepts(run, first, plan.accept_from):
-            async for event in self._replay(run, first):
-                yield event
-            return
-        run.failed |= {first.replica} if first.error else set()
-        then, text = call_of(run.decision, plan.then), []
-        async with aclosing(self._stream(run, then)) as events:
+    def begun(self, run: Run, call: Call) -> Iterator[Event]:
+        """Yield what was held back of *call*, which is shown from now on."""
+        if not run.started:
+            yield self._started(run, call)
+        yield from call.deltas
+        call.deltas.clear()
+
+    async def everybody_failed(
+        self, run: Run, calls: Sequence[Call]
+    ) -> AsyncGenerator[Event, None]:
+        """Ask what is left of the fleet after all of *calls* failed. Raises ZetaError."""
+        run.failed |= {call.replica for call in calls}
+        last = replace(calls[0], part="single", deltas=[], text=[], tokens=0)
+        self._move(run, last, UnavailableError("every model of the plan failed"))
+        async with aclosing(self.single(run, last)) as events:
             async for event in events:
-                if not run.started:
-                    yield self._started(run, then)
-                text.append(event.delta.text)
                 yield event
-        if not first.error:
-            first.agrees = agreement(first.answer, "".join(text))
-        async for event in self._end(run, then):
-            yield event
 
-    async def _vote(self, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
-        calls = [call_of(run.decision, model) for model in plan.models]
-        winner = await self._count(run, calls)
-        if winner is None:
-            # Everybody failed; what is left of the fleet may still answer.
-            run.failed |= {call.replica for call in calls}
-            lone = calls[0]
-            self._move(run, lone, UnavailableError("every voter failed"))
-            last = Call(model=lone.model, replica=lone.replica, expected_s=lone.expected_s)
-            async with aclosing(self._single(run, last)) as events:
-                async for event in events:
-                    yield event
-            return
-        chosen = normalised(winner.answer)
-        for call in calls:
-            if call is not winner and call.last is not None:
-                call.agrees = normalised(call.answer) == chosen
-        async for event in self._replay(run, winner):
-            yield event
+    def may_go_elsewhere(self, error: ZetaError) -> bool:
+        """Whether another replica or model may well do what failed with *error*."""
+        return may_go_elsewhere(error)
 
-    async def _count(self, run: Run, calls: list[Call]) -> Call | None:
-        """Ask all at once; return who wins as soon as the rest cannot change it."""
-        candidates = run.decision.candidates
-        index = [candidates.models.index(call.model) for call in calls]
-        weights = vote_weights(candidates.quality[index]).tolist()
-        tasks = {asyncio.create_task(self._collect(run, c)): i for i, c in enumerate(calls)}
-        answers: dict[int, str] = {}
-        pending = set(tasks)
+    def may_hedge(self) -> bool:
+        """Whether the extra load of one more backup is paid for."""
+        return self._hedges.take()
+
+    async def judged(self, run: Run, scorer: str, answers: Sequence[Call]) -> list[float]:
+        """Return how good *scorer* takes each of *answers* to be, in [0, 1].
+
+        Where it cannot say, how sure each model was of its own.
+        """
+        if scorer.startswith(VERIFIER):
+            name = scorer.removeprefix(VERIFIER)
+            each = (asyncio.to_thread(verify, name, a.answer) for a in answers)
+            return await aio.all_of(*each)
+        call = call_of(run.decision, scorer, "scorer")
+        run.calls.append(call)
+        lease = self._fleet.begin(call.replica, run.features.prompt_tokens, 0.0)
         try:
-            while pending:
-                over, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                answers |= {tasks[t]: calls[tasks[t]].answer for t in over if t.result()}
-                if decided(answers, weights, [tasks[t] for t in pending]):
-                    break
+            texts = [a.answer or " " for a in answers]
+            means = await run.scores(scorer, texts, self.left_s(run))
+            call.prompt_tokens = sum(run.features.prompt_tokens + a.tokens for a in answers)
+        except ZetaError as error:
+            self._failed(call, lease, error)
+            return [self.sureness(run, a) for a in answers]
         finally:
-            for task in pending:
-                await cancelled(task)
-        if not answers:
-            return None
-        return calls[next(iter(tally(answers, weights).values()))[0]]
+            call.total_s, call.scored = self._clock() - lease.began_s, True
+            self._fleet.end(lease)
+        return [
+            self._observer.confidence(scorer, mean, _quality(run, a.model))
+            for a, mean in zip(answers, means, strict=True)
+        ]
 
-    async def _collect(self, run: Run, call: Call) -> bool:
+    def sureness(self, run: Run, call: Call) -> float:
+        """Return how likely an answer is right by its own log-probability; 0 where it has none."""
+        if call.mean_logprob is None:
+            return 0.0
+        return self._observer.confidence(call.model, call.mean_logprob, _quality(run, call.model))
+
+    def sure_so_far(self, run: Run, call: Call) -> float:
+        """Return how likely an unfinished answer is right if its rest goes badly.
+
+        Text is final: a cascade may show its first answer only once even an unsure rest, each
+        token as unlikely as in one answer of ten, would leave it acceptable.
+        """
+        if call.tokens < _LEAST_TOKENS:
+            return 0.0
+        i = run.decision.candidates.models.index(call.model)
+        rest = max(float(run.decision.candidates.output_tokens[i]) - call.tokens, 1.0)
+        mean = (call.logprob + rest * UNSURE_LOGPROB) / (call.tokens + rest)
+        return self._observer.confidence(call.model, mean, _quality(run, call.model))
+
+    async def collect(self, run: Run, call: Call) -> bool:
         """Run *call* without showing it; False where it failed and others may still answer."""
         run.calls.append(call)
         try:
-            async with aclosing(self._attempt(run, call)) as events:
+            async with aclosing(self.attempt(run, call)) as events:
                 async for event in events:
                     call.deltas.append(event)
                     call.text.append(event.delta.text)
         except ZetaError as error:
-            if not may_go_elsewhere(error):
+            if not self.may_go_elsewhere(error):
                 raise
             return False
         return True
 
-    async def _stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    async def stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Yield the deltas of *call*; a failure moves it elsewhere, behind what was shown."""
         run.calls.append(call)
         while True:
             try:
-                async with aclosing(self._attempt(run, call)) as events:
+                async with aclosing(self.attempt(run, call)) as events:
                     async for event in events:
                         run.shown_by.add(call.model)
                         yield event
@@ -205,13 +244,13 @@ class Dispatch:
                 if run.shown and run.ask.samples > 1:
                     raise _several(error) from error
                 if run.shown:
-                    yield await self._hand_over(run, call, error)
+                    yield await self.hand_over(run, call, error)
                 else:
                     self._move(run, call, error)
             else:
                 return
 
-    async def _attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    async def attempt(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Ask the call's replica once."""
         samples = run.ask.samples
         lease = self._fleet.begin(
@@ -220,10 +259,12 @@ class Dispatch:
             run.features.expected_output_tokens * samples,
             requests=samples,
         )
+        call.ttft_s = 0.0
         try:
-            call.behind, seq = len(run.shown), run.last_seq
-            behind, timeout_s = handover.continuation(run, call), self._left_s(run)
-            async with aclosing(run.upstream(call.model, lease, timeout_s, behind)) as events:
+            call.behind, seq, twist = len(run.shown), run.last_seq, call.twist
+            behind, timeout_s = handover.continuation(run, call), self.left_s(run)
+            asked = run.upstream(call.model, lease, timeout_s, behind, twist)
+            async with aclosing(asked) as events:
                 async for event in events:
                     kind = event.WhichOneof("event")
                     if kind == "finished":
@@ -234,6 +275,10 @@ class Dispatch:
                         if not lease.fed:
                             call.ttft_s = self._clock() - lease.began_s
                             self._fleet.first_token(lease)
+                        call.tokens += len(event.delta.token_ids)
+                        call.logprob += sum(each.logprob for each in event.delta.logprobs)
+                        if call.twist.logprobs and not run.ask.logprobs:
+                            event.delta.ClearField("logprobs")
                         lease.heard_s = self._clock()
                         if seq:
                             event.delta.seq += seq
@@ -244,16 +289,17 @@ class Dispatch:
         except ZetaError as error:
             self._failed(call, lease, error)
             raise
+        except (asyncio.CancelledError, GeneratorExit):
+            call.error, call.total_s = CANCELLED, self._clock() - lease.began_s
+            raise
         finally:
+            begun, silent_s = lease.fed, call.ttft_s or self._clock() - lease.began_s
+            self._observer.silent(call, silent_s, begun=begun)
             self._fleet.end(lease)
 
-    async def _replay(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    async def replay(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Show what was held back of *call*."""
-        for delta in call.deltas:
-            if not run.started:
-                yield self._started(run, call)
-            yield delta
-        async for event in self._end(run, call):
+        async for event in self.show(run, call, _each(call.deltas)):
             yield event
 
     async def _end(self, run: Run, chosen: Call) -> AsyncGenerator[Event, None]:
@@ -262,7 +308,9 @@ class Dispatch:
         assert chosen.last is not None
         run.total_s = self._clock() - run.arrived_s
         steps = [
-            self._step(call, chosen=call is chosen) for call in run.calls if call.last is not None
+            self._step(call, chosen=call is chosen)
+            for call in run.calls
+            if call.last is not None or call.error or call.scored
         ]
         run.steps = (*run.broken, *steps)
         self._done(run)
@@ -284,13 +332,6 @@ class Dispatch:
             run.id, line(run.decision.plan), call.model, call.replica, call.prompt_tokens
         )
 
-    def _accepts(self, run: Run, call: Call, accept_from: float) -> bool:
-        if call.mean_logprob is None:
-            return False
-        candidates = run.decision.candidates
-        quality = float(candidates.quality[candidates.models.index(call.model)])
-        return self._observer.confidence(call.model, call.mean_logprob, quality) >= accept_from
-
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
         self._fleet.succeeded(lease)
@@ -307,7 +348,7 @@ class Dispatch:
         if counts_against(error):
             self._fleet.failed(lease)
 
-    async def _hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
+    async def hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
         """Have the answer go on elsewhere. Raises StreamBrokenError where it cannot."""
         lost, part = call.replica, self._broken_off(run, call, error)
         try:
@@ -333,7 +374,7 @@ class Dispatch:
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
         run.failed.add(call.replica)
-        if not may_go_elsewhere(error) or not self._budget.take():
+        if not self.may_go_elsewhere(error) or not self._budget.take():
             raise error
         try:
             decision = run.replan(frozenset(run.failed), call.model if run.shown else "")
@@ -347,8 +388,9 @@ class Dispatch:
     @staticmethod
     def _point(call: Call, decision: Decision) -> None:
         assert isinstance(decision.plan, Single)
-        again = call_of(decision, decision.plan.model)
-        call.model, call.replica, call.expected_s = again.model, again.replica, again.expected_s
+        again = call_of(decision, decision.plan.model, call.part)
+        call.model, call.replica = again.model, again.replica
+        call.expected_s, call.late_s = again.expected_s, again.late_s
         call.error = ""
 
     async def _move_back(self, run: Run, call: Call) -> None:
@@ -356,7 +398,7 @@ class Dispatch:
 
         Raises TimeoutError where nobody comes in time, ZetaError where nobody ever could.
         """
-        async with asyncio.timeout(self._left_s(run)), asyncio.timeout(_COMES_BACK_S):
+        async with asyncio.timeout(self.left_s(run)), asyncio.timeout(_COMES_BACK_S):
             while True:
                 # A circuit closes without a word.
                 with contextlib.suppress(TimeoutError):
@@ -366,8 +408,8 @@ class Dispatch:
                     self._point(call, run.replan(frozenset(), call.model))
                     return
 
-    def _left_s(self, run: Run) -> float | None:
-        """Seconds that the caller still waits, for the next hop."""
+    def left_s(self, run: Run) -> float | None:
+        """Return the seconds that the caller still waits, None for ever."""
         if run.deadline_at_s is None:
             return None
         return max(run.deadline_at_s - self._clock(), 0.001)
@@ -377,6 +419,7 @@ class Dispatch:
         return Step(
             model=call.model,
             replica=call.replica,
+            part=call.part,
             prompt_tokens=prompt,
             completion_tokens=completion,
             cost_usd=self._cost_usd(call.model, prompt, completion),
@@ -385,6 +428,7 @@ class Dispatch:
             mean_logprob=call.mean_logprob,
             chosen=chosen,
             agrees=call.agrees,
+            error=call.error,
         )
 
 
@@ -400,3 +444,13 @@ def counts_against(error: ZetaError) -> bool:
 def may_go_elsewhere(error: ZetaError) -> bool:
     """Whether another replica may well do what failed with *error*."""
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+
+
+async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:
+    for event in events:
+        yield event
+
+
+def _quality(run: Run, model: str) -> float:
+    candidates = run.decision.candidates
+    return float(candidates.quality[candidates.models.index(model)])

@@ -28,6 +28,7 @@ def broken_off(call: Call, error: ZetaError, *, tokens: int, cost_usd: float) ->
     return Step(
         model=call.model,
         replica=call.replica,
+        part=call.part,
         prompt_tokens=call.prompt_tokens,
         completion_tokens=tokens,
         cost_usd=cost_usd,

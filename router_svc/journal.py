@@ -53,6 +53,11 @@ MIGRATIONS: Final = (
     "CREATE INDEX feedback_by_decision ON feedback (decision_id);",
     # What each decision was made of, so that it can be made again; '' in older ones.
     "ALTER TABLE decisions ADD COLUMN made_of TEXT NOT NULL DEFAULT '';",
+    """
+    CREATE TABLE texts (
+        id TEXT PRIMARY KEY, prompt TEXT NOT NULL, answer TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Scripts that lead from each version of the file to the next; `user_version` counts them."""
 

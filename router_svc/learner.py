@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from router_svc import metrics
 from router_svc.core import reward
+from router_svc.core.agreement import Agreement, Member
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features
+from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge, Verdict
 from router_svc.core.latency import Latency
 from router_svc.core.length import Length
-from router_svc.core.predict import Gains, Predictors, Prices, sharpness
+from router_svc.core.predict import Gains, Predictors, Prices
 from router_svc.core.quality import Belief, Quality
 from router_svc.core.reward import Step
 from router_svc.fleet import Lease
@@ -34,7 +36,7 @@ _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
 _TRUSTED: Final = 0.5
 """Verdicts that count less teach about quality alone: the others take no weights."""
-_PARTS: Final = ("quality", "judge", "confidence", "latency", "length")
+_PARTS: Final = ("quality", "judge", "confidence", "latency", "length", "agreement")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +59,14 @@ class Learner:
         names = [model.name for model in models]
         self._index = {name: i for i, name in enumerate(names)}
         priors = priors_of(models)
-        confidence = Confidence(names)
         self.predictors = Predictors(
             judge=Judge(Quality(names, priors, half_life_outcomes=half_life_outcomes)),
-            confidence=confidence,
+            confidence=Confidence(names),
             latency=Latency(names),
             length=Length(names),
             gains=Gains(),
-            sharpness=sharpness(confidence, names),
+            stalls=Stalls(),
+            agreement=Agreement(names),
         )
         self.prices = Prices(
             usd_per_prompt_token=np.array([m.usd_per_m_prompt_tokens for m in models]) / 1e6,
@@ -112,6 +114,11 @@ class Learner:
             total_s=call.total_s,
         )
 
+    def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
+        """Learn how often calls stall; one stopped before it was late says nothing."""
+        if call.late_s > 0.0 and (begun or silent_s > call.late_s):
+            self.predictors.stalls.learn(silent_s, call.late_s)
+
     def step_time(self, model: str, running: float, step_s: float) -> None:
         """Learn from a reported decode step time."""
         self.predictors.latency.learn_step(model, running, step_s)
@@ -144,8 +151,55 @@ class Learner:
         if learned:
             if believed >= _TRUSTED:
                 self.predictors.gains.learn(about.kind, about.expected_quality, score)
-            self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
+                self._agreement(about, score)
             self.dirty = True
+
+    def preference(
+        self, about: Remembered, other: Remembered, preference: float, source: str = "user"
+    ) -> None:
+        """Learn from how much better one answer is than another: 1 better, 0.5 equal, 0 worse.
+
+        What a preference says of one answer's quality is what it is above the expectation
+        (`reward.preferred`); so one that was expected teaches nothing.
+        """
+        sides = [(side, self._answerer(side)) for side in (about, other)]
+        (one, mine), (two, theirs) = sides
+        if mine is None or theirs is None:
+            return
+        first, second = (
+            float(self.predictors.quality.predict(side.features)[0][self._index[model]])
+            for side, model in ((one, mine), (two, theirs))
+        )
+        targets = reward.preferred(first, second, preference)
+        for (side, model), target in zip(((one, mine), (two, theirs)), targets, strict=True):
+            self.predictors.judge.learn(
+                side.features,
+                Verdict(
+                    model=model,
+                    score=target,
+                    source=side.tenant or source,
+                    decided_s=side.decided_s,
+                ),
+            )
+        self.dirty = True
+
+    def _answerer(self, about: Remembered) -> str | None:
+        """Name the model whose answer was shown, None where nothing is known of it any more."""
+        models = (step.model for step in about.steps if step.chosen)
+        return next((model for model in models if model in self._index), None)
+
+    def _agreement(self, about: Remembered, score: float) -> None:
+        """Learn which models succeed together, where several answered."""
+        answered = reward.joint(about.steps, score)
+        if len(answered) < 2:  # noqa: PLR2004 - a pair
+            return
+        quality = self.predictors.quality.predict(about.features)[0]
+        members = [
+            Member(model=step.model, quality=float(quality[i]), score=each)
+            for step, each in answered
+            if (i := self._index.get(step.model)) is not None
+        ]
+        self.predictors.agreement.learn(about.features.tasks, members)
 
     def beliefs(self) -> list[tuple[Belief, float, float]]:
         """Return every belief with the mean time to first token and mean total behind it."""
@@ -169,6 +223,8 @@ class Learner:
         arrays["gains.sums"] = np.array(list(gains.sums.values()))
         arrays["gains.counts"] = np.array([gains.counts[k] for k in gains.sums])
         arrays["times"] = self._times.copy()
+        stalls = self.predictors.stalls
+        arrays["stalls"] = np.array([stalls.calls, stalls.stalled])
         return arrays
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -178,6 +234,8 @@ class Learner:
         for part in _PARTS:
             prefix = f"{part}."
             state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+            if part == "agreement" and not state:
+                continue  # saved before it was learned
             getattr(self.predictors, part).restore(state)
         kinds = arrays["gains.kinds"].tolist()
         gains = self.predictors.gains
@@ -186,7 +244,8 @@ class Learner:
         for row, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._times[i] = arrays["times"][row]
-        self.predictors.sharpness = sharpness(self.predictors.confidence, self._names)
+        stalls = self.predictors.stalls
+        stalls.calls, stalls.stalled = arrays.get("stalls", np.zeros(2)).tolist()
 
 
 def priors_of(models: Sequence[Model]) -> dict[str, dict[str, float]]:

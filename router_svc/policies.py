@@ -50,4 +50,5 @@ def configured(name: str, settings: Settings) -> Policy:
         deadline_confidence=settings.deadline_confidence,
         max_calls=settings.max_calls,
         balancer=settings.balancer,
+        plans=frozenset(settings.plans),
     )

@@ -74,12 +74,12 @@ def decision(
 def forgetting(before_s: float, most: int) -> Callable[[sqlite3.Connection], int]:
     """Return the work of deleting the decisions made before *before_s*, *most* of them at most.
 
-    Their outcomes and feedback go with them. The result is the number of decisions deleted.
+    Their outcomes, feedback and texts go with them. The result is the number of decisions deleted.
     """
     old = "SELECT id FROM decisions WHERE time_s < ? ORDER BY time_s, id LIMIT ?"
 
     def forget(db: sqlite3.Connection) -> int:
-        for table, key in (("feedback", "decision_id"), ("outcomes", "id")):
+        for table, key in (("feedback", "decision_id"), ("outcomes", "id"), ("texts", "id")):
             db.execute(f"DELETE FROM {table} WHERE {key} IN ({old})", (before_s, most))  # noqa: S608 - our own names
         return db.execute(f"DELETE FROM decisions WHERE id IN ({old})", (before_s, most)).rowcount  # noqa: S608 - our own names
 
@@ -117,6 +117,13 @@ def outcome(run: Run, *, at_s: float, status: str, total_s: float) -> Work:
     row, steps = (run.id, at_s, status, run.ttft_s, total_s), run.steps
     return lambda db: db.execute(
         "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)", (*row, _json(steps))
+    )
+
+
+def texts(decision_id: str, prompt: str, answer: str) -> Work:
+    """Write down what was asked and answered; to be done with the caller's consent only."""
+    return lambda db: db.execute(
+        "INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", (decision_id, prompt, answer)
     )
 
 

@@ -27,6 +27,7 @@ from router_svc.core.decide import (
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
+from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.types import Ask, Reason, Rejection
@@ -36,7 +37,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered, packed, unpacked
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
-from router_svc.run import Run, Upstream
+from router_svc.run import Run, Scores, Upstream
 from router_svc.trails import Trails
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
@@ -59,15 +60,15 @@ _RECENT: Final = 10_000
 """Decisions kept at hand for feedback; older ones are read from the journal."""
 _REPLAYED: Final = 10_000
 """Feedback that a start learns again at most, newest kept: a second or two."""
-_FEEDBACK_SINCE: Final = f"""
-    SELECT {records.REMEMBERED}, score, judge FROM (
-        SELECT decision_id AS id, score, source AS judge, time_s AS at_s FROM feedback
-        UNION ALL
-        SELECT other_decision_id, 1.0 - score, source, time_s FROM feedback
-        WHERE other_decision_id != ''
-    ) JOIN decisions USING (id) LEFT JOIN outcomes USING (id)
-    WHERE at_s > ? ORDER BY at_s DESC LIMIT ?
-"""  # noqa: S608 - our own names
+_FEEDBACK_SINCE: Final = """
+    SELECT f.score, f.source, f.other_decision_id,
+        d.features, d.embedding, d.kind, d.expected_quality, d.tenant, d.time_s, o.steps,
+        e.features, e.embedding, e.kind, e.expected_quality, e.tenant, e.time_s, p.steps
+    FROM feedback f JOIN decisions d ON d.id = f.decision_id
+    LEFT JOIN outcomes o ON o.id = d.id
+    LEFT JOIN decisions e ON e.id = f.other_decision_id LEFT JOIN outcomes p ON p.id = e.id
+    WHERE f.time_s > ? ORDER BY f.time_s DESC LIMIT ?
+"""
 
 
 class ZetaDynamicRouter:
@@ -106,20 +107,21 @@ class ZetaDynamicRouter:
             learner,
             # As many at once as can be in flight: whatever one lost replica had not begun.
             RetryBudget(ratio=settings.retry_ratio, burst=float(settings.max_in_flight)),
+            HedgeBudget(settings.max_extra_load),
             cost_usd=learner.cost_usd,
             clock=clock,
             done=self._finished,
         )
 
     async def generate(
-        self, ask: Ask, upstream: Callable[[Features], Upstream]
+        self, ask: Ask, upstream: Callable[[Features], Upstream], scores: Scores
     ) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
         async with self.admission.slot(ask):
             profiled = await self._profiler.profile(ask.text)
-            run = self._begin(ask, profiled, upstream, arrived_s)
+            run = self._begin(ask, profiled, upstream, scores, arrived_s)
             async with aclosing(self._followed(run, self._dispatch.run(run))) as events:
                 async for event in events:
                     yield event
@@ -194,7 +196,7 @@ class ZetaDynamicRouter:
     async def feedback(
         self, decision_id: str, score: float, *, feedback_id: str, source: str, other_id: str = ""
     ) -> bool:
-        """Learn from the *score* in [0, 1] of an answer, and of *other_id*'s the opposite.
+        """Learn from an answer's *score* in [0, 1], or how far it is preferred to *other_id*'s.
 
         Returns False where *feedback_id* was counted before; without one, where *source* judged
         that answer before. Raises UnknownDecisionError.
@@ -212,9 +214,10 @@ class ZetaDynamicRouter:
         )
         if not await self._counts(row):
             return False
-        self.learner.feedback(about, score, source)
-        if other is not None:
-            self.learner.feedback(other, 1.0 - score, source)
+        if other is None:
+            self.learner.feedback(about, score, source)
+        else:
+            self.learner.preference(about, other, score, source)
         metrics.FEEDBACK.labels(source.partition(":")[0][:32]).inc()
         return True
 
@@ -270,8 +273,12 @@ class ZetaDynamicRouter:
         rows = await self._journal.ask(
             lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
         )
-        for *about, score, source in reversed(rows):
-            self.learner.feedback(records.remembered(about), score, source)
+        for score, source, other_id, *about in reversed(rows):
+            if not other_id:
+                self.learner.feedback(records.remembered(about[:7]), score, source)
+            elif about[7] is not None:
+                one, other = records.remembered(about[:7]), records.remembered(about[7:])
+                self.learner.preference(one, other, score, source)
         return len(rows)
 
     def _check(self, ask: Ask) -> None:
@@ -284,6 +291,7 @@ class ZetaDynamicRouter:
         ask: Ask,
         profiled: Profiled,
         upstream: Callable[[Features], Upstream],
+        scores: Scores,
         arrived_s: float,
     ) -> Run:
         now_s = self._clock()
@@ -336,6 +344,7 @@ class ZetaDynamicRouter:
             features=features,
             decision=decision,
             upstream=upstream(features),
+            scores=scores,
             replan=lambda failed, model: self._replan(ask, features, failed, model),
             explain=explain if ask.explain else lambda: None,
             arrived_s=arrived_s,
@@ -428,6 +437,8 @@ class ZetaDynamicRouter:
         total_s = run.total_s or self._clock() - run.arrived_s
         REQUEST_DURATION.labels(*labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
+        if run.ask.kept_prompt and status == "OK":
+            self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
 
     async def _remember(self, decision_id: str) -> Remembered:
         if (about := self._recent.get(decision_id)) is not None:
@@ -458,6 +469,10 @@ class ZetaDynamicRouter:
             # Without a journal nobody can say whether it was counted before.
             raise UnavailableError("the journal cannot be written", retry_after_s=5.0) from error
         return written == 1
+
+
+def _shown(run: Run) -> str:
+    return "".join(event.delta.text for event in run.shown)
 
 
 def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:

@@ -1,13 +1,15 @@
 """One request on its way, its calls, and what dispatch needs of its surroundings."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from router_svc import wire
 from router_svc.core.decide import Decision
 from router_svc.core.features import Features
+from router_svc.core.hedging import late_after_s
 from router_svc.core.reward import Step
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask
 from router_svc.fleet import Lease
 from router_svc.wire import Event
@@ -22,6 +24,7 @@ class Upstream(Protocol):
         lease: Lease,
         timeout_s: float | None,
         behind: wire.Continuation | None = None,
+        twist: Twist = AS_ASKED,
     ) -> AsyncGenerator[Event, None]:
         """Stream the events of the leased replica, of what follows *behind*.
 
@@ -30,11 +33,25 @@ class Upstream(Protocol):
         ...
 
 
+class Scores(Protocol):
+    """The request's input, ready to have answers to it scored."""
+
+    async def __call__(
+        self, model: str, answers: Sequence[str], timeout_s: float | None
+    ) -> list[float]:
+        """Return the mean log-probability of each token of each answer. Raises ZetaError."""
+        ...
+
+
 class Observer(Protocol):
     """Learns from calls and judges answers; the learner, or a fake."""
 
     def answered(self, call: "Call", lease: Lease, features: Features) -> None:
         """Take in a call that was answered."""
+        ...
+
+    def silent(self, call: "Call", silent_s: float, *, begun: bool) -> None:
+        """Take in how long a call gave no token, *begun* if it gave one in the end."""
         ...
 
     def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
@@ -48,8 +65,17 @@ class Call:
 
     model: str
     replica: str
+    part: str
+    """What it does in the plan, in the contract's words: "single", "voter", "backup" …"""
+    twist: Twist = AS_ASKED
     expected_s: float = 0.0
     """What the decision took it to need, median."""
+    late_s: float = 0.0
+    """Time without a token after which it is late: the 95th percentile."""
+    tokens: int = 0
+    """Tokens of the answer that have come."""
+    logprob: float = 0.0
+    """Their log-probability, as far as it was told."""
     prompt_tokens: int = 0
     behind: int = 0
     """Events of the answer that others had shown before; `Run.shown` goes on with this call's."""
@@ -61,6 +87,8 @@ class Call:
     """Parts of the answer, where it is held back."""
     last: Event | None = None
     """Its `Finished`."""
+    scored: bool = False
+    """True of a scorer, which has no answer of its own, once it is done."""
     agrees: bool | None = None
     error: str = ""
 
@@ -71,8 +99,8 @@ class Call:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens of the answer, or of all answers."""
-        return self.last.finished.usage.completion_tokens if self.last else 0
+        """Tokens of the answer, or of all answers; of one that was cut short, those that came."""
+        return self.last.finished.usage.completion_tokens if self.last else self.tokens
 
     @property
     def answer_tokens(self) -> list[int]:
@@ -102,6 +130,7 @@ class Run:
     features: Features
     decision: Decision
     upstream: Upstream
+    scores: Scores
     replan: Callable[[frozenset[str], str], Decision]
     """Decides again, for a single model, without the replicas that failed, if there is a choice
     for the model that is named. Raises ZetaError."""
@@ -138,9 +167,18 @@ class Run:
         return self.shown[-1].delta.seq if self.shown else 0
 
 
-def call_of(decision: Decision, model: str) -> Call:
-    """Begin a call of *model* on the replica that was decided for it."""
-    candidates = decision.candidates
-    i = candidates.models.index(model)
-    expected_s = float(candidates.total_p50_s[i])
-    return Call(model=model, replica=candidates.replicas[i], expected_s=expected_s)
+def call_of(
+    decision: Decision, model: str, part: str, *, spare: bool = False, twist: Twist = AS_ASKED
+) -> Call:
+    """Begin a call of *model* on the replica that was decided for it, or on its *spare* one."""
+    c = decision.candidates
+    i = c.models.index(model)
+    late_s = late_after_s(c.ttft_p50_s[i : i + 1], c.ttft_p90_s[i : i + 1])
+    return Call(
+        model=model,
+        replica=c.spares[i] if spare else c.replicas[i],
+        part=part,
+        twist=twist,
+        expected_s=float(c.total_p50_s[i]),
+        late_s=float(late_s[0]),
+    )

@@ -1,5 +1,6 @@
 """RPC in: the three services that the router answers for."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
@@ -15,6 +16,7 @@ from router_svc import wire
 from router_svc.client import Embedders, Upstreams, model_infos
 from router_svc.embedding import EmbedDispatch
 from router_svc.router import ZetaDynamicRouter
+from router_svc.verifiers import verify
 from services.kit.config import FleetConfig
 from services.kit.errors import NotBuiltError, invalid
 from services.kit.rpc import Context, check_deadline, deadline_s, outgoing
@@ -56,7 +58,9 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
             )
         ask, metadata = wire.ask_of(request, deadline_s(context)), outgoing(context)
         return self._router.generate(
-            ask, lambda features: self._upstreams.sender(request, features, metadata)
+            ask,
+            lambda features: self._upstreams.sender(request, features, metadata),
+            self._upstreams.scores(request, metadata),
         )
 
     async def CountTokens(  # noqa: N802 - named by the contract
@@ -105,15 +109,15 @@ class RouterServicer(router_grpc.RouterServiceServicer):
     ) -> router_pb.SubmitFeedbackResponse:
         """Learn from a verdict, once."""
         check_deadline(context)
-        score, other_id = _verdict(request)
+        score, other_id = await _verdict(request)
         counted = await self._router.feedback(
             request.decision_id,
             score,
             feedback_id=request.feedback_id,
-            source=request.source,
+            source=_source(request),
             other_id=other_id,
         )
-        return router_pb.SubmitFeedbackResponse(counted=counted)
+        return router_pb.SubmitFeedbackResponse(counted=counted, score=score)
 
     async def WatchDecisions(  # noqa: N802 - named by the contract
         self, request: router_pb.WatchDecisionsRequest, context: Context
@@ -178,7 +182,7 @@ class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
         return await self._embedders.profile(request, deadline_s(context), outgoing(context))
 
 
-def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str]:
+async def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str]:
     """Return the score of the answer, and the decision it was compared with, if any."""
     if not request.decision_id or len(request.decision_id) > _MAX_ID:
         raise invalid("decision_id", f"must have 1 to {_MAX_ID} characters")
@@ -195,4 +199,16 @@ def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str]:
                 raise invalid("comparison.other_decision_id", "must name another decision")
             preference = wire.ratio(request.comparison.preference, "comparison.preference")
             return preference, other
-    raise invalid("verdict", "one of score, comparison is required")
+        case "verification":
+            asked = request.verification
+            return await asyncio.to_thread(
+                verify, asked.verifier, asked.answer, asked.reference
+            ), ""
+    raise invalid("verdict", "one of score, comparison, verification is required")
+
+
+def _source(request: router_pb.SubmitFeedbackRequest) -> str:
+    """Name who judged: nobody else can speak for a verifier that the router ran itself."""
+    if request.WhichOneof("verdict") == "verification":
+        return f"verifier:{request.verification.verifier}"
+    return request.source

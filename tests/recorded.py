@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from router_svc.core.agreement import Agreement
+from router_svc.core.confidence import Confidence
 from router_svc.core.decide import decide
 from router_svc.core.features import Features, Floats, lexical_profile
 from router_svc.core.judge import Judge, Verdict
@@ -113,6 +115,9 @@ def _candidates(judge: Judge, features: Features) -> Candidates:
         output_tokens=nothing,
         report_age_s=nothing,
         capacity_price=nothing,
-        sharpness=nothing,
+        spares=("",) * len(nothing),
+        stall_ratio=0.0,
+        confidence=Confidence(judge.quality.models).spread(judged.quality),
+        agreement=Agreement(judge.quality.models).correlation(features.tasks),
         probe_ratio=judged.probes,
     )

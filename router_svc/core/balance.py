@@ -47,3 +47,14 @@ def best_per_model(replicas: Replicas, able: Bools, keys: Floats) -> Ints:
     first[1:] = model[1:] != model[:-1]
     best: Ints = order[first]
     return best
+
+
+def spare_per_model(replicas: Replicas, able: Bools, keys: Floats, best: Ints) -> tuple[str, ...]:
+    """Name the second best able replica of each model of *best*, "" where there is none; (N,)."""
+    if len(best) == np.count_nonzero(able):
+        return ("",) * len(best)
+    rest = able.copy()
+    rest[best] = False
+    seconds = best_per_model(replicas, rest, keys).tolist()
+    found = {int(replicas.model[i]): replicas.names[i] for i in seconds}
+    return tuple(found.get(int(m), "") for m in replicas.model[best])

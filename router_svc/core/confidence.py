@@ -7,7 +7,6 @@ log-probability a moderate say.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from typing import Any, Final, TypeAlias
 
@@ -22,19 +21,17 @@ _PRIOR_WEIGHTS: Final = (0.0, 1.0, 1.0)
 _PRIOR_PRECISION: Final = (8.0, 8.0, 4.0)
 _KEPT: Final = 0.5 ** (1.0 / 1000.0)
 _LOGPROB_CENTRE, _LOGPROB_SCALE = -0.15, 0.2
+UNSURE_LOGPROB: Final = _LOGPROB_CENTRE - 1.28 * _LOGPROB_SCALE
+"""Mean log-probability of an answer among the tenth that is least sure."""
 _CAPACITY: Final = 256
 """Outcomes remembered per model, to know how log-probabilities spread."""
-_QUANTILES: Final = np.array([-1.8, -1.1, -0.6, -0.2, 0.2, 0.6, 1.1, 1.8])
-"""A prior spread of z: about a standard normal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """What a threshold makes of a model's answers: p·accepted + (1-p)·rejected = quality."""
-
-    p_accept: float
-    quality_if_accepted: float
-    quality_if_rejected: float
+_QUANTILES: Final = np.array(
+    [
+        *(-1.86, -1.32, -1.01, -0.78, -0.58, -0.4, -0.24, -0.08),
+        *(0.08, 0.24, 0.4, 0.58, 0.78, 1.01, 1.32, 1.86),
+    ]
+)
+"""A prior spread of z: sixteen equally likely values of a standard normal."""
 
 
 class Confidence:
@@ -49,6 +46,8 @@ class Confidence:
         self._precision = np.tile(np.diag(_PRIOR_PRECISION), (count, 1, 1))
         self._logprobs = np.zeros((count, _CAPACITY))
         self._seen = np.zeros(count, dtype=np.int64)
+        self._z = np.tile(_QUANTILES, (count, 1))
+        """(M, Z) How the log-probabilities of each model spread."""
 
     def predict(self, model: str, mean_logprob: float, quality: float) -> float:
         """Return P(correct) in (0, 1). Raises KeyError for an unknown model."""
@@ -71,26 +70,18 @@ class Confidence:
         self._weights[i] += np.linalg.solve(self._precision[i], (score - p) * x)
         self._logprobs[i, self._seen[i] % _CAPACITY] = z
         self._seen[i] += 1
+        self._z[i] = self._spread_of(i)
 
-    def accept_gain(self, model: str, quality: float, threshold: float) -> Split:
-        """Return what accepting answers of at least *threshold* confidence is expected to do.
+    def spread(self, quality: Floats) -> Floats:
+        """Return the confidences that answers of each model will have; (M, Z), ascending.
 
-        From the log-probabilities remembered of *model*, and a prior spread of them. Raises
-        KeyError for an unknown model.
+        *quality* (M,) is predicted. They follow from the log-probabilities remembered of each
+        model, and from a prior spread of them; their mean is its quality.
         """
-        quality = min(max(0.0, quality), 1.0)
-        i = self._index[model]
-        z = np.concatenate([_QUANTILES, self._logprobs[i, : min(self._seen[i], _CAPACITY)]])
-        w = self._weights[i]
-        sure = _sigmoid(w[0] + w[1] * _logit(quality) + w[2] * z)
-        accepted = sure >= threshold
-        p = float(accepted.mean())
-        if p in (0.0, 1.0):
-            return Split(p_accept=p, quality_if_accepted=quality, quality_if_rejected=quality)
-        gain = max(float(sure[accepted].mean() - sure.mean()), 0.0)
-        good = min(quality + gain, 1.0, quality / p)
-        bad = (quality - p * good) / (1.0 - p)
-        return Split(p_accept=p, quality_if_accepted=good, quality_if_rejected=bad)
+        odds = np.log(np.clip(quality, 0.01, 0.99) / np.clip(1.0 - quality, 0.01, 0.99))
+        w = self._weights[:, :, None]
+        sure = _sigmoid(w[:, 0] + w[:, 1] * odds[:, None] + np.maximum(w[:, 2], 0.0) * self._z)
+        return centred(sure, quality)
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
@@ -114,6 +105,21 @@ class Confidence:
             if (i := self._index.get(name)) is not None:
                 self._weights[i], self._precision[i] = arrays["weights"][j], arrays["precision"][j]
                 self._logprobs[i], self._seen[i] = arrays["logprobs"][j], arrays["seen"][j]
+                self._z[i] = self._spread_of(i)
+
+    def _spread_of(self, i: int) -> Floats:
+        """Return the quantiles of what is remembered of model *i* and of the prior together."""
+        known = self._logprobs[i, : min(self._seen[i], _CAPACITY)]
+        levels = (np.arange(len(_QUANTILES)) + 0.5) / len(_QUANTILES)
+        return np.asarray(np.quantile(np.concatenate([_QUANTILES, known]), levels))
+
+
+def centred(sure: Floats, quality: Floats) -> Floats:
+    """Scale confidences (M, Z) in [0, 1] towards 0 or 1 until their mean is *quality* (M,)."""
+    quality, mean = quality[:, None], sure.mean(axis=1, keepdims=True)
+    down = sure * quality / np.maximum(mean, 1e-12)
+    up = 1.0 - (1.0 - sure) * (1.0 - quality) / np.maximum(1.0 - mean, 1e-12)
+    return np.asarray(np.where(mean > quality, down, up))
 
 
 def _standardised(mean_logprob: float) -> float:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from router_svc.core.plan import Plan
+from router_svc.core.plan import KINDS, Plan
 from router_svc.core.price import Menu, menu
 from router_svc.core.types import (
     Ask,
@@ -99,8 +99,9 @@ class Decision:
         return self.candidates.replicas[self.candidates.models.index(model)]
 
     def plans(self, limit: int = 16) -> list[PricedPlan]:
-        """Return the plans, best first."""
-        order = np.argsort(-self.menu.utility, kind="stable")[:limit]
+        """Return the best plans and those that could have been chosen, best first."""
+        worth = np.lexsort((-self.menu.utility, self.probabilities == 0.0))[:limit]
+        order = worth[np.argsort(-self.menu.utility[worth], kind="stable")]
         return [self._priced(k) for k in order.tolist()]
 
     def _priced(self, k: int) -> PricedPlan:
@@ -120,13 +121,15 @@ class Decision:
 
 def weighed(policy: Policy, ask: Ask) -> Policy:
     """Return *policy* with what the request overrides."""
-    if ask.latency_weight_per_s is None and ask.cost_weight_per_usd is None:
-        return policy
+    unreadable = frozenset() if ask.reviewable else frozenset({"best_of", "refine"})
     latency, cost = ask.latency_weight_per_s, ask.cost_weight_per_usd
     return replace(
         policy,
         latency_weight_per_s=policy.latency_weight_per_s if latency is None else latency,
         cost_weight_per_usd=policy.cost_weight_per_usd if cost is None else cost,
+        plans=(policy.plans or frozenset(KINDS)) - unreadable if unreadable else policy.plans,
+        may_draw=ask.may_draw,
+        verifier=ask.verifier,
     )
 
 
@@ -178,7 +181,7 @@ def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
     miss it as a plan should be to make it: then the caller learns at once.
     """
     figures = priced.figures
-    good = figures.quality >= ask.min_quality
+    good = (figures.quality >= ask.min_quality) & _permitted(policy, priced)
     if not good.any():
         raise QualityError(float(figures.quality.max()))
     in_time = np.where(good, figures.deadline_probability, 0.0)
@@ -192,6 +195,13 @@ def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
         raise DeadlineError(surest, float(figures.latency_s[good].min()))
     tried: Bools = in_time == surest
     return tried
+
+
+def _permitted(policy: Policy, priced: Menu) -> Bools:
+    """Which plans are of a kind that the policy permits; all, where it names none that there is."""
+    kinds = [block.kind in policy.plans for block in priced.blocks]
+    permitted = np.repeat(kinds, [len(block.members) for block in priced.blocks])
+    return permitted if permitted.any() else np.ones_like(permitted)
 
 
 def _chances(ask: Ask, policy: Policy, value: Floats, candidates: Candidates) -> Floats:

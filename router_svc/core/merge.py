@@ -1,24 +1,8 @@
-"""Count the votes of several answers. G = answers.
+"""Count the votes of several answers; equal are those that `answer.normalised` makes equal."""
 
-Answers are compared as a person would: what comes after a scratchpad, without case or
-punctuation at its ends, and numbers by their value.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-_SCRATCHPAD: Final = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
-_NUMBER: Final = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-
-
-def normalised(text: str) -> str:
-    """Return what two equal answers have in common."""
-    visible = " ".join(_SCRATCHPAD.sub("", text).split()).strip(" .!\"'`").casefold()
-    plain = visible.removeprefix("$").removesuffix("%")
-    if _NUMBER.fullmatch(plain):
-        return f"{float(plain.replace(',', '')):.9g}"
-    return visible
+from router_svc.core.answer import normalised
 
 
 def tally(answers: Mapping[int, str], weights: Sequence[float]) -> dict[str, list[int]]:

@@ -1,10 +1,11 @@
 """What to run: a plan is a value, and `router_svc.dispatch` is its only interpreter.
 
-A further kind (best-of, refine, hedge) is a class here, a pricer in `price`, and a case there.
+A further kind is a class here, a pricer in `price`, its building in `price.Block.plan`, a case in
+`dispatch` and one in `wire.plan_pb`.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,39 @@ class Vote:
     models: tuple[str, ...]
 
 
-Plan: TypeAlias = Single | Cascade | Vote
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """Ask *primary*; where it is silent for *after_s*, ask *backup* too: who begins, answers."""
+
+    primary: str
+    backup: str
+    """May be the same model, on another replica."""
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """Draw *n* answers from *models* in turn; the one that *scorer* likes best wins."""
+
+    models: tuple[str, ...]
+    n: int
+    scorer: str
+    """A model, or "verifier:" and the name of a verifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """Have *draft* answer; *review* sees that and gives the final answer."""
+
+    draft: str
+    review: str
+
+
+Plan: TypeAlias = Single | Cascade | Vote | BestOf | Refine | Hedge
+VERIFIER: Final = "verifier:"
+"""What a scorer's name begins with where it is no model."""
+KINDS: Final = ("single", "cascade", "vote", "best_of", "refine", "hedge")
+"""Every kind's name, in the contract's order."""
 
 
 def models_of(plan: Plan) -> tuple[str, ...]:
@@ -43,13 +76,29 @@ def models_of(plan: Plan) -> tuple[str, ...]:
             return (first, then)
         case Vote(models):
             return models
+        case BestOf(models, _, scorer):
+            return models if scorer.startswith(VERIFIER) else (*models, scorer)
+        case Refine(draft, review):
+            return (draft, review)
+        case Hedge(primary, backup):
+            return (primary, backup)
 
 
 def kind_of(plan: Plan) -> str:
     """The plan's kind, as metrics and journal name it."""
-    return type(plan).__name__.lower()
+    return _KIND_OF[type(plan)]
 
 
 def line(plan: Plan) -> str:
     """The plan in one line, such as "cascade(general-4b, coder-7b)"."""
     return f"{kind_of(plan)}({', '.join(models_of(plan))})"
+
+
+_KIND_OF: Final[dict[type[Plan], str]] = {
+    Single: "single",
+    Cascade: "cascade",
+    Vote: "vote",
+    BestOf: "best_of",
+    Refine: "refine",
+    Hedge: "hedge",
+}

@@ -3,16 +3,18 @@
 R = replicas, M = models, N = candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
-from router_svc.core.balance import BALANCERS, best_per_model
+from router_svc.core.agreement import Agreement
+from router_svc.core.balance import BALANCERS, best_per_model, spare_per_model
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
+from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge
 from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
@@ -24,8 +26,6 @@ from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
 _DEVICE_PRICE_PER_S: Final = 0.05
 """Quality that a second of a device is worth which a lost prefix cache costs."""
-_PROBE_LOGPROBS: Final = (-0.35, 0.05)
-"""One standard deviation below and above the log-probability of ordinary answers."""
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ class Predictors:
     latency: Latency
     length: Length
     gains: Gains
-    sharpness: Floats
-    """(M,) from `sharpness`, kept because it changes with feedback only."""
+    stalls: Stalls
+    agreement: Agreement
 
     @property
     def quality(self) -> Quality:
@@ -136,7 +136,10 @@ def candidates(
         output_tokens=output[model],
         report_age_s=replicas.report_age_s[best],
         capacity_price=(capacity_price(replicas.loads) + lost)[best],
-        sharpness=predictors.sharpness[model],
+        spares=spare_per_model(replicas, able, keys, best),
+        stall_ratio=predictors.stalls.ratio,
+        confidence=predictors.confidence.spread(within(judged.quality, 0.0, 1.0))[model],
+        agreement=predictors.agreement.correlation(features.tasks)[np.ix_(model, model)],
         probe_ratio=judged.probes[model],
     )
 
@@ -153,11 +156,3 @@ def _lost(
         return 0.0
     there = latency.predict(replicas.loads, least, np.ones(()))
     return _DEVICE_PRICE_PER_S * np.maximum(when.ttft_p50_s - there.ttft_p50_s, 0.0)
-
-
-def sharpness(confidence: Confidence, models: Sequence[str]) -> Floats:
-    """How far a standard deviation of log-probability moves each model's log-odds; (M,)."""
-    p = np.array([[confidence.predict(m, x, 0.5) for x in _PROBE_LOGPROBS] for m in models])
-    odds = np.log(p / (1.0 - p))
-    moved: Floats = 0.5 * (odds[:, 1] - odds[:, 0])
-    return moved

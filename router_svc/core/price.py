@@ -2,11 +2,10 @@
 
 N = candidates, P = those that may join an ensemble, K = plans of one kind, G = models of one plan.
 
-The ensembles' figures rest on three assumptions, each a named constant, and on one correction
-that is learned from their outcomes (`Gains`):
-* models fail together more often than chance has it (`_SHARED_FAILURE`);
-* wrong answers scatter over about `_ALTERNATIVES` answers, so they rarely outvote a right one;
-* a second model finds what made the first unsure hard as well (`_SHARED_DOUBT`).
+The ensembles' figures rest on what was learned of how models succeed together (`agreement`), of
+how their confidence spreads (`confidence`), and on two assumptions, each a named constant, which
+`Gains` corrects from outcomes: wrong answers scatter over about `_ALTERNATIVES` answers, so that
+they rarely outvote a right one; and what a late call still needs (`_EXCESS`).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +16,25 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.hedging import STALL_S, late_after_s
+from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Plan, Refine, Single, Vote
 from router_svc.core.scorers import SCORERS, Figures
 from router_svc.core.types import Bools, Candidates, Floats, Ints, Policy
 
-_SHARED_FAILURE: Final = 0.5
-_SHARED_DOUBT: Final = 0.3
 _ALTERNATIVES: Final = 5
+_SCORER_SKILL: Final = 0.1
+"""Share of what a perfect choice among answers would win that another model's choice does: models
+like what they would say themselves."""
+_VERIFIER_SKILL: Final = 0.6
+_REVIEWER_SKILL: Final = 0.1
+_SCORING: Final = 0.5
+"""What scoring takes of the scorer, as a share of a whole answer: about its prefill."""
+_BEST_OF_POOL: Final = 3
+"""Fewer still take part in best-of, which has a scorer to choose as well."""
+_LATE: Final = 0.05
+"""Share of calls that are late, by the meaning of `late_after_s`."""
+_EXCESS: Final = 0.25
+"""How much longer a late call takes yet, as a share of what it is late by."""
 _ENSEMBLE_POOL: Final = 6
 """Only the best few single models are combined; pairs and triples of many would cost more time
 than they could win."""
@@ -41,19 +52,32 @@ class Block:
     members: Ints
     """(K, G) indices of candidates."""
     figures: Figures
-    accept_from: Floats
-    """(K,); of cascades only."""
+    verifier: str = ""
+    """Scores instead of the last member, in plans of best-of."""
+    setting: Floats
+    """(K,) What a cascade accepts from, or the seconds after which a hedge asks its backup."""
 
     def plan(self, k: int, models: tuple[str, ...]) -> Plan:
         """Build plan number *k*."""
+        if self.kind == "best_of":
+            return self._best_of(k, models)
         names = tuple(models[i] for i in self.members[k].tolist())
         match self.kind:
             case "single":
                 return Single(names[0])
             case "cascade":
-                return Cascade(names[0], names[1], float(self.accept_from[k]))
+                return Cascade(names[0], names[1], float(self.setting[k]))
+            case "refine":
+                return Refine(names[0], names[1])
+            case "hedge":
+                return Hedge(names[0], names[1], float(self.setting[k]))
             case _:
                 return Vote(names)
+
+    def _best_of(self, k: int, models: tuple[str, ...]) -> BestOf:
+        *drawn, judge = self.members[k].tolist()
+        scorer = self.verifier or models[judge]
+        return BestOf(tuple(dict.fromkeys(models[i] for i in drawn)), len(drawn), scorer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +88,8 @@ class Moments:
     variance_s2: Floats
     in_time: Floats
     """Probability of finishing before the deadline."""
+    sigma: Floats
+    """Standard deviation of the logarithm."""
     deadline_s: float | None
 
 
@@ -77,6 +103,7 @@ def moments(candidates: Candidates, deadline_s: float | None) -> Moments:
         mean_s=mean,
         variance_s2=mean**2 * np.expm1(sigma**2),
         in_time=_in_time(np.log(median), sigma, deadline_s),
+        sigma=sigma,
         deadline_s=deadline_s,
     )
 
@@ -93,15 +120,16 @@ def single(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) ->
         deadline_probability=when.in_time,
     )
     members = np.arange(count)[:, None]
-    return [Block(kind="single", members=members, figures=figures, accept_from=np.zeros(count))]
+    return [Block(kind="single", members=members, figures=figures, setting=np.zeros(count))]
 
 
 def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
     """Price every ordered pair of *pool*.
 
-    The first answer's probability of being right is taken as normal around its expectation,
-    moved by the answer's own log-probability as far as `sharpness` says. It stands where that
-    beats what the second model would bring after its own price.
+    The first answer stands where its confidence beats what the second model would bring after its
+    own price. What made the first unsure is hard for the second as well, as far as the two are
+    correlated: given confidence c in the first, the second is expected to be right with
+    probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation, v the variances: the best linear guess.
     """
     if policy.max_calls < 2 or len(pool) < 2:  # noqa: PLR2004 - a cascade is two calls
         return []
@@ -114,11 +142,13 @@ def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -
         + candidates.capacity_price
     )
     accept = within(q_two - price[two], 0.0, 1.0)
-    sigma = np.maximum(candidates.sharpness[one], 0.0) * q_one * (1.0 - q_one) + 1e-6
-    z = (q_one - accept) / sigma
-    stands, density = cumulative(z), np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
-    doubt = _SHARED_DOUBT * sigma * density
-    quality = q_one * stands + sigma * density + q_two * (1.0 - stands) - doubt
+    sure = candidates.confidence[one]
+    accepted = sure >= accept[:, None]
+    stands = accepted.mean(axis=1)
+    right_and_stands = (sure * accepted).mean(axis=1)
+    doubt = q_one * (1.0 - stands) - (q_one - right_and_stands)
+    slope = candidates.agreement[one, two] * np.sqrt(_variance(q_two) / _variance(q_one))
+    quality = right_and_stands + q_two * (1.0 - stands) - slope * doubt
     asked = 1.0 - stands
     figures = Figures(
         quality=within(quality, 0.0, 1.0),
@@ -127,7 +157,7 @@ def cascade(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -
         capacity=candidates.capacity_price[one] + asked * candidates.capacity_price[two],
         deadline_probability=stands * when.in_time[one] + asked * _both_in_time(when, one, two),
     )
-    return [Block(kind="cascade", members=members, figures=figures, accept_from=accept)]
+    return [Block(kind="cascade", members=members, figures=figures, setting=accept)]
 
 
 def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
@@ -137,19 +167,104 @@ def vote(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> l
         members = pool[_groups(len(pool), size)]
         q = candidates.quality[members]
         figures = Figures(
-            quality=_vote_quality(q),
+            quality=vote_quality(q, _together(candidates.agreement, members)),
             latency_s=when.mean_s[members].max(axis=1),
             cost_usd=candidates.cost_usd[members].sum(axis=1),
             capacity=candidates.capacity_price[members].sum(axis=1),
             deadline_probability=when.in_time[members].prod(axis=1),
         )
         none = np.zeros(len(members))
-        blocks.append(Block(kind="vote", members=members, figures=figures, accept_from=none))
+        blocks.append(Block(kind="vote", members=members, figures=figures, setting=none))
     return blocks
 
 
+def best_of(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price answers of pairs, and several of one model, scored by a third or by a verifier.
+
+    Some answer is right with a probability between independence and failing together. Of what
+    that is above the better model, the scorer's skill is won. Scoring takes about a prefill.
+    """
+    pool = pool[:_BEST_OF_POOL]
+    if policy.verifier:
+        return [
+            block
+            for count in range(2, policy.max_calls + 1)
+            for block in _best_of(candidates, _drawn(pool, count, policy), policy, when)
+        ]
+    members = [
+        np.concatenate([drawn, np.full((len(drawn), 1), judge)], axis=1)
+        for count in range(2, policy.max_calls)
+        for judge in pool.tolist()
+        if len(drawn := _drawn(pool[pool != judge], count, policy))
+    ]
+    return [block for each in members for block in _best_of(candidates, each, policy, when)]
+
+
+def refine(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price every ordered pair of *pool*, the second seeing what the first says.
+
+    The reviewer is at least as good as alone, and wins its skill's share of the cases in which
+    the draft is right and it alone would not be. It reads the draft besides.
+    """
+    if policy.max_calls < 2 or len(pool) < 2:  # noqa: PLR2004 - two calls
+        return []
+    members = pool[_pairs(len(pool))]
+    one, two = members[:, 0], members[:, 1]
+    own = candidates.quality[two]
+    figures = Figures(
+        quality=own + _REVIEWER_SKILL * np.maximum(_some_right(candidates, members) - own, 0.0),
+        latency_s=when.mean_s[members].sum(axis=1),
+        cost_usd=candidates.cost_usd[members].sum(axis=1),
+        capacity=candidates.capacity_price[members].sum(axis=1),
+        deadline_probability=_both_in_time(when, one, two),
+    )
+    return [Block(kind="refine", members=members, figures=figures, setting=np.zeros(len(members)))]
+
+
+def hedge(candidates: Candidates, pool: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price every ordered pair of *pool*, and each model with its own spare replica.
+
+    The primary is late with probability `_LATE`; what it then still needs, and what the backup
+    needs, are taken as exponential, so that the backup wins the race with probability a / (a + b)
+    and saves a² / (a + b) on average. A stall is lost whole without a backup. Singles' prices
+    leave stalls out, hence what a hedge saves comes off its primary's own time.
+    """
+    spared = np.array([i for i in pool.tolist() if candidates.spares[i]], dtype=np.intp)
+    members = np.concatenate([pool[_pairs(len(pool))], np.stack([spared, spared], axis=1)])
+    if policy.max_calls < 2 or not len(members):  # noqa: PLR2004 - a hedge is two calls
+        return []
+    one, two = members[:, 0], members[:, 1]
+    late_s = late_after_s(candidates.ttft_p50_s, candidates.ttft_p90_s)
+    needs_s = when.mean_s * candidates.ttft_p50_s / np.maximum(candidates.total_p50_s, 1e-6)
+    more_s = _EXCESS * (late_s - candidates.ttft_p50_s)[one]
+    races = more_s / (more_s + needs_s[two] + 1e-6)
+    stall_s = min(STALL_S, when.deadline_s or STALL_S)
+    stalled = candidates.stall_ratio
+    saved_s = _LATE * races * more_s + stalled * np.maximum(
+        stall_s - late_s[one] - needs_s[two], 0.0
+    )
+    backed = _LATE * races + stalled
+    asked = _LATE + stalled
+    rest_s = when.mean_s - needs_s
+    in_time = _in_time(
+        np.log(candidates.total_p50_s[two] + late_s[one]), when.sigma[two], when.deadline_s
+    )
+    latency_s = when.mean_s[one] - saved_s + backed * (rest_s[two] - rest_s[one])
+    figures = Figures(
+        quality=candidates.quality[one]
+        + backed * (candidates.quality[two] - candidates.quality[one]),
+        latency_s=np.maximum(latency_s, 0.0),
+        cost_usd=candidates.cost_usd[one] + asked * candidates.cost_usd[two],
+        capacity=candidates.capacity_price[one] + asked * candidates.capacity_price[two],
+        deadline_probability=when.in_time[one] + (1.0 - when.in_time[one]) * backed * in_time,
+    )
+    return [Block(kind="hedge", members=members, figures=figures, setting=late_s[one])]
+
+
 Pricer: TypeAlias = Callable[[Candidates, Ints, Policy, Moments], list[Block]]
-PRICERS: Final[Mapping[str, Pricer]] = {p.__name__: p for p in (single, cascade, vote)}
+PRICERS: Final[Mapping[str, Pricer]] = {
+    p.__name__: p for p in (single, cascade, vote, best_of, refine, hedge)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +345,7 @@ def _gained(block: Block, gains: Mapping[str, float]) -> Block:
     return Block(
         kind=block.kind,
         members=block.members,
-        accept_from=block.accept_from,
+        setting=block.setting,
         figures=Figures(
             quality=within(f.quality + gain, 0.0, 1.0),
             latency_s=f.latency_s,
@@ -248,8 +363,11 @@ def _utility(figures: Figures, policy: Policy) -> Floats:
     )
 
 
-def _vote_quality(q: Floats) -> Floats:
-    """Probability that the weighted vote of models right with *q* (K, G) is right; (K,)."""
+def vote_quality(q: Floats, together: Floats) -> Floats:
+    """Probability that the weighted vote of models right with *q* (K, G) is right; (K,).
+
+    Between independent models and models that all fail together, by the correlation *together*.
+    """
     weights = vote_weights(q)
     right = _outcomes(q.shape[1])  # (2^G, G)
     chance = np.where(right, q[:, None, :], 1.0 - q[:, None, :]).prod(axis=2)
@@ -257,8 +375,68 @@ def _vote_quality(q: Floats) -> Floats:
     lone_wrong = (~right * weights[:, None, :]).max(axis=2)
     apart = (chance * (for_right > lone_wrong)).sum(axis=1)
     best = q.max(axis=1)
-    together: Floats = best + (1.0 - _SHARED_FAILURE) * (apart - best)
-    return together
+    quality: Floats = best + (1.0 - together) * (apart - best)
+    return quality
+
+
+def _best_of(candidates: Candidates, members: Ints, policy: Policy, when: Moments) -> list[Block]:
+    """Price groups (K, G), the last of each the scorer unless there is a verifier."""
+    if not len(members):
+        return []
+    drawn = members if policy.verifier else members[:, :-1]
+    judge = members[:, -1]
+    best = candidates.quality[drawn].max(axis=1)
+    skill = _VERIFIER_SKILL if policy.verifier else _SCORER_SKILL
+    share = 0.0 if policy.verifier else _SCORING
+    figures = Figures(
+        quality=best + skill * np.maximum(_some_right(candidates, drawn) - best, 0.0),
+        latency_s=when.mean_s[drawn].max(axis=1) + share * when.mean_s[judge],
+        cost_usd=candidates.cost_usd[drawn].sum(axis=1) + share * candidates.cost_usd[judge],
+        capacity=candidates.capacity_price[drawn].sum(axis=1)
+        + share * candidates.capacity_price[judge],
+        deadline_probability=when.in_time[members].prod(axis=1),
+    )
+    if policy.verifier:  # a place for the scorer that is not asked
+        members = np.concatenate([members, judge[:, None]], axis=1)
+    return [
+        Block(
+            kind="best_of",
+            members=members,
+            figures=figures,
+            setting=np.zeros(len(members)),
+            verifier=policy.verifier and f"{VERIFIER}{policy.verifier}",
+        )
+    ]
+
+
+def _drawn(pool: Ints, count: int, policy: Policy) -> Ints:
+    """Return what *count* answers may be drawn from: different models, or one several times."""
+    groups = (
+        pool[_groups(len(pool), count)] if count <= len(pool) else np.zeros((0, count), np.intp)
+    )
+    same = np.repeat(pool[:, None], count, axis=1) if policy.may_draw else groups[:0]
+    return np.concatenate([groups, same])
+
+
+def _some_right(candidates: Candidates, members: Ints) -> Floats:
+    """Probability that at least one of *members* (K, G) is right; (K,)."""
+    wrong = 1.0 - candidates.quality[members]
+    together = _together(candidates.agreement, members)
+    none: Floats = (1.0 - together) * wrong.prod(axis=1) + together * wrong.min(axis=1)
+    return 1.0 - none
+
+
+def _together(agreement: Floats, members: Ints) -> Floats:
+    """Return the mean correlation within each group of *members* (K, G), at least 0; (K,)."""
+    count = members.shape[1]
+    within_group = agreement[members[:, :, None], members[:, None, :]]
+    all_pairs = within_group.sum(axis=(1, 2)) - np.trace(within_group, axis1=1, axis2=2)
+    return within(all_pairs / (count * (count - 1)), 0.0, 1.0)
+
+
+def _variance(q: Floats) -> Floats:
+    q = within(q, 0.05, 0.95)
+    return q * (1.0 - q)
 
 
 def _in_time(log_median: Floats, sigma: Floats, deadline_s: float | None) -> Floats:
@@ -278,7 +456,7 @@ def _both_in_time(when: Moments, one: Ints, two: Ints) -> Floats:
 
 @lru_cache(maxsize=64)
 def _pairs(count: int) -> Ints:
-    return np.array(list(permutations(range(count), 2)), dtype=np.intp)
+    return np.array(list(permutations(range(count), 2)), dtype=np.intp).reshape(-1, 2)
 
 
 @lru_cache(maxsize=64)

@@ -49,6 +49,12 @@ class Policy:
     deadline_confidence: float = 0.9
     max_calls: int = 3
     balancer: str = "predicted_latency"
+    plans: frozenset[str] = frozenset()
+    """Kinds of plans that may be chosen; empty: all."""
+    may_draw: bool = True
+    """Whether a model may be asked for another answer than its likeliest one."""
+    verifier: str = ""
+    """What can tell good answers to the request from bad ones, without a reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +87,16 @@ class Ask:
     explain: bool = False
     samples: int = 1
     """Answers that one model is to give."""
+    reviewable: bool = True
+    """Whether another model can read the input: token ids belong to one vocabulary."""
+    may_draw: bool = True
+    """False where the caller asks for the likeliest answer."""
+    logprobs: bool = False
+    """Whether the caller wants log-probabilities."""
+    verifier: str = ""
+    """What can tell good answers from bad ones."""
+    kept_prompt: str = ""
+    """The whole input as JSON where the caller consents that it is kept, else empty."""
     failed: frozenset[str] = frozenset()
     """Replicas that failed for this very request."""
 
@@ -124,8 +140,14 @@ class Candidates:
     report_age_s: Floats
     capacity_price: Floats
     """What a call takes from others, in units of quality."""
-    sharpness: Floats
-    """How far one standard deviation of log-probability moves the log-odds of being right."""
+    spares: tuple[str, ...]
+    """Each model's second best replica, "" where it has no other that can serve."""
+    stall_ratio: float
+    """Share of calls that stay silent for no reason that the latency model knows."""
+    confidence: Floats
+    """(N, Z) Equally likely confidences that each model's answer will have, ascending."""
+    agreement: Floats
+    """(N, N) Correlation of success; on the diagonal, of two answers of one model."""
     probe_ratio: Floats = field(default_factory=lambda: np.zeros(()))
     """Share of such requests to spend on a model that fell, (N,); or () for none of all."""
 

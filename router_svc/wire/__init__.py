@@ -4,7 +4,7 @@ from router_svc.wire.answers import continuation, finished, handover, started
 from router_svc.wire.decisions import decision_pb_of, models_in, plan_pb
 from router_svc.wire.policies import belief_pb, policy_of, policy_pb
 from router_svc.wire.profiles import features_of
-from router_svc.wire.requests import ask_of, upstream_request
+from router_svc.wire.requests import ask_of, score_request, upstream_request
 from router_svc.wire.values import (
     Continuation,
     DecisionMessage,
@@ -34,6 +34,7 @@ __all__ = [
     "policy_of",
     "policy_pb",
     "ratio",
+    "score_request",
     "started",
     "upstream_request",
 ]

@@ -1,12 +1,18 @@
 """The events of an answer that the router makes itself."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from zeta.inference.v1 import decision_pb2 as decision_pb
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
+from router_svc.core import reward
 from router_svc.core.reward import Step
 from router_svc.wire.values import Event, duration
+
+_PARTS: Final = {
+    name.removeprefix("PLAN_PART_").lower(): value for name, value in inference_pb.PlanPart.items()
+}
 
 
 def started(decision_id: str, line: str, model: str, replica: str, prompt_tokens: int) -> Event:
@@ -66,7 +72,19 @@ def _step_pb(step: Step) -> inference_pb.PlanStep:
         total=duration(step.total_s),
         mean_logprob=step.mean_logprob,
         chosen=step.chosen,
+        part=_PARTS[step.part],
+        end=_end_of(step),
     )
+
+
+def _end_of(step: Step) -> inference_pb.StepEnd.ValueType:
+    match step.error:
+        case "":
+            return inference_pb.STEP_END_COMPLETE
+        case reward.CANCELLED:
+            return inference_pb.STEP_END_CANCELLED
+        case _:
+            return inference_pb.STEP_END_FAILED
 
 
 def continuation(text: str, token_ids: Sequence[int]) -> inference_pb.Continuation:

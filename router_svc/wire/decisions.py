@@ -8,7 +8,7 @@ from zeta.inference.v1 import decision_pb2 as decision_pb
 
 from router_svc.core.decide import Decision, PricedPlan
 from router_svc.core.features import Features
-from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Plan, Refine, Single, Vote
 from router_svc.wire.values import (
     duration,
     timestamp,
@@ -91,12 +91,29 @@ def plan_pb(plan: Plan) -> decision_pb.PlanSpec:
             )
         case Vote(models):
             return decision_pb.PlanSpec(vote=decision_pb.VotePlan(models=models))
+        case BestOf(models, n, scorer):
+            return decision_pb.PlanSpec(
+                best_of=decision_pb.BestOfPlan(models=models, n=n, scorer=scorer)
+            )
+        case Refine(draft, review):
+            return decision_pb.PlanSpec(refine=decision_pb.RefinePlan(draft=draft, review=review))
+        case Hedge(primary, backup, after_s):
+            return decision_pb.PlanSpec(
+                hedge=decision_pb.HedgePlan(primary=primary, backup=backup, after=duration(after_s))
+            )
 
 
 def models_in(plan: decision_pb.PlanSpec) -> tuple[str, ...]:
     """Every model that a plan may ask."""
-    single, cascade = plan.single.model, (plan.cascade.first, plan.cascade.then)
-    return tuple(name for name in (single, *cascade, *plan.vote.models) if name)
+    named = (
+        plan.single.model,
+        *(plan.cascade.first, plan.cascade.then),
+        *plan.vote.models,
+        *(*plan.best_of.models, plan.best_of.scorer),
+        *(plan.refine.draft, plan.refine.review),
+        *(plan.hedge.primary, plan.hedge.backup),
+    )
+    return tuple(name for name in named if name and not name.startswith(VERIFIER))
 
 
 def _priced_pb(priced: PricedPlan) -> decision_pb.PricedPlan:

@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from zeta.inference.v1 import decision_pb2 as decision_pb
 from zeta.router.v1 import router_service_pb2 as router_pb
 
 from router_svc.core.features import TASKS
+from router_svc.core.plan import KINDS
 from router_svc.core.quality import Belief
 from router_svc.core.types import Policy
 from router_svc.wire.values import at_least_zero, ratio, task_kind
@@ -15,6 +17,8 @@ _BALANCERS: Final = {
     "least_request": router_pb.BALANCER_LEAST_REQUEST,
     "round_robin": router_pb.BALANCER_ROUND_ROBIN,
 }
+
+_PLANS: Final = {kind: decision_pb.PlanKind.Value(f"PLAN_KIND_{kind.upper()}") for kind in KINDS}
 
 
 def policy_pb(policy: Policy) -> router_pb.Policy:
@@ -27,6 +31,7 @@ def policy_pb(policy: Policy) -> router_pb.Policy:
         deadline_confidence=policy.deadline_confidence,
         max_calls=policy.max_calls,
         balancer=_BALANCERS[policy.balancer],
+        plans=[_PLANS[kind] for kind in KINDS if kind in policy.plans],
     )
 
 
@@ -40,6 +45,10 @@ def policy_of(policy: router_pb.Policy) -> Policy:
     names = {wire: name for name, wire in _BALANCERS.items()}
     if balancer not in names:
         raise invalid("policy.balancer", f"unknown value {policy.balancer}")
+    kinds = {wire: name for name, wire in _PLANS.items()}
+    for i, kind in enumerate(policy.plans):
+        if kind not in kinds:
+            raise invalid(f"policy.plans[{i}]", f"unknown value {kind}")
     return Policy(
         name=policy.name,
         latency_weight_per_s=at_least_zero(
@@ -50,6 +59,7 @@ def policy_of(policy: router_pb.Policy) -> Policy:
         deadline_confidence=ratio(policy.deadline_confidence, "policy.deadline_confidence"),
         max_calls=policy.max_calls,
         balancer=names[balancer],
+        plans=frozenset(kinds[kind] for kind in policy.plans),
     )
 
 

@@ -1,5 +1,6 @@
 """Requests in, validated here, once; and on to one model."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -9,7 +10,9 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
 from router_svc.core.affinity import PREFIX_CHARACTERS
 from router_svc.core.features import Features
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask, Priority
+from router_svc.verifiers import WITHOUT_REFERENCE
 from router_svc.wire.values import (
     Continuation,
     Request,
@@ -26,6 +29,15 @@ _STOP_STRINGS: Final = 16
 _TOP_LOGPROBS: Final = 20
 _SAMPLES: Final = 16
 _SESSION_CHARACTERS: Final = 200
+_ROLES: Final = {
+    value: name.removeprefix("ROLE_").lower() for name, value in inference_pb.Role.items()
+}
+_DRAWN_TEMPERATURE: Final = 0.7
+"""Of answers beyond the first, where the caller names none: different, and still sensible."""
+_REVIEW: Final = (
+    "Check the answer above step by step. If it is right, repeat it; if not, correct it. "
+    "Reply with the final answer only, in the form that was asked for."
+)
 
 
 def ask_of(request: Request, deadline_s: float | None) -> Ask:
@@ -54,11 +66,20 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
         prefix=_prefix(request) if characters > PREFIX_CHARACTERS else "",
         explain=wish.explain,
         samples=request.samples or 1,
+        reviewable=request.WhichOneof("input") != "token_ids",
+        may_draw=request.sampling.temperature > 0.0 or not request.sampling.HasField("temperature"),
+        logprobs=request.HasField("logprobs"),
+        verifier=_verifier(wish.verifier),
+        kept_prompt=_kept(request) if request.consent_to_train else "",
     )
 
 
 def upstream_request(
-    request: Request, model: str, features: Features, behind: Continuation | None = None
+    request: Request,
+    model: str,
+    features: Features,
+    behind: Continuation | None = None,
+    twist: Twist = AS_ASKED,
 ) -> Request:
     """Copy *request* for one model: named, with its kind of task, without routing wishes.
 
@@ -68,13 +89,53 @@ def upstream_request(
     copy.CopyFrom(request)
     copy.model = model
     copy.ClearField("preference")
+    copy.ClearField("consent_to_train")
     copy.task_kind = task_kind(int(features.tasks.argmax()))
+    if twist.sample:
+        _draw(copy, twist.sample)
+    if twist.draft:
+        _review(copy, twist.draft)
+    if twist.logprobs and not request.HasField("logprobs"):
+        copy.logprobs.SetInParent()
     if behind is not None:
         begun = request.HasField("continuation")
         copy.continuation.text += behind.text
         # What the caller began with has no tokens that go with those of the rest.
         copy.continuation.token_ids[:] = () if begun else behind.token_ids
     return copy
+
+
+def score_request(
+    request: Request, model: str, answers: Sequence[str]
+) -> inference_pb.ScoreRequest:
+    """Ask *model* how likely it finds *answers* to the input of *request*."""
+    asked = inference_pb.ScoreRequest(model=model, continuations=answers)
+    if request.WhichOneof("input") == "messages":
+        asked.messages.CopyFrom(request.messages)
+    else:
+        asked.prompt = request.prompt
+    return asked
+
+
+def _draw(request: Request, sample: int) -> None:
+    """Ask for another answer than the likeliest, a different one for each *sample*."""
+    if not request.sampling.temperature:
+        request.sampling.temperature = _DRAWN_TEMPERATURE
+    if request.sampling.HasField("seed"):
+        request.sampling.seed = (request.sampling.seed + sample) % 2**64
+
+
+def _review(request: Request, draft: str) -> None:
+    """Have *draft* reviewed: as a turn of the conversation, or below a plain prompt."""
+    if request.WhichOneof("input") == "prompt":
+        request.prompt = f"{request.prompt}\n\nDraft: {draft}\n\n{_REVIEW}\n\nFinal answer:"
+        return
+    request.messages.messages.extend(
+        [
+            inference_pb.Message(role=inference_pb.ROLE_ASSISTANT, content=draft),
+            inference_pb.Message(role=inference_pb.ROLE_USER, content=_REVIEW),
+        ]
+    )
 
 
 def _check_limits(request: Request) -> None:
@@ -150,6 +211,26 @@ def _prefix(request: Request) -> str:
         case _:
             return ""
     return blake2b(begins.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _kept(request: Request) -> str:
+    """Write the input as JSON: a string, or a list of messages as chat templates take them."""
+    match request.WhichOneof("input"):
+        case "prompt":
+            return json.dumps(request.prompt, ensure_ascii=False)
+        case "messages":
+            said = [
+                {"role": _ROLES[m.role], "content": m.content} for m in request.messages.messages
+            ]
+            return json.dumps(said, ensure_ascii=False)
+    raise invalid("consent_to_train", "token ids are no text to train on; leave it empty")
+
+
+def _verifier(name: str) -> str:
+    if name and name not in WITHOUT_REFERENCE:
+        known = ", ".join(WITHOUT_REFERENCE)
+        raise invalid("preference.verifier", f"must be one of {known}, got {name[:80]!r}")
+    return name
 
 
 def _max_tokens(request: Request) -> int | None:

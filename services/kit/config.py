@@ -145,6 +145,8 @@ class Policy(Config, frozen=True, kw_only=True):
     deadline_confidence: Ratio = 0.9
     max_calls: Count = 3
     balancer: Literal["predicted_latency", "least_request", "round_robin"] = "predicted_latency"
+    plans: tuple[Literal["single", "cascade", "vote", "best_of", "refine", "hedge"], ...] = ()
+    """Kinds of plans that may be chosen; empty: all."""
 
 
 class Router(Config, frozen=True, kw_only=True):
@@ -162,6 +164,8 @@ class Router(Config, frozen=True, kw_only=True):
     max_queued: Count = 1024
     retry_ratio: Ratio = 0.1
     """Retries may add this share to the load."""
+    max_extra_load: Ratio = 0.05
+    """Hedges may add this share to the calls; 0: no hedging."""
     resume_keep_s: Positive = 60.0
     """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3

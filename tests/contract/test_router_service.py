@@ -589,7 +589,8 @@ async def test_a_decision_explains_itself(tmp_path: Path) -> None:
     assert utilities == sorted(utilities, reverse=True)
     assert sum(plan.propensity for plan in whole.plans) == pytest.approx(1.0)
     kinds = {plan.plan.WhichOneof("kind") for plan in whole.plans}
-    assert kinds == {"single", "cascade", "vote"}
+    assert "single" in kinds
+    assert len(kinds) > 2
     for plan in whole.plans:
         terms = plan.latency_term + plan.cost_term + plan.capacity_term
         assert plan.utility == pytest.approx(plan.quality - terms)

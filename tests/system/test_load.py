@@ -10,6 +10,8 @@ import pytest
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.model.v1.model_control_service_pb2 import GetStateRequest, ModelState
 from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
+from zeta.router.v1.router_service_pb2 import Policy, RouteRequest, UpdatePolicyRequest
+from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from tests.system.calls import TIMEOUT_S, answer, endless, question
 from tests.system.fleet import Fleet, eventually
@@ -119,3 +121,49 @@ async def test_a_model_that_is_named_is_the_one_that_answers(
         got = await answer(router.Generate(question(model=model.name), timeout=TIMEOUT_S))
 
         assert got.started.model == got.finished.model == model.name
+
+
+async def ensembles(channel: grpc.aio.Channel) -> int:
+    """Of how many of a few prompts the answer would now be more than one model's."""
+    kinds = []
+    for i in range(12):
+        asked = question(f"Tom has {i + 3} pens and buys {i + 5} more. How many has he?")
+        asked.preference.policy = "every-kind"
+        route = RouteRequest(generate=asked)
+        found = await RouterServiceStub(channel).Route(route, timeout=TIMEOUT_S)
+        kinds.append(found.decision.plan.WhichOneof("kind"))
+    return sum(kind != "single" for kind in kinds)
+
+
+async def test_ensembles_fold_under_load_and_come_back(
+    router: "InferenceServiceAsyncStub", channel: grpc.aio.Channel, fleet: Fleet
+) -> None:
+    """With every model's slots full twice over nobody asks two; nothing was switched."""
+    every_kind = Policy(name="every-kind", max_calls=3, deadline_confidence=0.9)
+    await RouterServiceStub(channel).UpdatePolicy(UpdatePolicyRequest(policy=every_kind))
+    before = await ensembles(channel)
+    calls = [
+        router.Generate(endless(model.name), timeout=TIMEOUT_S)
+        for model in fleet.config.models
+        for _ in range(2 * model.max_running)
+    ]
+    readers = [asyncio.create_task(answer(call)) for call in calls]
+    try:
+        await eventually(lambda: folded(channel), 20.0, "no ensemble under load")
+    finally:
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+    assert before > 0
+    await eventually(lambda: unfolded(channel), 20.0, "ensembles when idle again")
+
+
+async def folded(channel: grpc.aio.Channel) -> bool:
+    """Whether no prompt has an ensemble answer it."""
+    return await ensembles(channel) == 0
+
+
+async def unfolded(channel: grpc.aio.Channel) -> bool:
+    """Whether some prompt has."""
+    return await ensembles(channel) > 0

@@ -10,9 +10,11 @@ from zeta_client.cli.check import check
 from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
 from zeta_client.cli.eval import outcomes
+from zeta_client.cli.export import export
 from zeta_client.cli.feedback import feedback
 from zeta_client.cli.model import model
 from zeta_client.cli.replay import replay
+from zeta_client.cli.responses import responses
 from zeta_client.cli.route import route
 from zeta_client.cli.top import top
 from zeta_client.cli.up import up
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback, top, replay):
+for command in (demo, up, ask, route, embed, feedback, export, replay, top):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)
@@ -33,6 +35,7 @@ app.add_typer(config, name="config")
 app.add_typer(model, name="model")
 evaluation = typer.Typer(help="How well the router judges.", no_args_is_help=True)
 evaluation.command()(outcomes)
+evaluation.command()(responses)
 app.add_typer(evaluation, name="eval")
 
 

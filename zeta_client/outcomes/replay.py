@@ -119,6 +119,9 @@ def _decided(
         output_tokens=nothing,
         report_age_s=nothing,
         capacity_price=nothing,
-        sharpness=nothing,
+        spares=("",) * len(names),
+        stall_ratio=0.0,
+        confidence=mean[available][:, None],
+        agreement=np.eye(len(names)),
     )
     return models_of(decide(_ASK, found, policy, rng, gains={}).plan)[0]

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from router_svc.core.confidence import centred
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical
 from router_svc.core.load import Load
 from router_svc.core.types import Ask, Candidates, Replicas
@@ -48,6 +50,7 @@ def candidates(
     spread: float = 1.5,
     sharpness: float = 0.0,
     stddev: Sequence[float] | None = None,
+    spares: Sequence[str] | None = None,
 ) -> Candidates:
     """Candidates a, b, c … with these figures."""
     count = len(quality)
@@ -65,8 +68,19 @@ def candidates(
         output_tokens=np.full(count, 10.0),
         report_age_s=np.zeros(count),
         capacity_price=np.zeros(count),
-        sharpness=np.full(count, sharpness),
+        spares=tuple(spares or [""] * count),
+        stall_ratio=0.001,
+        confidence=_confidence(np.array(quality), sharpness),
+        agreement=np.full((count, count), 0.5) + 0.2 * np.eye(count),
     )
+
+
+def _confidence(quality: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:
+    """Spread confidences about *quality*; *sharpness* is their standard deviation in log-odds."""
+    z = np.array([-1.86, -1.1, -0.58, -0.19, 0.19, 0.58, 1.1, 1.86])
+    odds = np.log(np.clip(quality, 0.01, 0.99) / np.clip(1.0 - quality, 0.01, 0.99))
+    sure = 1.0 / (1.0 + np.exp(-(odds[:, None] + sharpness * z)))
+    return centred(sure, quality)
 
 
 def replicas(layout: Mapping[str, int]) -> Replicas:

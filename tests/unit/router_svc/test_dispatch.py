@@ -1,7 +1,7 @@
 """The interpreter of plans, with scripted models in place of the wire."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,9 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import Decision, decide
 from router_svc.core.features import Features
-from router_svc.core.plan import Cascade, Plan, Single, Vote
+from router_svc.core.hedging import HedgeBudget
+from router_svc.core.plan import BestOf, Cascade, Hedge, Plan, Refine, Single, Vote
+from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Policy
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet, Lease
@@ -43,6 +45,10 @@ class Says:
     """Raised after the text."""
     hangs: bool = False
     """Says the text, then nothing until it is cancelled."""
+    pauses_after: int = 0
+    """Words after which it says nothing more until it is told to go; 0: none."""
+    waits: bool = False
+    """Says nothing until it is told to go."""
 
 
 @dataclass(slots=True)
@@ -56,6 +62,10 @@ class Watched:
         del lease, about
         self.answered_by.append(call.model)
 
+    def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
+        """Pay no heed."""
+        del call, silent_s, begun
+
     def confidence(self, model: str, mean_logprob: float, quality: float) -> float:
         """Believe or not."""
         del model, quality
@@ -65,12 +75,17 @@ class Watched:
 class Stage:
     """Models a, b, c with a script for each, and a dispatch before them."""
 
-    def __init__(self, script: Mapping[str, Says], *, burst: float = 10.0) -> None:
+    def __init__(
+        self, script: Mapping[str, Says], *, burst: float = 10.0, hedges: float = 0.05
+    ) -> None:
         self.script = dict(script)
         self.asked: list[str] = []
+        self.twists: list[Twist] = []
+        self.scored: dict[str, float] | None = {}
+        """Answer to what a scoring model gives it; None: it cannot score."""
         self.behind: list[inference_pb.Continuation | None] = []
         self.cancelled: list[str] = []
-        self.hanging = asyncio.Event()
+        self.hanging, self.go = asyncio.Event(), asyncio.Event()
         self.done: list[Run] = []
         clock = ManualClock()
         settings = Router(breaker_failures=2, breaker_open_s=5.0)
@@ -82,6 +97,7 @@ class Stage:
             self.fleet,
             self.watched,
             RetryBudget(ratio=0.0, burst=burst),
+            HedgeBudget(hedges),
             cost_usd=lambda _model, prompt, completion: prompt + 2.0 * completion,
             clock=clock,
             done=self.done.append,
@@ -97,6 +113,7 @@ class Stage:
             features=features(),
             decision=decision,
             upstream=self._upstream,
+            scores=self._scores,
             replan=_decided,
             explain=lambda: None,
             arrived_s=100.0,
@@ -120,21 +137,37 @@ class Stage:
         assert now.loads.running.tolist() == [0.0] * 3
         assert now.loads.waiting_prompt_tokens.tolist() == [0.0] * 3
 
+    async def _scores(
+        self, model: str, answers: Sequence[str], timeout_s: float | None
+    ) -> list[float]:
+        del model, timeout_s
+        if self.scored is None:
+            raise UnavailableError("cannot score")
+        return [self.scored[answer.strip()] for answer in answers]
+
     async def _upstream(
         self,
         model: str,
         lease: Lease,
         timeout_s: float | None,
         behind: inference_pb.Continuation | None = None,
+        twist: Twist = AS_ASKED,
     ) -> AsyncGenerator[Event, None]:
         del timeout_s
         self.asked.append(lease.replica)
         self.behind.append(behind)
+        self.twists.append(twist)
         says = self.script[model]
         yield Event(started=inference_pb.Started(prompt_tokens=3))
+        if says.waits:
+            await self.go.wait()
         for i, word in enumerate(says.text.split()):
             delta = inference_pb.Delta(seq=i + 1, text=word + " ", token_ids=[i])
+            if twist.logprobs and says.sure is not None:
+                delta.logprobs.add(logprob=says.sure)
             yield Event(delta=delta)
+            if says.pauses_after == i + 1:
+                await self.go.wait()
         if says.hangs:
             self.hanging.set()
             try:
@@ -371,6 +404,167 @@ async def test_a_voters_refusal_of_the_request_is_everybodys() -> None:
     stage.check_idle()
 
 
+async def test_a_prompt_primary_is_not_hedged() -> None:
+    """The backup is not asked, and the streams are the primary's."""
+    stage = Stage({"a": Says(text="it is four")})
+    text, finished = await stage.play(Hedge("a", "b", 60.0))
+    assert (text, finished.model) == ("it is four ", "a")
+    assert stage.asked == ["a-0"]
+
+
+async def test_a_silent_primary_is_overtaken_and_stopped() -> None:
+    """Its call is reported as cancelled, with what it cost; this is what a hung replica gets."""
+    stage = Stage({"a": Says(hangs=True), "b": Says(text="four")})
+    text, finished = await stage.play(Hedge("a", "b", 0.0))
+    assert (text, finished.model) == ("four ", "b")
+    assert stage.cancelled == ["a"]
+    ends = [(s.model, s.part, s.end, s.chosen, s.cost_usd) for s in finished.steps]
+    assert ends == [
+        ("a", inference_pb.PLAN_PART_PRIMARY, inference_pb.STEP_END_CANCELLED, False, 3.0),
+        ("b", inference_pb.PLAN_PART_BACKUP, inference_pb.STEP_END_COMPLETE, True, 7.0),
+    ]
+
+
+async def test_the_primary_wins_where_it_begins_before_its_backup() -> None:
+    """Then the backup is stopped."""
+    stage = Stage({"a": Says(text="four", waits=True), "b": Says(hangs=True)})
+    task = asyncio.create_task(stage.play(Hedge("a", "b", 0.0)))
+    await stage.hanging.wait()
+    stage.go.set()
+    text, finished = await task
+    assert (text, finished.model) == ("four ", "a")
+    assert stage.cancelled == ["b"]
+
+
+async def test_a_failed_backup_leaves_the_race_to_the_primary() -> None:
+    """Nobody else is there to retry it with; the answer is the primary's."""
+    stage = Stage(
+        {"a": Says(text="four", waits=True), "b": Says(error=UnavailableError("gone"))}, burst=0.0
+    )
+    task = asyncio.create_task(stage.play(Hedge("a", "b", 0.0)))
+    await until(lambda: "b-0" in stage.asked)
+    stage.go.set()
+    text, finished = await task
+    assert (text, finished.model) == ("four ", "a")
+    assert [s.end for s in finished.steps][1] == inference_pb.STEP_END_FAILED
+
+
+async def test_hedges_are_budgeted() -> None:
+    """One backup is paid for by many requests; without a share there is none at all."""
+    stage = Stage({"a": Says(text="four", waits=True), "b": Says(text="four")})
+    await stage.play(Hedge("a", "b", 0.0))
+    stage.go.set()
+    stage.done.clear()
+    _, finished = await stage.play(Hedge("a", "b", 0.0))
+    assert finished.model == "a"
+    unhedged = Stage({"a": Says(text="four", waits=True), "b": Says(text="four")}, hedges=0.0)
+    unhedged.go.set()
+    _, finished = await unhedged.play(Hedge("a", "b", 0.0))
+    assert unhedged.asked == ["a-0"]
+
+
+async def test_the_best_of_several_wins() -> None:
+    """By the scorer's judgement; it is a step as well, and everybody else's answer is compared."""
+    stage = Stage({"a": Says(text="4"), "b": Says(text="5")})
+    stage.scored = {"4": -2.0, "5": -0.1}
+    text, finished = await stage.play(BestOf(("a", "b"), 2, "c"))
+    assert text == "5 "
+    assert [(s.model, s.part, s.chosen) for s in finished.steps] == [
+        ("a", inference_pb.PLAN_PART_SAMPLE, False),
+        ("b", inference_pb.PLAN_PART_SAMPLE, True),
+        ("c", inference_pb.PLAN_PART_SCORER, False),
+    ]
+    assert stage.done[0].steps[0].agrees is False
+
+
+async def test_one_model_is_drawn_from_differently() -> None:
+    """The first answer as asked, the others as further samples."""
+    stage = Stage({"a": Says(text="4")})
+    stage.scored = {"4": -0.1}
+    await stage.play(BestOf(("a",), 3, "b"))
+    assert [twist.sample for twist in stage.twists] == [0, 1, 2]
+
+
+async def test_a_scorer_that_fails_leaves_it_to_the_models_own_sureness() -> None:
+    """The surest answer of its own accord wins."""
+    stage = Stage({"a": Says(text="4", sure=-3.0), "b": Says(text="5", sure=-0.1)})
+    stage.scored = None
+    text, finished = await stage.play(BestOf(("a", "b"), 2, "c"))
+    assert text == "5 "
+    assert finished.steps[2].end == inference_pb.STEP_END_FAILED
+
+
+async def test_a_verifier_scores_without_a_model() -> None:
+    """What parses wins over what does not."""
+    stage = Stage({"a": Says(text="def f( :"), "b": Says(text="def f(): pass", sure=-3.0)})
+    text, finished = await stage.play(BestOf(("a", "b"), 2, "verifier:python"))
+    assert text == "def f(): pass "
+    assert len(finished.steps) == 2
+
+
+async def test_the_best_of_what_is_left_wins() -> None:
+    """A sample that fails is left out; when all fail, whoever is left is asked."""
+    lost = Says(error=UnavailableError("gone"))
+    stage = Stage({"a": lost, "b": Says(text="5")})
+    text, _ = await stage.play(BestOf(("a", "b"), 2, "c"))
+    assert text == "5 "
+    stage = Stage({"a": lost, "b": lost, "c": Says(text="6")})
+    text, _ = await stage.play(BestOf(("a", "b"), 2, "c"))
+    assert text == "6 "
+
+
+async def test_a_reviewer_sees_the_draft_and_streams() -> None:
+    """The draft is not shown, and is known to differ."""
+    stage = Stage({"a": Says(text="5"), "b": Says(text="four")})
+    text, finished = await stage.play(Refine("a", "b"))
+    assert text == "four "
+    assert [twist.draft for twist in stage.twists] == ["", "5 "]
+    assert [(s.part, s.chosen) for s in finished.steps] == [
+        (inference_pb.PLAN_PART_DRAFT, False),
+        (inference_pb.PLAN_PART_REVIEW, True),
+    ]
+    assert stage.done[0].steps[0].agrees is False
+
+
+async def test_without_a_draft_the_reviewer_answers_as_asked() -> None:
+    """And without a reviewer the draft is the answer."""
+    lost = Says(error=UnavailableError("gone"))
+    stage = Stage({"a": lost, "b": Says(text="four")})
+    text, _ = await stage.play(Refine("a", "b"))
+    assert (text, stage.twists[1]) == ("four ", AS_ASKED)
+    stage = Stage({"a": Says(text="5"), "b": lost}, burst=0.0)
+    text, finished = await stage.play(Refine("a", "b"))
+    assert (text, finished.model) == ("5 ", "a")
+
+
+async def test_a_sure_first_answer_streams_before_its_end() -> None:
+    """From where even an unsure rest would leave it acceptable; nobody else is asked."""
+    words = Says(text="it is as sure as can be", sure=-0.01, pauses_after=5)
+    stage = Stage({"a": words})
+    async with aclosing(stage.dispatch.run(stage.run(Cascade("a", "b", 0.5)))) as events:
+        shown = [await anext(events) for _ in range(6)]
+        assert [e.WhichOneof("event") for e in shown] == ["started", *["delta"] * 5]
+        assert not any(e.delta.logprobs for e in shown)
+        stage.go.set()
+        rest = [event async for event in events]
+    assert rest[-1].WhichOneof("event") == "finished"
+    assert stage.asked == ["a-0"]
+
+
+async def test_what_a_cascade_has_shown_it_does_not_take_back() -> None:
+    """Where its model is lost after that, another one goes on behind it."""
+    words = Says(text="it is as sure as can be", sure=-0.01, error=UnavailableError("gone"))
+    stage = Stage({"a": words, "b": Says(text="indeed")})
+    run = stage.run(Cascade("a", "b", 0.5))
+    events = [event async for event in stage.dispatch.run(run)]
+    assert "".join(e.delta.text for e in events) == "it is as sure as can be indeed "
+    assert "handover" in [e.WhichOneof("event") for e in events]
+    behind = stage.behind[1]
+    assert behind is not None
+    assert behind.text == "it is as sure as can be "
+    stage.check_idle()
+
+
 def hanging(*names: str) -> dict[str, Says]:
     """Models that never end."""
     return dict.fromkeys(names, Says(hangs=True))
@@ -378,7 +572,14 @@ def hanging(*names: str) -> dict[str, Says]:
 
 @pytest.mark.parametrize(
     ("plan", "asked"),
-    [(Single("a"), "a"), (Cascade("a", "b", 0.5), "a"), (Vote(("a", "b", "c")), "abc")],
+    [
+        (Single("a"), "a"),
+        (Cascade("a", "b", 0.5), "a"),
+        (Vote(("a", "b", "c")), "abc"),
+        (Hedge("a", "b", 0.0), "ab"),
+        (BestOf(("a", "b"), 2, "c"), "ab"),
+        (Refine("a", "b"), "a"),
+    ],
 )
 async def test_who_stops_reading_stops_every_call(plan: Plan, asked: str) -> None:
     """Cancelling a run cancels all that it had under way."""

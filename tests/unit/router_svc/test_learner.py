@@ -58,6 +58,45 @@ def test_ensembles_that_disappoint_are_believed_less() -> None:
     assert learner.predictors.gains.by_kind()["cascade"] == pytest.approx(-0.3, abs=0.06)
 
 
+def test_votes_teach_how_models_agree() -> None:
+    """Also after a restart; models that never err together come apart."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    tasks = features().tasks
+    before = learner.predictors.agreement.correlation(tasks)[0, 1]
+    for n in range(60):
+        first, other = step("a"), step("b", chosen=False, agrees=False)
+        learner.feedback(about(first, other, kind="vote"), float(n % 2))
+    after = learner.predictors.agreement.correlation(tasks)[0, 1]
+    again = Learner(models({"a": 1, "b": 1}), 1000.0)
+    again.restore(unpacked(packed(learner.to_arrays())))
+    assert after < before - 0.2
+    assert again.predictors.agreement.correlation(tasks)[0, 1] == after
+
+
+def test_preferences_alone_put_models_in_order() -> None:
+    """By as much as they are preferred: the odds of quality follow the odds of preference."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    rng = np.random.default_rng(3)
+    for _ in range(800):
+        learner.preference(about(step("a")), about(step("b")), float(rng.random() < 0.8))
+    first, second = quality(learner)
+    odds = first / (1.0 - first) * (1.0 - second) / second
+    assert odds == pytest.approx(4.0, rel=0.4)
+    assert first + second == pytest.approx(1.0, abs=0.1)
+
+
+def test_equals_that_are_called_equal_stay_as_good_as_they_were() -> None:
+    """A preference is no score: 0.5 says that neither is better, not that both are middling."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    for _ in range(50):
+        learner.feedback(about(step("a")), 1.0)
+        learner.feedback(about(step("b")), 1.0)
+    before = quality(learner)
+    for _ in range(50):
+        learner.preference(about(step("a")), about(step("b")), 0.5)
+    assert quality(learner) == pytest.approx(before, abs=0.02)
+
+
 def test_what_was_learned_survives_packing() -> None:
     """Also where the fleet has another model by then."""
     learner = Learner(models({"a": 1, "b": 1}), 1000.0)
@@ -90,7 +129,7 @@ def test_a_storm_of_answers_is_counted_whole_and_learned_in_part() -> None:
     lease = fleet.begin("a-0", 5.0, 5.0)
     usage = inference_pb.Usage(completion_tokens=60)
     last = inference_pb.GenerateResponse(finished=inference_pb.Finished(usage=usage))
-    call = Call(model="a", replica="a-0", total_s=1.0, ttft_s=0.5, last=last)
+    call = Call(model="a", replica="a-0", part="single", total_s=1.0, ttft_s=0.5, last=last)
     before = learner.predictors.length.predict(features())[0]
     learner.answered(call, lease, features())
     once = learner.predictors.length.predict(features())[0]

@@ -1,5 +1,7 @@
 """What is kept of answers, and for how long."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
@@ -14,6 +16,11 @@ from services.kit.errors import InvalidRequestError, UnknownDecisionError
 from tests.unit.router_svc.fixtures import ManualClock, ask, candidates, features
 
 
+async def unscored(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+    """Nobody asks."""
+    raise NotImplementedError(model, answers, timeout_s)
+
+
 def run(decision_id: str, *, characters: int = 5, tenant: str = "t") -> Run:
     """Make a run of one delta."""
     decision = decide(
@@ -25,6 +32,7 @@ def run(decision_id: str, *, characters: int = 5, tenant: str = "t") -> Run:
         features=features(),
         decision=decision,
         upstream=lambda *_: (_ for _ in ()),  # type: ignore[arg-type]
+        scores=unscored,
         replan=lambda *_: decision,
         explain=lambda: None,
         arrived_s=0.0,

@@ -79,16 +79,17 @@ def test_models_learn_apart(confidence: Confidence) -> None:
     assert confidence.predict("a", -0.1, 0.5) < before
 
 
-def test_thresholds_split_as_answers_do(rng: np.random.Generator) -> None:
-    """The expected split agrees with what a threshold does to real answers."""
+def test_confidences_spread_as_answers_do(rng: np.random.Generator) -> None:
+    """How many answers a threshold accepts, and how many of them are right, is foreseen."""
     confidence, quality, threshold = taught(rng, 600), 0.6, 0.7
-    split = confidence.accept_gain("a", quality, threshold)
+    spread = confidence.spread(np.array([quality, quality]))[0]
+    accepted = spread >= threshold
     drawn = np.array([answer(rng, quality) for _ in range(3000)])
     sure = np.array([confidence.predict("a", lp, quality) for lp in drawn[:, 0]]) >= threshold
 
-    assert split.p_accept == pytest.approx(sure.mean(), abs=0.15)
-    assert split.quality_if_accepted == pytest.approx(drawn[sure, 1].mean(), abs=0.15)
-    assert split.quality_if_rejected == pytest.approx(drawn[~sure, 1].mean(), abs=0.2)
+    assert accepted.mean() == pytest.approx(sure.mean(), abs=0.15)
+    assert spread[accepted].mean() == pytest.approx(drawn[sure, 1].mean(), abs=0.15)
+    assert spread[~accepted].mean() == pytest.approx(drawn[~sure, 1].mean(), abs=0.2)
 
 
 ratios = st.floats(0.0, 1.0)
@@ -96,20 +97,18 @@ outcome = st.tuples(st.floats(-20.0, 0.0), ratios, ratios)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(outcome, max_size=30), ratios, ratios)
-def test_splits_obey_the_law(
-    seen: list[tuple[float, float, float]], quality: float, threshold: float
-) -> None:
-    """Accepted and rejected answers together are as good as the model, whatever was learned."""
+@given(st.lists(outcome, max_size=30), ratios)
+def test_spreads_obey_the_law(seen: list[tuple[float, float, float]], quality: float) -> None:
+    """Confidences are probabilities, ascend, and are as good on average as the model is."""
     confidence = Confidence(["a"])
     for each in seen:
         confidence.learn("a", *each)
 
-    split = confidence.accept_gain("a", quality, threshold)
-    good, bad, p = split.quality_if_accepted, split.quality_if_rejected, split.p_accept
-    assert p * good + (1 - p) * bad == pytest.approx(quality, abs=1e-9)
-    assert 0.0 <= p <= 1.0
-    assert -1e-9 <= bad <= good <= 1.0 + 1e-9
+    (spread,) = confidence.spread(np.array([quality]))
+    assert spread.mean() == pytest.approx(quality, abs=1e-9)
+    assert spread.min() >= -1e-12
+    assert spread.max() <= 1.0 + 1e-12
+    assert (np.diff(spread) >= 0.0).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -133,7 +132,8 @@ def test_a_restart_changes_nothing(rng: np.random.Generator) -> None:
     again.restore(before.to_arrays())
 
     assert again.predict("a", -0.1, 0.6) == before.predict("a", -0.1, 0.6)
-    assert again.accept_gain("a", 0.6, 0.5) == before.accept_gain("a", 0.6, 0.5)
+    spread = [c.spread(np.full(len(c.models), 0.6))[c.models.index("a")] for c in (again, before)]
+    assert spread[0].tolist() == spread[1].tolist()
     assert again.predict("new", -0.1, 0.6) == Confidence(["x"]).predict("x", -0.1, 0.6)
 
 

@@ -15,7 +15,7 @@ from router_svc.core.decide import (
     drawn,
     weighed,
 )
-from router_svc.core.plan import Cascade, Single, Vote
+from router_svc.core.plan import KINDS, Cascade, Single, Vote, kind_of, models_of
 from router_svc.core.types import Policy, Priority
 from tests.unit.router_svc.fixtures import ask, candidates
 
@@ -158,7 +158,7 @@ def test_what_ensembles_proved_to_be_worth_changes_the_choice() -> None:
     """A learned loss takes them off the table."""
     found = candidates([0.7, 0.7, 0.7])
     free = Policy(explore_ratio=0.0, max_calls=3)
-    bad = {"vote": -0.3, "cascade": -0.3}
+    bad = dict.fromkeys(KINDS[1:], -0.3)
     assert isinstance(decide(ask(), found, free, RNG, gains=bad).plan, Single)
 
 
@@ -170,3 +170,42 @@ def test_equal_arguments_make_equal_decisions() -> None:
         for rng in (np.random.default_rng(3), np.random.default_rng(3))
     ]
     assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_may_permit_one_kind_only(kind: str) -> None:
+    """Then nothing else is chosen, except that what cannot be is replaced by what can."""
+    found = candidates([0.7, 0.7, 0.7], sharpness=1.0)
+    policy = Policy(explore_ratio=0.0, max_calls=3, plans=frozenset({kind}))
+    assert kind_of(decide(ask(), found, policy, RNG, gains={}).plan) == kind
+    lonely = decide(ask(), candidates([0.7]), policy, RNG, gains={})
+    assert kind_of(lonely.plan) in {"single", kind}
+
+
+def test_what_only_one_model_can_read_is_shown_to_no_other() -> None:
+    """Token ids are neither reviewed nor scored by another model."""
+    policy = Policy(explore_ratio=0.0, max_calls=3, plans=frozenset({"refine", "single"}))
+    mine = ask(reviewable=False)
+    found = candidates([0.7, 0.7, 0.7])
+    assert weighed(Policy(), mine).plans == frozenset(KINDS) - {"best_of", "refine"}
+    assert kind_of(decide(mine, found, weighed(policy, mine), RNG, gains={}).plan) == "single"
+    assert kind_of(decide(ask(), found, policy, RNG, gains={}).plan) == "refine"
+
+
+def test_load_folds_every_ensemble_by_itself() -> None:
+    """As each call's capacity gets dearer, fewer calls are bought, down to one."""
+    free = Policy(explore_ratio=0.0, max_calls=3)
+    found = candidates([0.7, 0.7, 0.7], sharpness=1.0)
+    calls = [
+        len(
+            models_of(
+                decide(
+                    ask(), replace(found, capacity_price=np.full(3, price)), free, RNG, gains={}
+                ).plan
+            )
+        )
+        for price in (0.0, 0.01, 0.05, 0.2)
+    ]
+    assert calls == sorted(calls, reverse=True)
+    assert calls[0] > 1
+    assert calls[-1] == 1

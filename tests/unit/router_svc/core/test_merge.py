@@ -2,7 +2,8 @@
 
 import pytest
 
-from router_svc.core.merge import decided, normalised, tally
+from router_svc.core.answer import normalised
+from router_svc.core.merge import decided, tally
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from router_svc.core.agreement import Agreement
 from router_svc.core.confidence import Confidence
 from router_svc.core.decide import decide
+from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge
 from router_svc.core.latency import Latency, LatencyPrior
 from router_svc.core.length import Length
 from router_svc.core.plan import Single
-from router_svc.core.predict import Gains, Predictors, Prices, candidates, sharpness
+from router_svc.core.predict import Gains, Predictors, Prices, candidates
 from router_svc.core.quality import Quality
 from router_svc.core.types import Candidates, Floats, Policy
 from tests.unit.router_svc.fixtures import ask, features, replicas
@@ -33,7 +35,8 @@ def found(layout: dict[str, int], cached: Floats | None, priors: dict[str, float
             latency=Latency(names, dict.fromkeys(names, slow)),
             length=Length(names),
             gains=Gains(),
-            sharpness=sharpness(confidence, names),
+            stalls=Stalls(),
+            agreement=Agreement(names),
         ),
         prices=Prices(
             usd_per_prompt_token=np.zeros(len(names)),

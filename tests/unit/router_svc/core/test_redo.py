@@ -27,7 +27,10 @@ def drawn(rng: np.random.Generator) -> tuple[Decision, Ask]:
         output_tokens=rng.uniform(1.0, 500.0, count),
         report_age_s=np.where(rng.random(count) < 0.3, np.inf, 0.1),
         capacity_price=0.1 * rng.random(count),
-        sharpness=rng.random(count),
+        spares=tuple(f"{m}-1" if rng.random() < 0.5 else "" for m in "abcdef"[:count]),
+        stall_ratio=0.01 * rng.random(),
+        confidence=np.sort(rng.random((count, 8)), axis=1),
+        agreement=np.full((count, count), rng.random()),
     )
     policy = Policy(
         name="drawn",
@@ -66,7 +69,7 @@ def test_the_same_comes_out_bit_for_bit() -> None:
         np.testing.assert_array_equal(same.probabilities, made.probabilities)
         np.testing.assert_array_equal(same.menu.utility, made.menu.utility)
         kinds.add((type(made.plan).__name__, made.explored))
-    assert {kind for kind, _ in kinds} == {"Single", "Cascade", "Vote"}
+    assert {kind for kind, _ in kinds} >= {"Single", "Cascade", "Vote", "Hedge", "Refine"}
     assert ("Single", True) in kinds
 
 

@@ -26,33 +26,41 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zeta/inference/v1/decision.proto\x12\x11zeta.inference.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x03\n\x08\x44\x65\x63ision\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.zeta.inference.v1.PlanSpec\x12\x12\n\npropensity\x18\x05 \x01(\x01\x12\x10\n\x08\x65xplored\x18\x06 \x01(\x08\x12\x32\n\x07profile\x18\x07 \x01(\x0b\x32!.zeta.inference.v1.ProfileSummary\x12\x30\n\ncandidates\x18\x08 \x03(\x0b\x32\x1c.zeta.inference.v1.Candidate\x12,\n\x05plans\x18\t \x03(\x0b\x32\x1d.zeta.inference.v1.PricedPlan\x12\x30\n\nrejections\x18\n \x03(\x0b\x32\x1c.zeta.inference.v1.Rejection\x12\x30\n\rdecision_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa3\x01\n\x08PlanSpec\x12/\n\x06single\x18\x01 \x01(\x0b\x32\x1d.zeta.inference.v1.SinglePlanH\x00\x12\x31\n\x07\x63\x61scade\x18\x02 \x01(\x0b\x32\x1e.zeta.inference.v1.CascadePlanH\x00\x12+\n\x04vote\x18\x03 \x01(\x0b\x32\x1b.zeta.inference.v1.VotePlanH\x00\x42\x06\n\x04kind\"\x1b\n\nSinglePlan\x12\r\n\x05model\x18\x01 \x01(\t\"?\n\x0b\x43\x61scadePlan\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0c\n\x04then\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_from\x18\x03 \x01(\x01\"\x1a\n\x08VotePlan\x12\x0e\n\x06models\x18\x01 \x03(\t\"\xd2\x01\n\x0eProfileSummary\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x01\x12\x11\n\treasoning\x18\x02 \x01(\x01\x12\x0f\n\x07general\x18\x03 \x01(\x01\x12\x11\n\tembedding\x18\x04 \x01(\x01\x12\x12\n\ndifficulty\x18\x05 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x1e\n\x16\x65xpected_output_tokens\x18\x07 \x01(\x01\x12\x30\n\x06source\x18\x08 \x01(\x0e\x32 .zeta.inference.v1.ProfileSource\"\xe2\x02\n\tCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07quality\x18\x03 \x01(\x01\x12\x16\n\x0equality_stddev\x18\x04 \x01(\x01\x12+\n\x08ttft_p50\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08ttft_p90\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ttotal_p50\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ttotal_p90\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ost_usd\x18\t \x01(\x01\x12\x15\n\routput_tokens\x18\n \x01(\x01\x12-\n\nreport_age\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x01\n\nPricedPlan\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.zeta.inference.v1.PlanSpec\x12\x0f\n\x07utility\x18\x02 \x01(\x01\x12\x0f\n\x07quality\x18\x03 \x01(\x01\x12\x14\n\x0clatency_term\x18\x04 \x01(\x01\x12\x11\n\tcost_term\x18\x05 \x01(\x01\x12\x15\n\rcapacity_term\x18\x06 \x01(\x01\x12\x1c\n\x14\x64\x65\x61\x64line_probability\x18\x07 \x01(\x01\x12\x12\n\npropensity\x18\x08 \x01(\x01\"o\n\tRejection\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x32\n\x06reason\x18\x03 \x01(\x0e\x32\".zeta.inference.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t*\x81\x01\n\rProfileSource\x12\x1e\n\x1aPROFILE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PROFILE_SOURCE_SERVICE\x10\x01\x12\x18\n\x14PROFILE_SOURCE_CACHE\x10\x02\x12\x1a\n\x16PROFILE_SOURCE_LEXICAL\x10\x03*\xb9\x02\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_UNHEALTHY\x10\x01\x12\x1d\n\x19REJECTION_REASON_DRAINING\x10\x02\x12!\n\x1dREJECTION_REASON_CIRCUIT_OPEN\x10\x03\x12\x1c\n\x18REJECTION_REASON_CONTEXT\x10\x04\x12\x1f\n\x1bREJECTION_REASON_CAPABILITY\x10\x05\x12 \n\x1cREJECTION_REASON_NOT_ALLOWED\x10\x06\x12\x1d\n\x19REJECTION_REASON_DEADLINE\x10\x07\x12\"\n\x1eREJECTION_REASON_FAILED_BEFORE\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zeta/inference/v1/decision.proto\x12\x11zeta.inference.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x03\n\x08\x44\x65\x63ision\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x1b.zeta.inference.v1.PlanSpec\x12\x12\n\npropensity\x18\x05 \x01(\x01\x12\x10\n\x08\x65xplored\x18\x06 \x01(\x08\x12\x32\n\x07profile\x18\x07 \x01(\x0b\x32!.zeta.inference.v1.ProfileSummary\x12\x30\n\ncandidates\x18\x08 \x03(\x0b\x32\x1c.zeta.inference.v1.Candidate\x12,\n\x05plans\x18\t \x03(\x0b\x32\x1d.zeta.inference.v1.PricedPlan\x12\x30\n\nrejections\x18\n \x03(\x0b\x32\x1c.zeta.inference.v1.Rejection\x12\x30\n\rdecision_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb5\x02\n\x08PlanSpec\x12/\n\x06single\x18\x01 \x01(\x0b\x32\x1d.zeta.inference.v1.SinglePlanH\x00\x12\x31\n\x07\x63\x61scade\x18\x02 \x01(\x0b\x32\x1e.zeta.inference.v1.CascadePlanH\x00\x12+\n\x04vote\x18\x03 \x01(\x0b\x32\x1b.zeta.inference.v1.VotePlanH\x00\x12\x30\n\x07\x62\x65st_of\x18\x04 \x01(\x0b\x32\x1d.zeta.inference.v1.BestOfPlanH\x00\x12/\n\x06refine\x18\x05 \x01(\x0b\x32\x1d.zeta.inference.v1.RefinePlanH\x00\x12-\n\x05hedge\x18\x06 \x01(\x0b\x32\x1c.zeta.inference.v1.HedgePlanH\x00\x42\x06\n\x04kind\"\x1b\n\nSinglePlan\x12\r\n\x05model\x18\x01 \x01(\t\"?\n\x0b\x43\x61scadePlan\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0c\n\x04then\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x63\x63\x65pt_from\x18\x03 \x01(\x01\"\x1a\n\x08VotePlan\x12\x0e\n\x06models\x18\x01 \x03(\t\"7\n\nBestOfPlan\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\t\n\x01n\x18\x02 \x01(\r\x12\x0e\n\x06scorer\x18\x03 \x01(\t\"+\n\nRefinePlan\x12\r\n\x05\x64raft\x18\x01 \x01(\t\x12\x0e\n\x06review\x18\x02 \x01(\t\"V\n\tHedgePlan\x12\x0f\n\x07primary\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x61\x63kup\x18\x02 \x01(\t\x12(\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd2\x01\n\x0eProfileSummary\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x01\x12\x11\n\treasoning\x18\x02 \x01(\x01\x12\x0f\n\x07general\x18\x03 \x01(\x01\x12\x11\n\tembedding\x18\x04 \x01(\x01\x12\x12\n\ndifficulty\x18\x05 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x06 \x01(\r\x12\x1e\n\x16\x65xpected_output_tokens\x18\x07 \x01(\x01\x12\x30\n\x06source\x18\x08 \x01(\x0e\x32 .zeta.inference.v1.ProfileSource\"\xe2\x02\n\tCandidate\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x0f\n\x07quality\x18\x03 \x01(\x01\x12\x16\n\x0equality_stddev\x18\x04 \x01(\x01\x12+\n\x08ttft_p50\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08ttft_p90\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ttotal_p50\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ttotal_p90\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ost_usd\x18\t \x01(\x01\x12\x15\n\routput_tokens\x18\n \x01(\x01\x12-\n\nreport_age\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcb\x01\n\nPricedPlan\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x1b.zeta.inference.v1.PlanSpec\x12\x0f\n\x07utility\x18\x02 \x01(\x01\x12\x0f\n\x07quality\x18\x03 \x01(\x01\x12\x14\n\x0clatency_term\x18\x04 \x01(\x01\x12\x11\n\tcost_term\x18\x05 \x01(\x01\x12\x15\n\rcapacity_term\x18\x06 \x01(\x01\x12\x1c\n\x14\x64\x65\x61\x64line_probability\x18\x07 \x01(\x01\x12\x12\n\npropensity\x18\x08 \x01(\x01\"o\n\tRejection\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x32\n\x06reason\x18\x03 \x01(\x0e\x32\".zeta.inference.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t*\xa8\x01\n\x08PlanKind\x12\x19\n\x15PLAN_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10PLAN_KIND_SINGLE\x10\x01\x12\x15\n\x11PLAN_KIND_CASCADE\x10\x02\x12\x12\n\x0ePLAN_KIND_VOTE\x10\x03\x12\x15\n\x11PLAN_KIND_BEST_OF\x10\x04\x12\x14\n\x10PLAN_KIND_REFINE\x10\x05\x12\x13\n\x0fPLAN_KIND_HEDGE\x10\x06*\x81\x01\n\rProfileSource\x12\x1e\n\x1aPROFILE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PROFILE_SOURCE_SERVICE\x10\x01\x12\x18\n\x14PROFILE_SOURCE_CACHE\x10\x02\x12\x1a\n\x16PROFILE_SOURCE_LEXICAL\x10\x03*\xb9\x02\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_UNHEALTHY\x10\x01\x12\x1d\n\x19REJECTION_REASON_DRAINING\x10\x02\x12!\n\x1dREJECTION_REASON_CIRCUIT_OPEN\x10\x03\x12\x1c\n\x18REJECTION_REASON_CONTEXT\x10\x04\x12\x1f\n\x1bREJECTION_REASON_CAPABILITY\x10\x05\x12 \n\x1cREJECTION_REASON_NOT_ALLOWED\x10\x06\x12\x1d\n\x19REJECTION_REASON_DEADLINE\x10\x07\x12\"\n\x1eREJECTION_REASON_FAILED_BEFORE\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zeta.inference.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROFILESOURCE']._serialized_start=1710
-  _globals['_PROFILESOURCE']._serialized_end=1839
-  _globals['_REJECTIONREASON']._serialized_start=1842
-  _globals['_REJECTIONREASON']._serialized_end=2155
+  _globals['_PLANKIND']._serialized_start=2046
+  _globals['_PLANKIND']._serialized_end=2214
+  _globals['_PROFILESOURCE']._serialized_start=2217
+  _globals['_PROFILESOURCE']._serialized_end=2346
+  _globals['_REJECTIONREASON']._serialized_start=2349
+  _globals['_REJECTIONREASON']._serialized_end=2662
   _globals['_DECISION']._serialized_start=121
   _globals['_DECISION']._serialized_end=530
   _globals['_PLANSPEC']._serialized_start=533
-  _globals['_PLANSPEC']._serialized_end=696
-  _globals['_SINGLEPLAN']._serialized_start=698
-  _globals['_SINGLEPLAN']._serialized_end=725
-  _globals['_CASCADEPLAN']._serialized_start=727
-  _globals['_CASCADEPLAN']._serialized_end=790
-  _globals['_VOTEPLAN']._serialized_start=792
-  _globals['_VOTEPLAN']._serialized_end=818
-  _globals['_PROFILESUMMARY']._serialized_start=821
-  _globals['_PROFILESUMMARY']._serialized_end=1031
-  _globals['_CANDIDATE']._serialized_start=1034
-  _globals['_CANDIDATE']._serialized_end=1388
-  _globals['_PRICEDPLAN']._serialized_start=1391
-  _globals['_PRICEDPLAN']._serialized_end=1594
-  _globals['_REJECTION']._serialized_start=1596
-  _globals['_REJECTION']._serialized_end=1707
+  _globals['_PLANSPEC']._serialized_end=842
+  _globals['_SINGLEPLAN']._serialized_start=844
+  _globals['_SINGLEPLAN']._serialized_end=871
+  _globals['_CASCADEPLAN']._serialized_start=873
+  _globals['_CASCADEPLAN']._serialized_end=936
+  _globals['_VOTEPLAN']._serialized_start=938
+  _globals['_VOTEPLAN']._serialized_end=964
+  _globals['_BESTOFPLAN']._serialized_start=966
+  _globals['_BESTOFPLAN']._serialized_end=1021
+  _globals['_REFINEPLAN']._serialized_start=1023
+  _globals['_REFINEPLAN']._serialized_end=1066
+  _globals['_HEDGEPLAN']._serialized_start=1068
+  _globals['_HEDGEPLAN']._serialized_end=1154
+  _globals['_PROFILESUMMARY']._serialized_start=1157
+  _globals['_PROFILESUMMARY']._serialized_end=1367
+  _globals['_CANDIDATE']._serialized_start=1370
+  _globals['_CANDIDATE']._serialized_end=1724
+  _globals['_PRICEDPLAN']._serialized_start=1727
+  _globals['_PRICEDPLAN']._serialized_end=1930
+  _globals['_REJECTION']._serialized_start=1932
+  _globals['_REJECTION']._serialized_end=2043
 # @@protoc_insertion_point(module_scope)

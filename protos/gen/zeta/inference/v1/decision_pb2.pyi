@@ -21,6 +21,46 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PlanKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLAN_KIND_UNSPECIFIED: _PlanKind.ValueType  # 0
+    """Not given."""
+    PLAN_KIND_SINGLE: _PlanKind.ValueType  # 1
+    """One model answers."""
+    PLAN_KIND_CASCADE: _PlanKind.ValueType  # 2
+    """A second model answers where the first is not sure."""
+    PLAN_KIND_VOTE: _PlanKind.ValueType  # 3
+    """Several models answer, and the answer with the most weight wins."""
+    PLAN_KIND_BEST_OF: _PlanKind.ValueType  # 4
+    """Several answers are drawn, and the one that scores best wins."""
+    PLAN_KIND_REFINE: _PlanKind.ValueType  # 5
+    """One model drafts, another one reviews the draft and answers."""
+    PLAN_KIND_HEDGE: _PlanKind.ValueType  # 6
+    """A second model is asked where the first is late."""
+
+class PlanKind(_PlanKind, metaclass=_PlanKindEnumTypeWrapper):
+    """The kinds of plans."""
+
+PLAN_KIND_UNSPECIFIED: PlanKind.ValueType  # 0
+"""Not given."""
+PLAN_KIND_SINGLE: PlanKind.ValueType  # 1
+"""One model answers."""
+PLAN_KIND_CASCADE: PlanKind.ValueType  # 2
+"""A second model answers where the first is not sure."""
+PLAN_KIND_VOTE: PlanKind.ValueType  # 3
+"""Several models answer, and the answer with the most weight wins."""
+PLAN_KIND_BEST_OF: PlanKind.ValueType  # 4
+"""Several answers are drawn, and the one that scores best wins."""
+PLAN_KIND_REFINE: PlanKind.ValueType  # 5
+"""One model drafts, another one reviews the draft and answers."""
+PLAN_KIND_HEDGE: PlanKind.ValueType  # 6
+"""A second model is asked where the first is late."""
+Global___PlanKind: _TypeAlias = PlanKind  # noqa: Y015
+
 class _ProfileSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -182,6 +222,9 @@ class PlanSpec(_message.Message):
     SINGLE_FIELD_NUMBER: _builtins.int
     CASCADE_FIELD_NUMBER: _builtins.int
     VOTE_FIELD_NUMBER: _builtins.int
+    BEST_OF_FIELD_NUMBER: _builtins.int
+    REFINE_FIELD_NUMBER: _builtins.int
+    HEDGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def single(self) -> Global___SinglePlan:
         """One model answers."""
@@ -194,18 +237,33 @@ class PlanSpec(_message.Message):
     def vote(self) -> Global___VotePlan:
         """Several models answer, and the answer with the most weight wins."""
 
+    @_builtins.property
+    def best_of(self) -> Global___BestOfPlan:
+        """Several answers are drawn, and the one that scores best wins."""
+
+    @_builtins.property
+    def refine(self) -> Global___RefinePlan:
+        """One model drafts, another one reviews the draft and answers."""
+
+    @_builtins.property
+    def hedge(self) -> Global___HedgePlan:
+        """A second model is asked where the first is late."""
+
     def __init__(
         self,
         *,
         single: Global___SinglePlan | None = ...,
         cascade: Global___CascadePlan | None = ...,
         vote: Global___VotePlan | None = ...,
+        best_of: Global___BestOfPlan | None = ...,
+        refine: Global___RefinePlan | None = ...,
+        hedge: Global___HedgePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cascade", b"cascade", "kind", b"kind", "single", b"single", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best_of", b"best_of", "cascade", b"cascade", "hedge", b"hedge", "kind", b"kind", "refine", b"refine", "single", b"single", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cascade", b"cascade", "kind", b"kind", "single", b"single", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_of", b"best_of", "cascade", b"cascade", "hedge", b"hedge", "kind", b"kind", "refine", b"refine", "single", b"single", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["single", "cascade", "vote"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["single", "cascade", "vote", "best_of", "refine", "hedge"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -286,6 +344,96 @@ class VotePlan(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VotePlan: _TypeAlias = VotePlan  # noqa: Y015
+
+@_typing.final
+class BestOfPlan(_message.Message):
+    """Several answers are drawn, and the one that scores best wins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    SCORER_FIELD_NUMBER: _builtins.int
+    n: _builtins.int
+    """Number of answers."""
+    scorer: _builtins.str
+    """Who scores: a model, by `Score`, or "verifier:" and the name of a verifier."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models that are asked, in turn."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        n: _builtins.int = ...,
+        scorer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "n", b"n", "scorer", b"scorer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BestOfPlan: _TypeAlias = BestOfPlan  # noqa: Y015
+
+@_typing.final
+class RefinePlan(_message.Message):
+    """One model drafts, another one reviews the draft and answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRAFT_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    draft: _builtins.str
+    """The model that drafts."""
+    review: _builtins.str
+    """The model that sees the draft and gives the answer."""
+    def __init__(
+        self,
+        *,
+        draft: _builtins.str = ...,
+        review: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "review", b"review"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefinePlan: _TypeAlias = RefinePlan  # noqa: Y015
+
+@_typing.final
+class HedgePlan(_message.Message):
+    """A second model is asked where the first is late; whoever begins first answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIMARY_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    primary: _builtins.str
+    """Asked first."""
+    backup: _builtins.str
+    """Asked where no token came in time. May be the same model, on another replica."""
+    @_builtins.property
+    def after(self) -> _duration_pb2.Duration:
+        """How long the primary may be silent."""
+
+    def __init__(
+        self,
+        *,
+        primary: _builtins.str = ...,
+        backup: _builtins.str = ...,
+        after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "backup", b"backup", "primary", b"primary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HedgePlan: _TypeAlias = HedgePlan  # noqa: Y015
 
 @_typing.final
 class ProfileSummary(_message.Message):

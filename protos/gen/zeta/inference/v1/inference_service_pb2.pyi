@@ -139,6 +139,90 @@ HANDOVER_REASON_PLAN: HandoverReason.ValueType  # 3
 """The plan's next model takes over."""
 Global___HandoverReason: _TypeAlias = HandoverReason  # noqa: Y015
 
+class _PlanPart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlanPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanPart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLAN_PART_UNSPECIFIED: _PlanPart.ValueType  # 0
+    """Not given: an older router."""
+    PLAN_PART_SINGLE: _PlanPart.ValueType  # 1
+    """Answers alone."""
+    PLAN_PART_FIRST: _PlanPart.ValueType  # 2
+    """A cascade's first model."""
+    PLAN_PART_THEN: _PlanPart.ValueType  # 3
+    """A cascade's second model."""
+    PLAN_PART_VOTER: _PlanPart.ValueType  # 4
+    """Votes."""
+    PLAN_PART_SAMPLE: _PlanPart.ValueType  # 5
+    """One of the answers of a best-of plan."""
+    PLAN_PART_SCORER: _PlanPart.ValueType  # 6
+    """Scores the answers of a best-of plan."""
+    PLAN_PART_DRAFT: _PlanPart.ValueType  # 7
+    """Drafts."""
+    PLAN_PART_REVIEW: _PlanPart.ValueType  # 8
+    """Reviews a draft and answers."""
+    PLAN_PART_PRIMARY: _PlanPart.ValueType  # 9
+    """A hedge's first model."""
+    PLAN_PART_BACKUP: _PlanPart.ValueType  # 10
+    """A hedge's second model."""
+
+class PlanPart(_PlanPart, metaclass=_PlanPartEnumTypeWrapper):
+    """What a model call does in a plan."""
+
+PLAN_PART_UNSPECIFIED: PlanPart.ValueType  # 0
+"""Not given: an older router."""
+PLAN_PART_SINGLE: PlanPart.ValueType  # 1
+"""Answers alone."""
+PLAN_PART_FIRST: PlanPart.ValueType  # 2
+"""A cascade's first model."""
+PLAN_PART_THEN: PlanPart.ValueType  # 3
+"""A cascade's second model."""
+PLAN_PART_VOTER: PlanPart.ValueType  # 4
+"""Votes."""
+PLAN_PART_SAMPLE: PlanPart.ValueType  # 5
+"""One of the answers of a best-of plan."""
+PLAN_PART_SCORER: PlanPart.ValueType  # 6
+"""Scores the answers of a best-of plan."""
+PLAN_PART_DRAFT: PlanPart.ValueType  # 7
+"""Drafts."""
+PLAN_PART_REVIEW: PlanPart.ValueType  # 8
+"""Reviews a draft and answers."""
+PLAN_PART_PRIMARY: PlanPart.ValueType  # 9
+"""A hedge's first model."""
+PLAN_PART_BACKUP: PlanPart.ValueType  # 10
+"""A hedge's second model."""
+Global___PlanPart: _TypeAlias = PlanPart  # noqa: Y015
+
+class _StepEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StepEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STEP_END_UNSPECIFIED: _StepEnd.ValueType  # 0
+    """Not given: an older router."""
+    STEP_END_COMPLETE: _StepEnd.ValueType  # 1
+    """It answered."""
+    STEP_END_CANCELLED: _StepEnd.ValueType  # 2
+    """It was stopped, because its answer was not needed any more."""
+    STEP_END_FAILED: _StepEnd.ValueType  # 3
+    """It failed."""
+
+class StepEnd(_StepEnd, metaclass=_StepEndEnumTypeWrapper):
+    """How a model call ended."""
+
+STEP_END_UNSPECIFIED: StepEnd.ValueType  # 0
+"""Not given: an older router."""
+STEP_END_COMPLETE: StepEnd.ValueType  # 1
+"""It answered."""
+STEP_END_CANCELLED: StepEnd.ValueType  # 2
+"""It was stopped, because its answer was not needed any more."""
+STEP_END_FAILED: StepEnd.ValueType  # 3
+"""It failed."""
+Global___StepEnd: _TypeAlias = StepEnd  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -299,6 +383,7 @@ class GenerateRequest(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    CONSENT_TO_TRAIN_FIELD_NUMBER: _builtins.int
     CONTINUATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name. Empty: a model server answers itself, a router chooses."""
@@ -320,6 +405,10 @@ class GenerateRequest(_message.Message):
     """Answers to give, 1 to 16. The prompt is read once; each answer has a seed of its own,
     which follows from `SamplingParams.seed` and the answer's number alone: answer 0 is
     what the seed gives without this field. Greedy answers are all alike. Empty: 1.
+    """
+    consent_to_train: _builtins.bool
+    """Allows the operator to keep prompt and answer, and to train models on them. Without it
+    neither text is written to disk.
     """
     @_builtins.property
     def messages(self) -> Global___Conversation:
@@ -376,11 +465,12 @@ class GenerateRequest(_message.Message):
         resume: Global___Resume | None = ...,
         session_id: _builtins.str = ...,
         samples: _builtins.int | None = ...,
+        consent_to_train: _builtins.bool = ...,
         continuation: Global___Continuation | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_samples", b"_samples", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "preference", b"preference", "prompt", b"prompt", "resume", b"resume", "samples", b"samples", "sampling", b"sampling", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_samples", b"_samples", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "preference", b"preference", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "samples", b"samples", "sampling", b"sampling", "session_id", b"session_id", "stop", b"stop", "task_kind", b"task_kind", "tenant", b"tenant", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_samples", b"_samples", "consent_to_train", b"consent_to_train", "constraint", b"constraint", "continuation", b"continuation", "input", b"input", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "preference", b"preference", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "samples", b"samples", "sampling", b"sampling", "session_id", b"session_id", "stop", b"stop", "task_kind", b"task_kind", "tenant", b"tenant", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -644,6 +734,7 @@ class Preference(_message.Message):
     MIN_QUALITY_FIELD_NUMBER: _builtins.int
     ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    VERIFIER_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """A policy of the router by name: "fast", "balanced", "quality" or the operator's own.
     Empty: the router's default. The fields below override the policy's.
@@ -656,6 +747,10 @@ class Preference(_message.Message):
     """Least expected quality, in [0, 1]; refused when no plan reaches it. Empty: 0."""
     explain: _builtins.bool
     """Returns the whole decision with `Finished`."""
+    verifier: _builtins.str
+    """A verifier that needs no reference, such as "json" or "python": among several answers,
+    one that passes is preferred. Empty: none.
+    """
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these models may take part. Empty: all that the tenant may use."""
@@ -669,10 +764,11 @@ class Preference(_message.Message):
         min_quality: _builtins.float | None = ...,
         allowed_models: _abc.Iterable[_builtins.str] | None = ...,
         explain: _builtins.bool = ...,
+        verifier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_weight_per_usd", b"_cost_weight_per_usd", "_latency_weight_per_s", b"_latency_weight_per_s", "_min_quality", b"_min_quality", "cost_weight_per_usd", b"cost_weight_per_usd", "latency_weight_per_s", b"latency_weight_per_s", "min_quality", b"min_quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_weight_per_usd", b"_cost_weight_per_usd", "_latency_weight_per_s", b"_latency_weight_per_s", "_min_quality", b"_min_quality", "allowed_models", b"allowed_models", "cost_weight_per_usd", b"cost_weight_per_usd", "explain", b"explain", "latency_weight_per_s", b"latency_weight_per_s", "min_quality", b"min_quality", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_weight_per_usd", b"_cost_weight_per_usd", "_latency_weight_per_s", b"_latency_weight_per_s", "_min_quality", b"_min_quality", "allowed_models", b"allowed_models", "cost_weight_per_usd", b"cost_weight_per_usd", "explain", b"explain", "latency_weight_per_s", b"latency_weight_per_s", "min_quality", b"min_quality", "policy", b"policy", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_weight_per_usd: _TypeAlias = _typing.Literal["cost_weight_per_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_weight_per_usd: _TypeAlias = _typing.Literal["_cost_weight_per_usd", b"_cost_weight_per_usd"]  # noqa: Y015
@@ -1082,6 +1178,8 @@ class PlanStep(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     MEAN_LOGPROB_FIELD_NUMBER: _builtins.int
     CHOSEN_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model asked."""
     replica: _builtins.str
@@ -1092,6 +1190,10 @@ class PlanStep(_message.Message):
     """Mean natural log-probability of its tokens. Empty: no token."""
     chosen: _builtins.bool
     """True where the final answer is this call's."""
+    part: Global___PlanPart.ValueType
+    """What the call was for."""
+    end: Global___StepEnd.ValueType
+    """How it ended."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """What it used."""
@@ -1110,10 +1212,12 @@ class PlanStep(_message.Message):
         total: _duration_pb2.Duration | None = ...,
         mean_logprob: _builtins.float | None = ...,
         chosen: _builtins.bool = ...,
+        part: Global___PlanPart.ValueType = ...,
+        end: Global___StepEnd.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "mean_logprob", b"mean_logprob", "total", b"total", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "chosen", b"chosen", "cost_usd", b"cost_usd", "mean_logprob", b"mean_logprob", "model", b"model", "replica", b"replica", "total", b"total", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob", "chosen", b"chosen", "cost_usd", b"cost_usd", "end", b"end", "mean_logprob", b"mean_logprob", "model", b"model", "part", b"part", "replica", b"replica", "total", b"total", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean_logprob: _TypeAlias = _typing.Literal["mean_logprob"]  # noqa: Y015
     _WhichOneofArgType__mean_logprob: _TypeAlias = _typing.Literal["_mean_logprob", b"_mean_logprob"]  # noqa: Y015

@@ -149,6 +149,7 @@ class SubmitFeedbackRequest(_message.Message):
     DECISION_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     COMPARISON_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
     FEEDBACK_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
@@ -163,20 +164,25 @@ class SubmitFeedbackRequest(_message.Message):
     def comparison(self) -> Global___Comparison:
         """This answer against another one's."""
 
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """The router judges, with one of its verifiers."""
+
     def __init__(
         self,
         *,
         decision_id: _builtins.str = ...,
         score: _builtins.float = ...,
         comparison: Global___Comparison | None = ...,
+        verification: Global___Verification | None = ...,
         feedback_id: _builtins.str = ...,
         source: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "score", b"score", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "score", b"score", "verdict", b"verdict", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "decision_id", b"decision_id", "feedback_id", b"feedback_id", "score", b"score", "source", b"source", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "decision_id", b"decision_id", "feedback_id", b"feedback_id", "score", b"score", "source", b"source", "verdict", b"verdict", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_verdict: _TypeAlias = _typing.Literal["score", "comparison"]  # noqa: Y015
+    _WhichOneofReturnType_verdict: _TypeAlias = _typing.Literal["score", "comparison", "verification"]  # noqa: Y015
     _WhichOneofArgType_verdict: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_verdict) -> _WhichOneofReturnType_verdict | None: ...
 
@@ -209,22 +215,58 @@ class Comparison(_message.Message):
 Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
 
 @_typing.final
+class Verification(_message.Message):
+    """An answer to be judged by one of the router's verifiers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIER_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    verifier: _builtins.str
+    """The verifier: "exact", "numeric", "json", "python" or "doctest"."""
+    answer: _builtins.str
+    """The answer as it was received; the router keeps no text without consent."""
+    reference: _builtins.str
+    """What it is held against: the right answer, a JSON schema, or doctests. Empty where the
+    verifier needs none.
+    """
+    def __init__(
+        self,
+        *,
+        verifier: _builtins.str = ...,
+        answer: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "reference", b"reference", "verifier", b"verifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
 class SubmitFeedbackResponse(_message.Message):
     """What became of the feedback."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNTED_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
     counted: _builtins.bool
     """False where this feedback id was counted before."""
+    score: _builtins.float
+    """The score that was counted, in [0, 1]: a verifier's, where one judged."""
     def __init__(
         self,
         *,
         counted: _builtins.bool = ...,
+        score: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,6 +390,7 @@ class Policy(_message.Message):
     DEADLINE_CONFIDENCE_FIELD_NUMBER: _builtins.int
     MAX_CALLS_FIELD_NUMBER: _builtins.int
     BALANCER_FIELD_NUMBER: _builtins.int
+    PLANS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name that requests use."""
     latency_weight_per_s: _builtins.float
@@ -362,6 +405,10 @@ class Policy(_message.Message):
     """Most model calls that one plan may make, at least 1."""
     balancer: Global___Balancer.ValueType
     """How replicas of one model are chosen between."""
+    @_builtins.property
+    def plans(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.PlanKind.ValueType]:
+        """The kinds of plans that may be chosen. Empty: all."""
+
     def __init__(
         self,
         *,
@@ -372,10 +419,11 @@ class Policy(_message.Message):
         deadline_confidence: _builtins.float = ...,
         max_calls: _builtins.int = ...,
         balancer: Global___Balancer.ValueType = ...,
+        plans: _abc.Iterable[_decision_pb2.PlanKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,114 @@
+"""Whether models succeed and fail together: learned from requests that several of them answered.
+
+Per pair of models and kind of task, the correlation of their scores about what was predicted for
+each: sum of products of residuals over sum of products of standard deviations. A pair's task is
+shrunk to the pair, and the pair to a prior; old outcomes fade. A model paired with itself is two
+answers of one model. M = models, T = kinds of task. Bounded: 2·M²·T numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router_svc.core.features import TASKS
+
+Floats: TypeAlias = NDArray[np.float64]
+Array: TypeAlias = NDArray[Any]
+
+VERSION: Final = 1
+_PRIOR: Final = 0.5
+"""Models fail together: what is hard for one is hard for the next."""
+_PRIOR_SELF: Final = 0.7
+_PAIR_SPREAD: Final = 8.0
+"""How much the prior weighs, in units of variance: about forty outcomes."""
+_TASK_SPREAD: Final = 6.0
+_LEAST, _MOST = -0.5, 0.98
+_KEPT: Final = 0.5 ** (1.0 / 2000.0)
+_ALTERNATIVES: Final = 5
+"""Wrong answers scatter over about so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One model's answer among several to the same request."""
+
+    model: str
+    quality: float
+    """Predicted, in [0, 1]."""
+    score: float | None
+    """In [0, 1]; None where all that is known is that it differs from an answer that is wrong."""
+
+
+class Agreement:
+    """Correlation of success, per pair of models and task. Mutable, one owner."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        """Start every pair at the prior."""
+        self.models = tuple(models)
+        self._index = {name: i for i, name in enumerate(self.models)}
+        count = len(self.models)
+        self._sums = np.zeros((2, count, count, len(TASKS)))
+        """Products of residuals, and products of standard deviations."""
+        self._prior = np.where(np.eye(count, dtype=np.bool_), _PRIOR_SELF, _PRIOR)
+
+    def correlation(self, tasks: Floats) -> Floats:
+        """Return the correlation of success (M, M) on a request that is *tasks* (T,)."""
+        together, spread = self._sums
+        pair = (together.sum(axis=2) + _PAIR_SPREAD * self._prior) / (
+            spread.sum(axis=2) + _PAIR_SPREAD
+        )
+        each = (together + _TASK_SPREAD * pair[:, :, None]) / (spread + _TASK_SPREAD)
+        found: Floats = np.clip(each @ tasks, _LEAST, _MOST)
+        return found
+
+    def learn(self, tasks: Floats, members: Sequence[Member]) -> None:
+        """Take in one request that all *members* answered. Raises KeyError for unknown models."""
+        for n, one in enumerate(members):
+            for other in members[:n]:
+                self._pair(tasks, one, other)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return the learned state as arrays, for `numpy.savez`."""
+        return {
+            "version": np.array(VERSION),
+            "models": np.array(self.models, dtype=np.str_),
+            "sums": self._sums.copy(),
+        }
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Take in what `to_arrays` returned; new models keep the prior.
+
+        Raises ValueError if it was written by another version.
+        """
+        if int(arrays["version"]) != VERSION or arrays["sums"].shape[3] != len(TASKS):
+            raise ValueError(f"agreement state of version {arrays['version']}, not {VERSION}")
+        found = {name: j for j, name in enumerate(arrays["models"].tolist())}
+        kept = [(i, found[name]) for name, i in self._index.items() if name in found]
+        for i, j in kept:
+            for k, m in kept:
+                self._sums[:, i, k] = arrays["sums"][:, j, m]
+
+    def _pair(self, tasks: Floats, one: Member, other: Member) -> None:
+        i, j = self._index[one.model], self._index[other.model]
+        first, second = _residual(one), _residual(other)
+        spread = np.sqrt(_variance(one.quality) * _variance(other.quality))
+        news = np.array([first * second, spread])[:, None] * tasks
+        for a, b in {(i, j), (j, i)}:
+            self._sums[:, a, b] = _KEPT * self._sums[:, a, b] + news
+
+
+def _residual(member: Member) -> float:
+    score = member.score
+    if score is None:
+        # It differs from a wrong answer: right, or wrong in another way.
+        wrong = (1.0 - member.quality) * (1.0 - 1.0 / _ALTERNATIVES)
+        score = member.quality / max(member.quality + wrong, 1e-9)
+    return score - member.quality
+
+
+def _variance(quality: float) -> float:
+    q = min(max(quality, 0.05), 0.95)
+    return q * (1.0 - q)
