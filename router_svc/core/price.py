@@ -289,7 +289,7 @@ class Menu:
 def menu(
     candidates: Candidates, policy: Policy, deadline_s: float | None, gains: Mapping[str, float]
 ) -> Menu:
-    """Enumerate and price the plans.
+    """Enumerate and price the plans of the kinds that the policy permits, and the single ones.
 
     *gains*: kind of plan to what its quality proved to be above (or below) the assumptions'.
     """
@@ -299,7 +299,7 @@ def menu(
     rest = [
         _gained(block, gains)
         for name, pricer in PRICERS.items()
-        if name != "single"
+        if name != "single" and (not policy.plans or name in policy.plans)
         for block in pricer(candidates, pool, policy, when)
     ]
     blocks = (*singles, *rest)

@@ -52,6 +52,13 @@ def plan_text(plan: PlanSpec) -> str:
             names = (plan.cascade.first, plan.cascade.then)
         case "vote":
             names = plan.vote.models
+        case "best_of":
+            judge = plan.best_of.scorer
+            names = (*plan.best_of.models, *([] if judge.startswith("verifier:") else [judge]))
+        case "refine":
+            names = (plan.refine.draft, plan.refine.review)
+        case "hedge":
+            names = (plan.hedge.primary, plan.hedge.backup)
     return f"{kind}({', '.join(names)})" if kind else "no plan"
 
 
