@@ -173,7 +173,7 @@ class Fleet:
         """Note that a request goes to *replica*, where it is so many *requests*."""
         i, now_s = self._index[replica], self._clock()
         load = self._load.loads(now_s).row(i)
-        self._load.began(i, prompt_tokens, output_tokens, requests)
+        self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s)
         self._breakers[i].began(now_s)
         lease = Lease(
             index=i,
@@ -192,13 +192,13 @@ class Fleet:
         """Note that the request's prompt is through."""
         if not lease.fed:
             lease.fed = True
-            self._load.fed(lease.index, lease.prompt_tokens)
+            self._load.fed(lease.index, lease.prompt_tokens, now_s=self._clock())
 
     def end(self, lease: Lease) -> None:
         """Note that the request has ended, in whatever way."""
         self.first_token(lease)
         self._leases[lease.index].discard(lease)
-        self._load.ended(lease.index, lease.output_tokens, lease.requests)
+        self._load.ended(lease.index, lease.output_tokens, lease.requests, now_s=self._clock())
 
     def succeeded(self, lease: Lease) -> None:
         """Note that the replica answered."""

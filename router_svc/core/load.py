@@ -1,9 +1,11 @@
 """What every replica has to do: the last report, carried on by our own requests since.
 
-Closed loop: a report replaces what was believed. Open loop: between reports, own requests that
-began or ended since are added and taken off. R = replicas. Time is an argument.
+Closed loop: a report replaces what was believed. Open loop: own requests that began or ended since
+it was read, which is a while before it arrives, are added and taken off. R = replicas. Time is an
+argument.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +17,8 @@ from router_svc.core.types import Floats, Ints
 _STALE_S: Final = 5.0
 """A report older than this says nothing about load any more; own requests still do."""
 _UNKNOWN_AGE_S: Final = 60.0
+_CHANGES: Final = 512
+"""Own requests' beginnings and ends that are kept per replica until a report covers them."""
 
 
 class Load:
@@ -28,37 +32,52 @@ class Load:
         self._reported_prompt = np.zeros(count)
         self._since = np.zeros(count)
         self._since_prompt = np.zeros(count)
+        self._changes: list[deque[tuple[float, float, float]]] = [
+            deque(maxlen=_CHANGES) for _ in range(count)
+        ]
+        """When own requests began, were fed or ended: seconds, requests, prompt tokens."""
         self._at_s = np.full(count, -np.inf)
         self.requests = np.zeros(count)
         """Own requests in flight (R,)."""
         self._prompt = np.zeros(count)
         self._output = np.zeros(count)
 
-    def began(self, i: int, prompt_tokens: float, output_tokens: float, requests: int = 1) -> None:
+    def began(
+        self,
+        i: int,
+        prompt_tokens: float,
+        output_tokens: float,
+        requests: int = 1,
+        *,
+        now_s: float,
+    ) -> None:
         """Note that a request went to replica *i*, or several with one prompt."""
         self.requests[i] += requests
-        self._since[i] += requests
         self._prompt[i] += prompt_tokens
-        self._since_prompt[i] += prompt_tokens
         self._output[i] += output_tokens
+        self._changed(i, requests, prompt_tokens, now_s)
 
-    def fed(self, i: int, prompt_tokens: float) -> None:
+    def fed(self, i: int, prompt_tokens: float, *, now_s: float) -> None:
         """Note that a request's prompt is through: its first token came, or it ended before."""
         self._prompt[i] -= prompt_tokens
-        self._since_prompt[i] -= prompt_tokens
+        self._changed(i, 0, -prompt_tokens, now_s)
 
-    def ended(self, i: int, output_tokens: float, requests: int = 1) -> None:
+    def ended(self, i: int, output_tokens: float, requests: int = 1, *, now_s: float) -> None:
         """Note that what began has ended, in whatever way; `fed` has been called for it."""
         self.requests[i] -= requests
-        self._since[i] -= requests
         self._output[i] -= output_tokens
+        self._changed(i, -requests, 0.0, now_s)
 
     def reported(
         self, i: int, *, requests: float, prompt_tokens: float, max_running: float, read_at_s: float
     ) -> None:
         """Take in what replica *i* said about itself at *read_at_s*."""
-        self._reported[i], self._since[i] = requests, 0.0
-        self._reported_prompt[i], self._since_prompt[i] = prompt_tokens, 0.0
+        changes = self._changes[i]
+        while changes and changes[0][0] <= read_at_s:
+            changes.popleft()
+        self._reported[i], self._since[i] = requests, sum(n for _, n, _ in changes)
+        self._reported_prompt[i] = prompt_tokens
+        self._since_prompt[i] = sum(tokens for _, _, tokens in changes)
         self._at_s[i] = read_at_s
         if max_running > 0:
             self._max_running[i] = max_running
@@ -90,6 +109,11 @@ class Load:
             max_running=self._max_running.copy(),
             age_s=np.minimum(age, _UNKNOWN_AGE_S),
         )
+
+    def _changed(self, i: int, requests: int, prompt_tokens: float, now_s: float) -> None:
+        self._since[i] += requests
+        self._since_prompt[i] += prompt_tokens
+        self._changes[i].append((now_s, requests, prompt_tokens))
 
 
 def capacity_price(loads: ReplicaLoads) -> Floats:

@@ -43,6 +43,7 @@ SLOTS, CONTEXT_TOKENS = 16, 1024
 NEAR = 0.05
 """How far memory may be from its plateau."""
 _EVERY_S = 1.0
+_SETTLES_S = 10.0
 _WORDS = ("the", "model", "answers", "what", "was", "asked", "as", "well", "as", "it", "can")
 _SYSTEM = " ".join(_WORDS * 8)
 
@@ -169,10 +170,21 @@ async def soak(process: psutil.Process, target: str, its: argparse.Namespace) ->
             await asyncio.sleep(float(rng.exponential(1 / its.per_s)))
         await asyncio.gather(*calls)
         watching.cancel()
-        state = (await callers.control.GetState(control.GetStateRequest())).state
+        state = await _settled(callers)
         together = [callers.ask(max_tokens=32, constraint=None) for _ in range(SLOTS)]
         await asyncio.wait_for(asyncio.gather(*together), 600.0)
     return _report(seen, state)
+
+
+async def _settled(callers: Callers) -> control.ModelState:
+    """Return what is left a little after the last caller has gone: they leave between two steps."""
+    ends_s = monotonic() + _SETTLES_S
+    while True:
+        answer = await callers.control.GetState(control.GetStateRequest())
+        state: control.ModelState = answer.state
+        if not (state.running or state.waiting) or monotonic() > ends_s:
+            return state
+        await asyncio.sleep(0.2)
 
 
 async def _watch(process: psutil.Process, seen: Seen, start_s: float) -> None:

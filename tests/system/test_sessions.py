@@ -1,6 +1,5 @@
 """Conversations stay where their beginning is cached."""
 
-import asyncio
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,28 +10,31 @@ from zeta.inference.v1.inference_service_pb2 import (
     Conversation,
     GenerateRequest,
     Message,
+    Preference,
     Role,
     SamplingParams,
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
-from services.kit.config import FleetConfig, Replica
+from services.kit.config import FleetConfig, Policy, Replica
 from tests.system.calls import TIMEOUT_S, Answer, answer
 from tests.system.fleet import Fleet, running
 
 if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
     from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
-MODEL = "coder-7b"
+MODEL, SPREAD = "coder-7b", "spread"
 QUESTIONS = ("What is 1 + 2?", "Name a colour.", "Reverse 'stone'.", "What is max([3, 9])?")
 
 
 def two_coders(config: FleetConfig) -> FleetConfig:
-    """Give the coder a second replica."""
+    """Give the coder a second replica, and the router a policy that asks them in turn."""
     replace = msgspec.structs.replace
+    policies = {**config.router.policies, SPREAD: Policy(balancer="round_robin")}
     second = Replica(listen="127.0.0.1:7099")
     return replace(
         config,
+        router=replace(config.router, policies=policies),
         models=tuple(
             replace(m, replicas=(*m.replicas, second)) if m.name == MODEL else m
             for m in config.models
@@ -55,7 +57,9 @@ class Talk:
         self.name, self.answers = name, list[Answer]()
         self.said = [Message(role=Role.ROLE_SYSTEM, content=system)]
 
-    async def turn(self, router: "InferenceServiceAsyncStub", question: str) -> None:
+    async def turn(
+        self, router: "InferenceServiceAsyncStub", question: str, policy: str = ""
+    ) -> None:
         """Ask, with all that was said before."""
         self.said.append(Message(role=Role.ROLE_USER, content=question))
         request = GenerateRequest(
@@ -64,29 +68,34 @@ class Talk:
             sampling=SamplingParams(temperature=0.0),
             max_tokens=12,
             session_id=self.name,
+            preference=Preference(policy=policy),
         )
         self.answers.append(await answer(router.Generate(request, timeout=TIMEOUT_S)))
         self.said.append(Message(role=Role.ROLE_ASSISTANT, content=self.answers[-1].text))
 
 
 async def test_later_turns_find_their_beginning_in_the_cache(pair: Fleet) -> None:
-    """Two conversations at once stay where they are, whichever of them asks first.
+    """Conversations that began on two replicas in turn stay there.
 
-    Without sessions whoever asks first gets the first replica, so that every turn would move. One
-    turn may move all the same: a replica that is busy or silent for a moment is avoided.
+    Both replicas are idle at each later turn: without sessions every turn would go to the same one.
+    A few may move all the same: a replica that is silent for a moment is avoided.
     """
-    talks = [Talk("one"), Talk("two")]
+    talks = [Talk(f"number {i}") for i in range(6)]
+    first, *later = QUESTIONS
     async with pair.channel(pair.router) as channel:
         router = InferenceServiceStub(channel)
-        for question in QUESTIONS:
-            await asyncio.gather(*(talk.turn(router, question) for talk in talks))
-            talks.reverse()
+        for talk in talks:
+            await talk.turn(router, first, policy=SPREAD)
+        for question in later:
+            for talk in talks:
+                await talk.turn(router, question)
 
+    assert len({talk.answers[0].started.replica for talk in talks}) == 2, "all began in one place"
     stayed, spared = [], []
     for talk in talks:
         for before, each in pairwise(talk.answers):
             stayed.append(each.started.replica == before.started.replica)
             usage = each.finished.usage
             spared.append(usage.cached_prompt_tokens > 0.5 * usage.prompt_tokens)
-    assert sum(stayed) >= len(stayed) - 1
-    assert sum(spared) >= len(spared) - 1
+    assert sum(stayed) >= 0.85 * len(stayed)
+    assert sum(spared) >= 0.85 * len(spared)

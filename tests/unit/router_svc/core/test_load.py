@@ -15,7 +15,7 @@ def test_own_requests_count_at_once() -> None:
     """Without any report."""
     fleet = load()
     for _ in range(6):
-        fleet.began(0, 10.0, 20.0)
+        fleet.began(0, 10.0, 20.0, now_s=1.5)
     now = fleet.loads(1.0)
     assert now.running.tolist() == [4.0, 0.0]
     assert now.waiting.tolist() == [2.0, 0.0]
@@ -26,23 +26,37 @@ def test_own_requests_count_at_once() -> None:
 def test_a_report_replaces_and_what_happened_since_is_added() -> None:
     """Others' requests are seen, own ones are not counted twice."""
     fleet = load()
-    fleet.began(0, 10.0, 20.0)
+    fleet.began(0, 10.0, 20.0, now_s=0.5)
     fleet.reported(0, requests=3.0, prompt_tokens=30.0, max_running=8.0, read_at_s=1.0)
     assert fleet.loads(1.0).running[0] == 3.0
-    fleet.began(0, 10.0, 20.0)
+    fleet.began(0, 10.0, 20.0, now_s=1.5)
     assert fleet.loads(1.0).running[0] == 4.0
     assert fleet.loads(1.0).waiting_prompt_tokens[0] == 40.0
-    fleet.fed(0, 10.0)
-    fleet.ended(0, 20.0)
+    fleet.fed(0, 10.0, now_s=1.5)
+    fleet.ended(0, 20.0, now_s=1.5)
     assert fleet.loads(1.0).running[0] == 3.0
     assert fleet.loads(1.0).max_running[0] == 8.0
+
+
+def test_a_report_is_as_old_as_its_reading() -> None:
+    """What ended, was fed or began between its reading and its arrival is not in it."""
+    fleet = load()
+    fleet.began(0, 10.0, 20.0, now_s=0.5)
+    fleet.began(0, 10.0, 20.0, now_s=0.8)
+    fleet.fed(0, 10.0, now_s=1.1)
+    fleet.ended(0, 20.0, now_s=1.2)
+    fleet.reported(0, requests=2.0, prompt_tokens=20.0, max_running=8.0, read_at_s=1.0)
+    assert fleet.loads(1.3).running[0] == 1.0
+    assert fleet.loads(1.3).waiting_prompt_tokens[0] == 10.0
+    fleet.reported(0, requests=1.0, prompt_tokens=10.0, max_running=8.0, read_at_s=1.25)
+    assert fleet.loads(1.3).running[0] == 1.0
 
 
 def test_an_old_report_says_nothing_any_more() -> None:
     """Own requests still do, and the age is told."""
     fleet = load()
     fleet.reported(0, requests=3.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
-    fleet.began(0, 1.0, 1.0)
+    fleet.began(0, 1.0, 1.0, now_s=1.5)
     assert fleet.loads(100.0).running[0] == 1.0
     assert fleet.ages_s(3.5).tolist() == [2.5, np.inf]
     fleet.forget(0)
@@ -52,11 +66,11 @@ def test_an_old_report_says_nothing_any_more() -> None:
 def test_load_never_becomes_negative() -> None:
     """A report that is a moment late takes nothing below what is known to run."""
     fleet = load()
-    fleet.began(0, 10.0, 20.0)
+    fleet.began(0, 10.0, 20.0, now_s=0.5)
     fleet.reported(0, requests=0.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
     assert fleet.loads(1.0).running[0] == 1.0
-    fleet.fed(0, 10.0)
-    fleet.ended(0, 20.0)
+    fleet.fed(0, 10.0, now_s=1.5)
+    fleet.ended(0, 20.0, now_s=1.5)
     now = fleet.loads(1.0)
     assert now.running[0] == 0.0
     assert now.waiting_prompt_tokens[0] == 0.0
@@ -66,7 +80,7 @@ def test_capacity_is_free_until_it_is_short() -> None:
     """Then its price rises."""
     fleet, prices = load(), []
     for _ in range(8):
-        fleet.began(0, 0.0, 0.0)
+        fleet.began(0, 0.0, 0.0, now_s=1.5)
         prices.append(float(capacity_price(fleet.loads(0.0))[0]))
     assert prices[:3] == [0.0, 0.0, 0.0]
     assert prices[3:] == sorted(prices[3:])
