@@ -39,6 +39,7 @@ log = structlog.get_logger()
 
 ROUTER: Final = "zeta.router.v1.RouterService"
 _SAVE_EVERY_S: Final = 15.0
+_STUDY_EVERY_S: Final = 1.0
 _FORGET_EVERY_S: Final = 600.0
 _FORGOTTEN_AT_ONCE: Final = 1000
 _DAY_S: Final = 86_400.0
@@ -83,6 +84,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),
+                "lessons": partial(_study, learner),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
             tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
@@ -174,6 +176,12 @@ async def _save(router: ZetaDynamicRouter) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.save()
+
+
+async def _study(learner: Learner) -> None:
+    while True:
+        await learner.study()
+        await asyncio.sleep(_STUDY_EVERY_S)
 
 
 async def _forget(journal: Journal, keep_s: float) -> None:

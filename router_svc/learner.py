@@ -1,5 +1,6 @@
 """Learn from outcomes and feedback; remember what was learned across restarts."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -200,6 +201,18 @@ class Learner:
             if (i := self._index.get(step.model)) is not None
         ]
         self.predictors.agreement.learn(about.features.tasks, members)
+
+    async def study(self) -> bool:
+        """Learn again from what is remembered, if it is time to, and return whether it was.
+
+        In another thread: no decision waits for it, and outcomes go on being learned.
+        """
+        quality = self.predictors.quality
+        if (lesson := quality.lesson()) is None:
+            return False
+        quality.adopt(await asyncio.to_thread(lesson.learn))
+        self.dirty = True
+        return True
 
     def beliefs(self) -> list[tuple[Belief, float, float]]:
         """Return every belief with the mean time to first token and mean total behind it."""

@@ -96,6 +96,8 @@ def routed(
             decided_s=float(n),
         )
         judge.learn(features, verdict)
+        if lesson := judge.quality.lesson():
+            judge.quality.adopt(lesson.learn())
     return Pass(tasks=found.tasks[order], models=models, scores=scores, judge=judge)
 
 

@@ -1,7 +1,9 @@
 """One routing decision: model, replica and ensemble together. Pure: same arguments, same decision.
 
-With probability 1 - ε the plan with the best expected utility; otherwise, to learn, a single
-model drawn by how unsure its quality is, or one that fell and may have recovered. The propensity
+With probability 1 - ε the plan with the best expected utility, where single models are given the
+benefit of the doubt against each other (optimism: Auer, 2002); otherwise, to learn, a single model
+drawn by how unsure its quality is, or one that fell and may have recovered. Who does not explore
+does without both. The propensity
 of what was chosen is exact, so that other policies can be evaluated on the journal.
 """
 
@@ -23,8 +25,12 @@ from router_svc.core.types import (
     Rejection,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
+
+
+_OPTIMISM: Final = 0.5
+"""Standard deviations that a single model is given the benefit of, among single models."""
 
 
 class Chance(Protocol):
@@ -206,7 +212,7 @@ def _permitted(policy: Policy, priced: Menu) -> Bools:
 
 def _chances(ask: Ask, policy: Policy, value: Floats, candidates: Candidates) -> Floats:
     """Probability of choosing each plan; (K,), sums to 1. Single models come first."""
-    chances = np.zeros(len(value))
+    chances, leading = np.zeros(len(value)), int(value.argmax())
     share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
     if share > 0.0:
         single = slice(len(candidates.models))
@@ -214,5 +220,7 @@ def _chances(ask: Ask, policy: Policy, value: Floats, candidates: Candidates) ->
         unsure = candidates.quality_stddev * can
         chances[single] = candidates.probe_ratio * can
         chances[single] += share * unsure / max(unsure.sum(), 1e-12)
-    chances[int(value.argmax())] += 1.0 - chances.sum()
+        if leading < len(unsure):
+            leading = int((value[single] + _OPTIMISM * candidates.quality_stddev).argmax())
+    chances[leading] += 1.0 - chances.sum()
     return chances

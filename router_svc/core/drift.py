@@ -12,7 +12,7 @@ M = models, T = kinds of task.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -103,6 +103,10 @@ class Drift:
         worth = (fallen > 0.0) & (fallen >= mean.max())
         share: Floats = PROBE_RATIO * worth / max(worth.sum(), 1)
         return share
+
+    def since(self, model: int, task: int) -> int:
+        """Return how many outcomes of *model* (its number) on *task* followed its last change."""
+        return ceil(float(self._shift[model, task, _COUNT]))
 
     def learn(self, model: int, task: int, seen: Scored, weight: float = 1.0) -> bool:
         """Take in an outcome of *model* (its number) on *task*; return whether it shows a change.

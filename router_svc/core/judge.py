@@ -76,6 +76,7 @@ class Judge:
         )
         if self.drift.learn(i, task, seen, weight):
             self.trust.changed(i, task)
+            self.quality.forget(i, task, self.drift.since(i, task))
         return weight
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:

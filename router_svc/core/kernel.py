@@ -37,7 +37,7 @@ class Kernel:
 
     def predict(self, points: Halved) -> Floats:
         """Return the expected targets at *points* (N, F); (N, M)."""
-        expected: Floats = self.mean + _near(points, self.support, self.lengths) @ self.weights
+        expected: Floats = self.mean + similarity(points, self.support, self.lengths) @ self.weights
         return expected
 
     def to_arrays(self) -> dict[str, Array]:
@@ -55,12 +55,12 @@ def learn(points: Halved, targets: Floats, *, noise: float) -> Kernel:
     support = points[np.random.default_rng(len(points)).permutation(len(points))[:SUPPORT]]
     lengths = squared_lengths(support)
     mean = known_mean(targets)
-    within = _near(support, support, lengths).astype(np.float64)
+    within = similarity(support, support, lengths).astype(np.float64)
     prior = noise * (within + _JITTER * np.eye(len(support)))
     return Kernel(
         support=support,
         lengths=lengths,
-        weights=_solved(_near(points, support, lengths), prior, targets - mean),
+        weights=_solved(similarity(points, support, lengths), prior, targets - mean),
         mean=mean,
     )
 
@@ -89,7 +89,7 @@ def squared_distances(x: Halved, y: Halved, y_lengths: Halved) -> Halved:
     return np.maximum(distances, 0.0)
 
 
-def _near(x: Halved, y: Halved, y_lengths: Halved) -> Halved:
+def similarity(x: Halved, y: Halved, y_lengths: Halved) -> Halved:
     """Similarity exp(-|x - y|) of all *x* (N, F) to all *y* (P, F); (N, P)."""
     near: Halved = np.exp(-np.sqrt(squared_distances(x, y, y_lengths)))
     return near

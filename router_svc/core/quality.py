@@ -2,20 +2,24 @@
 
 One Bayesian ridge regression per model over `features.vector`, of what scores exceed the
 expectation by (LinUCB's estimator: Li et al., 2010). The expectation is the configured prior, and
-what a table of outcomes taught, where there was one. M = models, D = length of `vector`,
+what a table of outcomes taught, where there was one. Beside it stands what is learned now and then
+from all remembered outcomes at once (`joint`): `lesson` says when, and can be learned from in
+another thread. M = models, D = length of `vector`,
 T = kinds of task.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core import stack
+from router_svc.core import joint, stack
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
+from router_svc.core.joint import Joint
+from router_svc.core.memory import SIZE, Memory, Seen
 from router_svc.core.ridge import Ridges
 
 Array: TypeAlias = NDArray[Any]
@@ -33,6 +37,12 @@ _TABLE_OUTCOMES: Final = 50.0
 """How many outcomes of a model a table weighs against those to come: models change."""
 _TABLE: Final = "table."
 """What the names of a table's saved arrays begin with."""
+_MEMORY: Final = "memory."
+_JOINT: Final = "joint."
+_JOINT_SHARE: Final = 0.5
+"""Of what was learned from the memory, next to the regressions that follow every outcome."""
+_FIRST_LESSON, _LESSONS_APART = 100, 500
+"""Outcomes until the memory is learned from, and at most until it is again."""
 _LARGEST_STDDEV: Final = 0.5
 """No quantity in [0, 1] has a larger one."""
 
@@ -49,6 +59,18 @@ class Belief:
     """Outcomes behind it, weighted by how well they are remembered."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is remembered, to be learned from; a copy that another thread may read."""
+
+    seen: Seen
+    models: int
+
+    def learn(self) -> Joint | None:
+        """Learn all of it at once: about a second for a full memory."""
+        return joint.learn(self.seen, self.models)
+
+
 class Quality:
     """Predicted quality of every model. Mutable, one owner."""
 
@@ -58,10 +80,12 @@ class Quality:
         priors: Mapping[str, Mapping[str, float]],
         *,
         half_life_outcomes: float = 2000.0,
+        remembered_outcomes: int = SIZE,
     ) -> None:
         """Start at *priors*: model to task to expected quality, 0.5 where not given.
 
-        After *half_life_outcomes* more of its outcomes, a model's old one weighs half.
+        After *half_life_outcomes* more of its outcomes, a model's old one weighs half. The newest
+        *remembered_outcomes* of all models are kept to be learned from again.
         """
         self.models = tuple(models)
         """Order of every (M,) array."""
@@ -80,10 +104,16 @@ class Quality:
         """Per model: outcomes, and the sum of their squared standardised errors."""
         self._tallies = np.zeros((2, count, len(TASKS)))
         """Per model and task: outcomes, and the sum of their scores."""
+        self._memory = Memory(remembered_outcomes)
+        self._joint: Joint | None = None
+        self._untaught = 0
+        """Outcomes since the memory was learned from."""
 
     def predict(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected quality (M,) in [0, 1] and its standard deviation (M,)."""
         excess, leverage = self._excess.predict(vector(features))
+        if self._joint is not None:
+            excess += _JOINT_SHARE * (self._joint.predict(features) - excess)
         mean = np.clip(self._expected(features) + excess, 0.0, 1.0)
         stddev = np.sqrt(self._noise() * np.maximum(leverage, 0.0))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
@@ -105,6 +135,31 @@ class Quality:
         self._excess.learn(i, x, target, weight)
         self._tallies[:, i] *= self._forgetting
         self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
+        self._memory.add(features, i, target, weight)
+        self._untaught += 1
+
+    def lesson(self) -> Lesson | None:
+        """Return what is remembered, if it is time to learn from it; `adopt` what comes of it."""
+        before = self._memory.total - self._untaught
+        if self._untaught < min(max(before, _FIRST_LESSON), _LESSONS_APART):
+            return None
+        self._untaught = 0
+        seen = self._memory.seen()
+        fade = self._forgetting ** _later(seen.models)
+        return Lesson(seen=replace(seen, weights=seen.weights * fade), models=len(self.models))
+
+    def adopt(self, learned: Joint | None) -> None:
+        """Predict with what came of a lesson from now on; None: with none."""
+        self._joint = learned
+
+    def forget(self, model: int, task: int, newest: int) -> None:
+        """Count no remembered outcome of a block that changed, but its *newest*; learn anew soon.
+
+        *model* and *task* are numbers, in the order of `models` and TASKS.
+        """
+        self._memory.forget(model, task, newest)
+        if self._memory.total >= _FIRST_LESSON:
+            self._untaught = max(self._untaught, _LESSONS_APART)
 
     def learn_table(self, features: Sequence[Features], scores: Floats) -> None:
         """Start from a table of *scores* (N, M) in [0, 1], NaN where a model was not run.
@@ -148,6 +203,7 @@ class Quality:
         gram, moment = self._excess.statistics()
         return {
             **self._table_arrays(),
+            **self._memory_arrays(),
             "version": np.array(VERSION),
             "models": np.array(self.models, dtype=np.str_),
             "gram": gram,
@@ -164,6 +220,7 @@ class Quality:
         if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
         self._restore_table(arrays)
+        self._restore_memory(arrays)
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._excess.restore(i, arrays["gram"][j], arrays["moment"][j])
@@ -193,13 +250,45 @@ class Quality:
 
     def _restore_table(self, arrays: Mapping[str, Array]) -> None:
         """Put back the table, whole: it says nothing to models that it does not know."""
-        parts = {k.removeprefix(_TABLE): v for k, v in arrays.items() if k.startswith(_TABLE)}
+        parts = _under(_TABLE, arrays)
         if parts:
             self._take_table(parts["models"].tolist())
             self._table = stack.restored(parts)
+
+    def _memory_arrays(self) -> dict[str, Array]:
+        arrays = {f"{_MEMORY}{k}": v for k, v in self._memory.to_arrays().items()}
+        arrays["untaught"] = np.array(self._untaught)
+        if self._joint is not None:
+            arrays |= {f"{_JOINT}{k}": v for k, v in self._joint.to_arrays().items()}
+        return arrays
+
+    def _restore_memory(self, arrays: Mapping[str, Array]) -> None:
+        """Put back what is remembered, and what was learned of it; earlier states have neither."""
+        held, learned = _under(_MEMORY, arrays), _under(_JOINT, arrays)
+        numbers = np.array([self._index.get(name, -1) for name in arrays["models"].tolist()])
+        if held:
+            self._memory.restore(held, numbers)
+            self._untaught = int(arrays["untaught"])
+        if learned:
+            count = len(self.models)
+            known = np.where(numbers < 0, count, numbers)
+            self._joint = joint.restored(learned, known, count)
 
     def _noise(self) -> Floats:
         """Return the variance of a score around its expectation (M,)."""
         count, squares = self._residuals.T
         variance: Floats = (_NOISE_OUTCOMES * _NOISE + squares) / (_NOISE_OUTCOMES + count)
         return variance
+
+
+def _later(models: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return how many outcomes of its model came after each (N,)."""
+    later = np.zeros(len(models), dtype=np.intp)
+    for model in np.unique(models):
+        mine = np.flatnonzero(models == model)
+        later[mine] = np.arange(len(mine))[::-1]
+    return later
+
+
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -78,7 +78,7 @@ class Stack:
     def predict(self, features: Features) -> Floats:
         """Return every model's expected target at *features*; (M,)."""
         wide = _points([features], self.centre, self.scale)
-        narrow = _along(self.axes, wide - self.origin)
+        narrow = along(self.axes, wide - self.origin)
         said = self.first.predict(wide, narrow)
         deep = _joined(said, self.said_centre, self.said_scale, narrow)
         excess = np.stack([*said, *self.second.predict(deep, deep)])[:, 0] - self.mean
@@ -96,11 +96,10 @@ class Stack:
 
 def learn(features: Sequence[Features], targets: Floats) -> Stack:
     """Learn *targets* (N, M), NaN where not known; of a model without any, 0 is expected."""
-    form = np.stack([_form(each) for each in features])
-    centre, scale = form.mean(axis=0), _inverse(form.std(axis=0))
+    centre, scale = spread(np.stack([form(each) for each in features]))
     wide = _points(features, centre, scale)
-    origin, axes = _main_axes(wide)
-    narrow, fold = _along(axes, wide - origin), _dealt(wide)
+    origin, axes = main_axes(wide, _AXES)
+    narrow, fold = along(axes, wide - origin), _dealt(wide)
 
     def first(rows: NDArray[np.intp]) -> Pair:
         return _pair(
@@ -150,17 +149,26 @@ def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def _form(features: Features) -> Floats:
+def form(features: Features) -> Floats:
+    """Return the profile and lexical features of a prompt, as one array."""
     profile = (features.difficulty, log1p(max(features.expected_output_tokens, 0.0)) / 6.0)
     return np.concatenate([profile, features.tasks, features.lexical])
 
 
-def _points(features: Sequence[Features], centre: Floats, scale: Floats) -> Halved:
+def placed(topics: Array, forms: Array, centre: Floats, scale: Floats) -> Halved:
     """Place prompts (N, F) so that squared distance is that of topic and that of form."""
-    form = np.stack([_form(each) for each in features])
-    scaled = np.clip((form - centre) * scale, -_CLIP, _CLIP) * np.sqrt(_FORM / len(centre))
-    topic = np.stack([each.embedding for each in features])
-    return np.hstack([topic, scaled]).astype(np.float32)
+    scaled = np.clip((forms - centre) * scale, -_CLIP, _CLIP) * np.sqrt(_FORM / len(centre))
+    return np.hstack([topics, scaled]).astype(np.float32)
+
+
+def spread(forms: Array) -> tuple[Floats, Floats]:
+    """Return what to subtract from *forms* and what then to multiply with, for `placed`."""
+    return forms.mean(axis=0), _inverse(forms.std(axis=0))
+
+
+def _points(features: Sequence[Features], centre: Floats, scale: Floats) -> Halved:
+    forms = np.stack([form(each) for each in features])
+    return placed(np.stack([each.embedding for each in features]), forms, centre, scale)
 
 
 def _joined(
@@ -172,18 +180,18 @@ def _joined(
     return np.hstack([scaled, narrow]).astype(np.float32)
 
 
-def _main_axes(points: Halved) -> tuple[Halved, Halved]:
-    """Return the mean (F,) of *points* (N, F) and their principal axes (F, A)."""
+def main_axes(points: Halved, count: int) -> tuple[Halved, Halved]:
+    """Return the mean (F,) of *points* (N, F) and their first *count* principal axes (F, A)."""
     origin: Halved = points.mean(axis=0)
     around = (points - origin).astype(np.float64)
     _, axes = np.linalg.eigh(around.T @ around)
-    return origin, axes[:, ::-1][:, :_AXES].astype(np.float32)
+    return origin, axes[:, ::-1][:, :count].astype(np.float32)
 
 
-def _along(axes: Halved, points: Halved) -> Halved:
+def along(axes: Halved, points: Halved) -> Halved:
     """Project *points* (N, F) on *axes* (F, A); (N, A)."""
-    along: Halved = points @ axes
-    return along
+    projected: Halved = points @ axes
+    return projected
 
 
 def _inverse(spread: Floats) -> Floats:

@@ -85,6 +85,8 @@ def online(
         decision_s[n] = perf_counter() - start_s
         picked[n] = quality.models.index(model)
         quality.learn(model, features[i], float(scores[i, picked[n]]))
+        if lesson := quality.lesson():
+            quality.adopt(lesson.learn())
         advance(1)
     return Online(
         order=order,

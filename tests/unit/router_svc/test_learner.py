@@ -1,9 +1,14 @@
 """Learning, and remembering it."""
 
+import asyncio
+import threading
+
 import numpy as np
 import pytest
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
+from router_svc.core.joint import Joint
+from router_svc.core.quality import Lesson
 from router_svc.core.reward import Step
 from router_svc.fleet import Fleet
 from router_svc.learner import Learner, Remembered, packed, unpacked
@@ -36,6 +41,31 @@ def test_scores_move_the_model_that_answered() -> None:
     after = quality(learner)
     assert after[0] > before[0] + 0.2
     assert after[1] == pytest.approx(before[1])
+
+
+async def test_lessons_are_learned_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is learned, the loop answers and learns; what comes of it then counts."""
+    learner, go_on = Learner(models({"a": 1, "b": 1}), 1000.0), threading.Event()
+    learn = Lesson.learn
+
+    def slowly(lesson: Lesson) -> Joint | None:
+        assert go_on.wait(10.0), "the loop stood still"
+        return learn(lesson)
+
+    monkeypatch.setattr(Lesson, "learn", slowly)
+    assert not await learner.study()
+    for n in range(100):
+        learner.feedback(about(step("ab"[n % 2])), 0.7)
+    before = quality(learner)
+    lesson = asyncio.create_task(learner.study())
+    await asyncio.sleep(0)
+    assert quality(learner) == before
+    learner.dirty = False
+    go_on.set()
+    assert await lesson
+    assert learner.dirty
+    assert quality(learner) != before
+    assert not await learner.study()
 
 
 def test_a_vote_teaches_about_every_voter() -> None:

@@ -80,8 +80,8 @@ def test_every_decision_comes_out_the_same(journal: Path) -> None:
         ("made_of = replace(made_of, '\"draw\":0.', '\"draw\":0.0')", "plan"),
         ("expected_quality = 0.25", "expected quality 0.25, now"),
         ("made_of = ''", "before decisions were journaled whole"),
-        ("made_of = replace(made_of, '\"version\":1', '\"version\":0')", "version 0"),
-        ("made_of = '{\"version\":1}'", "ask"),
+        ("made_of = replace(made_of, '\"version\":2', '\"version\":0')", "version 0"),
+        ("made_of = '{\"version\":2}'", "ask"),
     ],
 )
 def test_what_was_changed_is_named(journal: Path, change: str, said: str) -> None:

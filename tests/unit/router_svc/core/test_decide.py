@@ -99,6 +99,20 @@ def test_exploration_is_as_frequent_and_as_spread_as_its_propensities_say() -> N
         assert count / 4000 == pytest.approx(logged[model], abs=0.02)
 
 
+def test_a_single_model_gets_the_benefit_of_the_doubt() -> None:
+    """Among single models, where exploring is allowed, and never against an ensemble."""
+    found = candidates([0.80, 0.78], stddev=[0.01, 0.2])
+    hopeful = decide(ask(), found, Policy(max_calls=1), RNG, gains={})
+    assert hopeful.probabilities.argmax() == 1
+    for still in (
+        decide(ask(), found, PLAIN, RNG, gains={}),
+        decide(ask(priority=Priority.CRITICAL), found, Policy(max_calls=1), RNG, gains={}),
+    ):
+        assert still.probabilities.tolist() == [1.0, 0.0]
+    both = decide(ask(), found, Policy(max_calls=2), RNG, gains={"cascade": 0.02})
+    assert both.probabilities.argmax() == both.menu.utility.argmax() >= len(found.models)
+
+
 def test_critical_requests_never_explore() -> None:
     """Their propensity is 1."""
     policy = Policy(explore_ratio=0.5, max_calls=1)

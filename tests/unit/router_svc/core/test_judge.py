@@ -60,6 +60,19 @@ def test_a_change_makes_unsure() -> None:
     assert about.judge(CODE).stddev[0] > 2.0 * before
 
 
+def test_what_was_before_a_change_is_not_learned_again() -> None:
+    """After an alarm the memory counts only outcomes of the block since the change."""
+    about = judge()
+    told(about, 1.0, 150)
+    told(about, 0.0, 40)
+    assert about.drift._changed_s.max() > -np.inf
+    lesson = about.quality.lesson()
+    assert lesson is not None
+    counted = lesson.seen.targets[(lesson.seen.models == 0) & (lesson.seen.weights > 0.0)]
+    assert 0 < len(counted) <= 40
+    assert counted.max() < 0.0
+
+
 def test_a_fallen_model_is_probed_until_it_recovers() -> None:
     """A bounded share of its own task, only where it might be the best, and never before."""
     about = judge()
@@ -169,11 +182,13 @@ def test_many_sources_take_bounded_memory() -> None:
 def test_a_million_outcomes_take_as_much_memory_as_a_thousand() -> None:
     """Nothing that is learned grows with the outcomes, and sixteen models take few megabytes."""
     names = tuple(f"m{i}" for i in range(16))
-    about, sizes = Judge(Quality(names, {})), []
+    about, sizes = Judge(Quality(names, {}, remembered_outcomes=100)), []
     for _ in range(2):
         for n in range(100):
             verdict = Verdict(model=names[n % 16], score=float(n % 2), source=f"s{n % 9}")
             about.learn(CODE, verdict)
+        if lesson := about.quality.lesson():
+            about.quality.adopt(lesson.learn())
         state = {**about.quality.to_arrays(), **about.to_arrays()}
         sizes.append(sum(array.nbytes for array in state.values()))
-    assert sizes[0] == sizes[1] < 4e6
+    assert sizes[0] == sizes[1] < 4e6  # a full memory adds 4 MB

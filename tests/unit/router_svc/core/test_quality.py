@@ -196,6 +196,67 @@ def test_a_restart_changes_nothing(quality: Quality, rng: np.random.Generator) -
     assert again.beliefs() == quality.beliefs()
 
 
+def taught(quality: Quality, count: int, rng: np.random.Generator) -> int:
+    """Let *quality* learn *count* outcomes of random models and take its lessons; count those."""
+    lessons = 0
+    for _ in range(count):
+        family, model = rng.integers(4), rng.integers(3)
+        score = float(rng.random() < TRUTH[family, model])
+        quality.learn(MODELS[model], prompt(int(family), rng), score)
+        if lesson := quality.lesson():
+            quality.adopt(lesson.learn())
+            lessons += 1
+    return lessons
+
+
+def test_lessons_come_often_at_first(quality: Quality, rng: np.random.Generator) -> None:
+    """After 100 outcomes, then whenever there are twice as many, at last every 500."""
+    assert taught(quality, 99, rng) == 0
+    assert taught(quality, 1, rng) == 1
+    assert taught(quality, 300, rng) == 2
+    assert taught(quality, 1000, rng) == 2
+
+
+def test_a_lesson_tells_what_regressions_cannot(rng: np.random.Generator) -> None:
+    """Two interleaved clusters of topics, of which no direction tells good from bad."""
+    quality, errors = Quality(("a", "b"), {}), []
+    centres = rng.normal(size=(40, 384))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    topics = [replace(lexical_profile("Tell me."), embedding=c) for c in centres]
+    for n in range(400):
+        quality.learn("a", topics[n % 40], float(rng.random() < (0.9, 0.1)[n % 40 % 2]))
+    lesson = quality.lesson()
+    assert lesson is not None
+    for learned in (None, lesson.learn()):
+        quality.adopt(learned)
+        found = np.array([quality.predict(each)[0][0] for each in topics])
+        errors.append(float(np.abs(found - np.where(np.arange(40) % 2, 0.1, 0.9)).mean()))
+    assert errors[1] < errors[0]
+
+
+def test_a_lesson_survives_a_restart(quality: Quality, rng: np.random.Generator) -> None:
+    """What was remembered and learned of it predicts bit for bit the same, and so does the next."""
+    taught(quality, 150, rng)
+    again = Quality(MODELS, PRIORS)
+    again.restore(quality.to_arrays())
+    features, twin = prompt(2, rng), np.random.default_rng(0)
+    np.testing.assert_array_equal(again.predict(features), quality.predict(features))
+    counts = [taught(each, 60, np.random.default_rng(0)) for each in (quality, again)]
+    assert counts == [1, 1]
+    features = prompt(3, twin)
+    np.testing.assert_array_equal(again.predict(features), quality.predict(features))
+
+
+def test_state_without_a_memory_is_taken(quality: Quality, rng: np.random.Generator) -> None:
+    """As the version before saved it: what the regressions know is kept."""
+    taught(quality, 50, rng)
+    state = quality.to_arrays()
+    earlier = {k: v for k, v in state.items() if not k.startswith("memory.") and k != "untaught"}
+    again, features = Quality(MODELS, PRIORS), prompt(1, rng)
+    again.restore(earlier)
+    np.testing.assert_array_equal(again.predict(features), quality.predict(features))
+
+
 def test_models_may_come_and_go(quality: Quality) -> None:
     """A model that stays keeps its state wherever it is listed; a new one starts at its prior."""
     quality.learn("coder", certain("code"), 0.0)
