@@ -116,10 +116,10 @@ def restored(arrays: Mapping[str, Array], numbers: NDArray[np.intp], count: int)
 
 def _alike(near: Halved, models: NDArray[np.intp]) -> Halved:
     """Covariance (N, N) of outcomes whose prompts are as *near* (N, N) as that; in place."""
-    same = (models[:, None] == models).astype(np.float32)
-    near *= _COMMON + (1.0 - _COMMON) * same
-    near += _LEVEL * (1.0 + same)
-    return near
+    same = models[:, None] == models
+    np.multiply(near, _COMMON, out=near, where=~same)
+    near += _LEVEL
+    return np.add(near, _LEVEL, out=near, where=same)
 
 
 def _solved(covariance: Halved, targets: Floats, weights: Floats) -> Halved:

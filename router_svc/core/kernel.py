@@ -85,14 +85,19 @@ def squared_lengths(points: Halved) -> Halved:
 
 def squared_distances(x: Halved, y: Halved, y_lengths: Halved) -> Halved:
     """Squared distance of all *x* (N, F) from all *y* (P, F); (N, P), never below 0."""
-    distances: Halved = squared_lengths(x)[:, None] + y_lengths - 2.0 * (x @ y.T)
-    return np.maximum(distances, 0.0)
+    # In place: of thousands of points each copy is tens of megabytes.
+    distances: Halved = x @ y.T
+    distances *= -2.0
+    distances += squared_lengths(x)[:, None]
+    distances += y_lengths
+    return np.maximum(distances, 0.0, out=distances)
 
 
 def similarity(x: Halved, y: Halved, y_lengths: Halved) -> Halved:
     """Similarity exp(-|x - y|) of all *x* (N, F) to all *y* (P, F); (N, P)."""
-    near: Halved = np.exp(-np.sqrt(squared_distances(x, y, y_lengths)))
-    return near
+    near = squared_distances(x, y, y_lengths)
+    np.negative(np.sqrt(near, out=near), out=near)
+    return np.exp(near, out=near)
 
 
 def _solved(near: Halved, prior: Floats, targets: Floats) -> Halved:
