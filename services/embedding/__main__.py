@@ -8,6 +8,7 @@ from functools import partial
 from zeta.embedding.v1.embedding_service_pb2_grpc import add_EmbeddingServiceServicer_to_server
 
 from services.embedding import encoder as onnx_encoder
+from services.embedding.adapters import read
 from services.embedding.batcher import Batcher
 from services.embedding.encoder import OnnxEncoder
 from services.embedding.heads import head_for
@@ -38,7 +39,7 @@ async def serving_encoder(
 ) -> AsyncIterator[Serving]:
     """Warm up, then listen: a health check that answers can be believed."""
     with Batcher(encoder, max_batch=settings.max_batch) as batcher:
-        servicer = await _warm_servicer(encoder, batcher, settings.cache_entries)
+        servicer = await _warm_servicer(encoder, batcher, settings)
         services = {NAME: partial(add_EmbeddingServiceServicer_to_server, servicer)}
         async with serving(replica.listen, server, services) as running:
             await running.set_serving()
@@ -46,13 +47,17 @@ async def serving_encoder(
 
 
 async def _warm_servicer(
-    encoder: OnnxEncoder, batcher: Batcher, cache_entries: int
+    encoder: OnnxEncoder, batcher: Batcher, settings: Embedding
 ) -> EmbeddingServicer:
     warm = await batcher.encode(_WARM_UP, urgent=True)
-    classifier, head = head_for(encoder.sha256, len(warm[0].vector))
-    profiler = Profiler(batcher, head, cache_entries=cache_entries)
+    dimensions = len(warm[0].vector)
+    adapters = read(settings.adapters, encoder_sha256=encoder.sha256, dimensions=dimensions)
+    classifier, head = head_for(encoder.sha256, dimensions)
+    profiler = Profiler(batcher, head, cache_entries=settings.cache_entries)
     await profiler.profile(_WARM_UP)
-    return EmbeddingServicer(profiler, encoder=encoder.name, classifier=classifier, adapters={})
+    return EmbeddingServicer(
+        profiler, encoder=encoder.name, classifier=classifier, adapters=adapters
+    )
 
 
 def main() -> None:

@@ -83,6 +83,8 @@ class Embedding(Config, frozen=True, kw_only=True):
     name: Name = "minilm"
     max_tokens: Annotated[int, Meta(ge=16, le=512)] = 128
     """Longer texts keep their head and tail."""
+    adapters: str = ""
+    """What `zeta eval outcomes --adapters` wrote; empty: vectors are the same for every model."""
     max_batch: Count = 16
     cache_entries: Count = 10_000
     threads: Count = 1
@@ -342,7 +344,11 @@ def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
             replace(m, dir=_absolute(m.dir, base), tensorrt=plans(m)) for m in config.models
         ),
         router=replace(config.router, warm_start=_absolute(config.router.warm_start, base)),
-        embedding=replace(config.embedding, dir=_absolute(config.embedding.dir, base)),
+        embedding=replace(
+            config.embedding,
+            dir=_absolute(config.embedding.dir, base),
+            adapters=_absolute(config.embedding.adapters, base),
+        ),
         server=replace(
             config.server,
             tls=tls

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import msgspec
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -19,11 +20,13 @@ from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from zeta.inference.v1.inference_service_pb2 import TaskKind
 
 from services.embedding.__main__ import serving_encoder
+from services.embedding.adapters import write
+from services.embedding.core.adapter import learn
 from services.embedding.encoder import OnnxEncoder, load
 from services.embedding.servicer import NAME
 from services.kit.channel import open_channel
 from services.kit.config import Embedding, EmbeddingReplica, Server
-from services.kit.errors import InvalidRequestError, ZetaError
+from services.kit.errors import ConfigError, InvalidRequestError, ZetaError
 from services.kit.rpc import zeta_error
 
 if TYPE_CHECKING:
@@ -131,6 +134,46 @@ async def test_nothing_is_adapted_before_anything_is_learned(
 
     assert not aimed.adapted
     assert aimed.embeddings[0].values == plain.embeddings[0].values
+
+
+async def test_a_learned_adapter_brings_what_a_model_finds_alike_together(
+    encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    """For its target model alone; vectors stay as long as they were."""
+    texts, file = ["What is 3 + 4?", "Name a colour.", "What is 12 * 5?"], tmp_path / "a.npz"
+    vectors = np.stack(encoder.run([encoder.prepare(text).ids for text in texts]))
+    learned = learn(vectors, np.array([[1.0], [0.0], [1.0]]))
+    write(file, ["coder"], learned, encoder_sha256=encoder.sha256)
+    settings = msgspec.structs.replace(SETTINGS, adapters=str(file))
+    replica = EmbeddingReplica(listen="127.0.0.1:0")
+    async with (
+        serving_encoder(encoder, settings, replica, Server(drain_grace_s=0)) as server,
+        open_channel(server.address, Server()) as channel,
+    ):
+        stub = EmbeddingServiceStub(channel)
+        plain, aimed, other = [
+            await stub.Embed(EmbedRequest(texts=texts, target_model=model))
+            for model in ("", "coder", "unknown")
+        ]
+    before, after = (np.array([e.values for e in r.embeddings]) for r in (plain, aimed))
+
+    assert (plain.adapted, aimed.adapted, other.adapted) == (False, True, False)
+    assert [e.values for e in other.embeddings] == [e.values for e in plain.embeddings]
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1.0, atol=1e-3)
+    assert after[0] @ after[2] - after[0] @ after[1] > before[0] @ before[2] - before[0] @ before[1]
+
+
+async def test_adapters_for_another_encoder_stop_the_start(
+    encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    """A health check that answers can be believed."""
+    file = tmp_path / "a.npz"
+    write(file, ["coder"], np.zeros((1, 384), np.float32), encoder_sha256="0" * 64)
+    settings = msgspec.structs.replace(SETTINGS, adapters=str(file))
+    replica = EmbeddingReplica(listen="127.0.0.1:0")
+    with pytest.raises(ConfigError, match="learned for encoder"):
+        async with serving_encoder(encoder, settings, replica, Server()):
+            pass
 
 
 async def test_a_profile_says_kind_difficulty_length_and_language(

@@ -13,15 +13,19 @@ from rich.table import Table
 
 from router_svc import warm
 from router_svc.core import evaluate
+from router_svc.core.evaluate import Ints
 from router_svc.core.features import Features
 from router_svc.core.quality import Quality
 from router_svc.learner import priors_of
+from services.embedding import adapters as embedding_adapters
+from services.embedding.checkpoint import open_checkpoint
+from services.embedding.core import adapter
 from services.kit import config as kit_config
 from services.kit import log as kit_log
 from services.kit.config import FleetConfig
 from services.kit.errors import ConfigError
 from zeta_client.cli import shell
-from zeta_client.outcomes import figures, plot, replay
+from zeta_client.outcomes import adapted, figures, plot, replay
 from zeta_client.outcomes import table as outcome_table
 from zeta_client.outcomes.figures import Curves
 from zeta_client.outcomes.profiles import profiled
@@ -36,6 +40,8 @@ class Replayed:
     table: Outcomes
     folded: Folded
     features: list[Features]
+    fold: Ints
+    """(N,)."""
     online: Online
     curves: Curves
 
@@ -61,6 +67,10 @@ def outcomes(
         Path | None,
         typer.Option(metavar="STATE", help="Save what all rows teach, for router.warm_start"),
     ] = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.npz", help="Save adapters of embeddings for embedding.adapters"),
+    ] = None,
     config: shell.ConfigFile = None,
     as_json: shell.Json = False,
 ) -> None:
@@ -77,6 +87,7 @@ def outcomes(
         found = _replayed(table, settings, folds, seed)
         if save:
             _saved(save, found, settings)
+        gained = _adapters(adapters, found, settings) if adapters else {}
         if picture:
             plot.draw(picture, table, found.curves, found.online)
     except (TableError, ConfigError) as error:
@@ -85,7 +96,7 @@ def outcomes(
         shell.fail(f"{error.strerror or error}: {error.filename or file}")
     except KeyboardInterrupt:
         raise typer.Exit(shell.INTERRUPTED) from None
-    summary = figures.summary(table, found.folded, found.online, found.curves)
+    summary = {**figures.summary(table, found.folded, found.online, found.curves), **gained}
     if as_json:
         shell.emit(summary)
     else:
@@ -99,13 +110,14 @@ def _replayed(table: Outcomes, settings: FleetConfig, folds: int, seed: int) -> 
     if different < folds:
         raise TableError(f"{different} different prompts are too few for --folds {folds}")
     rng = np.random.default_rng(seed)
+    fold = evaluate.folds(group, folds, rng)
     with _progress() as progress:
         features = _profiled(table, settings, progress)
         bar = progress.add_task(f"{folds} folds", total=len(features))
         found = replay.folded(
             table,
             features,
-            evaluate.folds(group, folds, rng),
+            fold,
             lambda done: progress.advance(bar, done),
         )
         then = progress.add_task("online, cold start", total=len(features))
@@ -118,7 +130,9 @@ def _replayed(table: Outcomes, settings: FleetConfig, folds: int, seed: int) -> 
             advance=lambda done: progress.advance(then, done),
         )
     shape = figures.curves(table, found)
-    return Replayed(table=table, features=features, folded=found, online=passed, curves=shape)
+    return Replayed(
+        table=table, features=features, fold=fold, folded=found, online=passed, curves=shape
+    )
 
 
 def _saved(file: Path, found: Replayed, settings: FleetConfig) -> None:
@@ -129,6 +143,19 @@ def _saved(file: Path, found: Replayed, settings: FleetConfig) -> None:
     )
     quality.learn_table(found.features, found.table.scores)
     warm.write(file, quality, priors)
+
+
+def _adapters(file: Path, found: Replayed, settings: FleetConfig) -> dict[str, float]:
+    """Learn adapters from all rows and save them; return what they gain on rows not seen."""
+    vectors, scores = adapted.topics(found.features), found.table.scores
+    compared = adapted.compared(vectors, scores, found.fold)
+    sha256 = open_checkpoint(settings.embedding.dir).sha256
+    directions = adapter.learn(vectors, scores)
+    embedding_adapters.write(file, found.table.models, directions, encoder_sha256=sha256)
+    return {
+        "neighbours_error": adapted.error(compared.plain, scores),
+        "neighbours_error_adapted": adapted.error(compared.adapted, scores),
+    }
 
 
 def _profiled(table: Outcomes, settings: FleetConfig, progress: Progress) -> list[Features]:
@@ -212,6 +239,16 @@ def _figures(found: Replayed, summary: Mapping[str, float | int | str | None]) -
         ),
         ("cpt50", summary.get("cpt50"), "share of strong calls that recovers half of the gap"),
         ("cpt80", summary.get("cpt80"), "and that recovers 80 %"),
+        (
+            "neighbours_error",
+            summary.get("neighbours_error"),
+            "squared error of scores by nearest neighbours, in folds",
+        ),
+        (
+            "neighbours_error_adapted",
+            summary.get("neighbours_error_adapted"),
+            "the same with embeddings adapted to each model",
+        ),
         ("p50_ms", summary["p50_ms"], "time to predict and decide, median"),
         ("p99_ms", summary["p99_ms"], "99th percentile"),
         ("decisions_per_s", summary["decisions_per_s"], "online, learning included"),

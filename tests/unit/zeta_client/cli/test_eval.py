@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from router_svc import warm
 from router_svc.core.features import lexical_profile
 from router_svc.learner import Learner, priors_of
+from services.embedding.adapters import read
+from services.embedding.checkpoint import open_checkpoint
 from services.kit.config import load
 from zeta_client.cli import app
 from zeta_client.cli.shell import default_config
@@ -106,6 +108,20 @@ def test_the_plot_is_written(config: Path, tmp_path: Path) -> None:
 
     assert drawn.exit_code == 0, drawn.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_adapters_are_learned_and_what_they_gain_is_said(config: Path, tmp_path: Path) -> None:
+    """The embedding service takes the file; without the option there are no such figures."""
+    saved, file = tmp_path / "adapters.npz", written(tmp_path / "table.parquet")
+    done = evaluated(config, file, "--adapters", str(saved), "--json")
+    found = json.loads(done.stdout)
+
+    assert 0.0 < found["neighbours_error_adapted"] < 0.3
+    assert found["neighbours_error_adapted"] != found["neighbours_error"] > 0.0
+    assert "neighbours_error" not in json.loads(evaluated(config, file, "--json").stdout)
+    sha256 = open_checkpoint("").sha256
+    adapters = read(str(saved), encoder_sha256=sha256, dimensions=384)
+    assert set(adapters) == {"coder-7b", "general-4b"}
 
 
 def test_what_a_table_teaches_is_saved_for_a_router(config: Path, tmp_path: Path) -> None:
