@@ -141,7 +141,7 @@ async def test_a_learned_adapter_brings_what_a_model_finds_alike_together(
 ) -> None:
     """For its target model alone; vectors stay as long as they were."""
     texts, file = ["What is 3 + 4?", "Name a colour.", "What is 12 * 5?"], tmp_path / "a.npz"
-    vectors = np.stack(encoder.run([encoder.prepare(text).ids for text in texts]))
+    vectors = encoder.run([encoder.prepare(text).ids for text in texts])
     learned = learn(vectors, np.array([[1.0], [0.0], [1.0]]))
     write(file, ["coder"], learned, encoder_sha256=encoder.sha256)
     settings = msgspec.structs.replace(SETTINGS, adapters=str(file))

@@ -49,7 +49,7 @@ def test_what_cannot_be_meant_is_refused(
     """With the file, the mistake and the command that makes a right one."""
     with np.load(file) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    np.savez(file, **{**arrays, **change})  # type: ignore[arg-type]
+    np.savez(file, **{**arrays, **change})
     with pytest.raises(ConfigError, match=said) as refused:
         read(str(file), encoder_sha256=ENCODER, dimensions=3)
     assert f"embedding.adapters: {file}" in str(refused.value)
