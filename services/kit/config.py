@@ -144,7 +144,9 @@ class Policy(Config, frozen=True, kw_only=True):
     explore_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
     deadline_confidence: Ratio = 0.9
     max_calls: Count = 3
-    balancer: Literal["predicted_latency", "least_request", "round_robin"] = "predicted_latency"
+    balancer: Literal[
+        "predicted_latency", "least_request", "round_robin", "p2c", "peak_ewma", "prequal"
+    ] = "predicted_latency"
     plans: tuple[Literal["single", "cascade", "vote", "best_of", "refine", "hedge"], ...] = ()
     """Kinds of plans that may be chosen; empty: all."""
 
