@@ -112,6 +112,31 @@ def test_who_is_not_able_is_never_in_the_way(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEEN)
+def test_who_is_not_able_takes_nobodys_place(name: str) -> None:
+    """Of two that are able the idle one is always found, though the others are idle too."""
+    router = Router(name, 0)
+    router.report([0.0, 0.0, 30.0, 0.0])
+    router.recent.took(2, 30.0, 0.0)
+    router.able[:2] = False
+
+    assert {router.choose() for _ in range(50)} == {3}
+
+
+def test_round_robin_takes_each_in_turn() -> None:
+    """Every replica is chosen once before any is again, whatever went to other models between."""
+    router, chosen = Router("round_robin", 1), []
+    for turn in range(8):
+        chosen.append(i := router.choose())
+        router.recent.began(i)
+        if turn % 3:
+            router.recent.began(4)
+            router.choose()
+
+    assert sorted(chosen[:4]) == [0, 1, 2, 3]
+    assert chosen[4:] == chosen[:4]
+
+
+@pytest.mark.parametrize("name", SEEN)
 def test_who_is_overloaded_is_passed_by(name: str) -> None:
     """A replica with a long queue gets nothing while others are idle, fresh report or stale."""
     for age_s in (0.0, 2.0):
