@@ -6,6 +6,7 @@ import sys
 import typer
 
 from zeta_client.cli.ask import ask
+from zeta_client.cli.bench import bench
 from zeta_client.cli.check import check
 from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback, export, replay, top):
+for command in (demo, up, ask, route, embed, feedback, export, replay, top, bench):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)

@@ -1,0 +1,170 @@
+"""The ways to have requests answered that a benchmark compares.
+
+POLICY             the router with that policy
+POLICY:BALANCER    the same, but for who chooses between replicas of one model
+static:BALANCER    the model that the kind of a task names, through the router
+only:MODEL         one model, through the router
+all:BALANCER       no router: one balancer over all replicas of all models, as if they were alike
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Self
+
+import numpy as np
+from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse
+from zeta.router.v1 import router_service_pb2 as router_pb
+
+from router_svc.core.balance import BALANCERS, View, best_per_model
+from router_svc.core.load import Load
+from router_svc.core.recent import Recent
+from router_svc.core.types import Replicas
+from services.kit.config import FleetConfig, replica_name
+from services.kit.errors import ConfigError
+from zeta_client.async_client import AsyncClient
+from zeta_client.load.send import Call
+from zeta_client.load.shots import Shot
+
+_KINDS = ("code", "reasoning", "general")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way, and what it is called."""
+
+    name: str
+    policy: str = ""
+    balancer: str = ""
+    model_of: Mapping[str, str] | None = None
+    """Kind of task to the model that must answer; None: the router chooses."""
+    direct: bool = False
+
+
+def parsed(text: str, config: FleetConfig) -> Way:
+    """Read a way. Raises ConfigError that lists what there is."""
+    head, _, tail = text.partition(":")
+    names = [m.name for m in config.models]
+    if head == "only":
+        if tail not in names:
+            raise ConfigError(f"{text!r}: no model {tail!r}; there are: {', '.join(names)}")
+        return Way(name=text, model_of=dict.fromkeys(_KINDS, tail))
+    if (head in {"all", "static"} or tail) and (tail or "predicted_latency") not in BALANCERS:
+        raise ConfigError(f"{text!r}: no balancer {tail!r}; there are: {', '.join(BALANCERS)}")
+    if head == "static":
+        return Way(name=text, balancer=tail, model_of=static(config))
+    if head == "all":
+        return Way(name=text, balancer=tail or "round_robin", direct=True)
+    if head not in config.router.policies:
+        known = ", ".join([*config.router.policies, "static", "only:MODEL", "all"])
+        raise ConfigError(f"{text!r}: no policy {head!r}; there are: {known}")
+    return Way(name=text, policy=head, balancer=tail)
+
+
+def static(config: FleetConfig) -> dict[str, str]:
+    """Return the model of each kind of task that its configured prior speaks for most."""
+    return {
+        kind: max(config.models, key=lambda m: dict(m.priors).get(kind, 0.5)).name  # type: ignore[call-overload] # a literal
+        for kind in _KINDS
+    }
+
+
+async def call(way: Way, config: FleetConfig, router: AsyncClient, opened: AsyncExitStack) -> Call:
+    """Make *way* ready and return what sends a request that way. Raises ZetaError.
+
+    A balancer takes a policy of its own, named `bench-…`, which the router keeps until it restarts.
+    """
+    if way.direct:
+        pool = Pool(config, way.balancer)
+        await opened.enter_async_context(pool)
+        return pool.generate
+    policy = await _policy(router, way) if way.balancer else way.policy
+
+    def generate(shot: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
+        request = GenerateRequest()
+        request.CopyFrom(shot.request)
+        request.preference.policy = policy
+        if way.model_of is not None:
+            request.model = way.model_of[shot.kind]
+        return router.generate(request, deadline_s=left_s)
+
+    return generate
+
+
+async def _policy(router: AsyncClient, way: Way) -> str:
+    found = await router.policies()
+    base = way.policy or found.default_policy
+    policy = next(p for p in found.policies if p.name == base)
+    policy.name = f"bench-{base}-{way.balancer}"
+    policy.balancer = router_pb.Balancer.Value(f"BALANCER_{way.balancer.upper()}")
+    await router.update_policy(policy)
+    return policy.name
+
+
+class Pool:
+    """All replicas of a fleet behind one balancer, called directly: no model is chosen."""
+
+    def __init__(self, config: FleetConfig, balancer: str) -> None:
+        pairs = [(m, i) for m in config.models for i in range(len(m.replicas))]
+        self._clients = [
+            AsyncClient(model.replicas[i].listen, settings=config.server) for model, i in pairs
+        ]
+        self._key, self._rotation = BALANCERS[balancer], 0
+        count = len(pairs)
+        one, yes = np.zeros(count, dtype=np.intp), np.ones(count, dtype=np.bool_)
+        self._load = Load(one, [model.max_running for model, _ in pairs])
+        self._recent = Recent(count)
+        self._fleet = (tuple(replica_name(model.name, i) for model, i in pairs), one, yes)
+
+    async def __aenter__(self) -> Self:
+        """Connect when first used."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every channel."""
+        for client in self._clients:
+            await client.close()
+
+    async def generate(self, shot: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
+        """Send *shot* to the replica that the balancer prefers."""
+        i = self._choose()
+        began_s = perf_counter()
+        self._load.began(i, 1.0, 1.0)
+        self._recent.began(i)
+        try:
+            async for event in self._clients[i].generate(shot.request, deadline_s=left_s):
+                yield event
+        finally:
+            now_s = perf_counter()
+            self._recent.took(i, now_s - began_s, now_s)
+            self._load.fed(i, 1.0)
+            self._load.ended(i, 1.0)
+
+    def _choose(self) -> int:
+        now_s = perf_counter()
+        names, one, yes = self._fleet
+        peak_s = self._recent.peaks_s(now_s)
+        replicas = Replicas(
+            models=("any",),
+            names=names,
+            model=one,
+            healthy=yes,
+            draining=~yes,
+            circuit_closed=yes,
+            can_generate=yes,
+            context_tokens=np.full(len(names), np.inf),
+            loads=self._load.loads(now_s),
+            report_age_s=np.full(len(names), np.inf),
+            own_requests=self._load.requests.copy(),
+            last_turn=self._recent.last_turn.copy(),
+            peak_s=peak_s,
+        )
+        view = View(replicas=replicas, able=yes, total_s=peak_s, rotation=self._rotation)
+        self._rotation += 1
+        return int(best_per_model(replicas, yes, self._key(view))[0])
+
+
+def parse_all(texts: Sequence[str], config: FleetConfig) -> list[Way]:
+    """Read several ways, each once. Raises ConfigError."""
+    return [parsed(text, config) for text in dict.fromkeys(texts)]
