@@ -137,7 +137,7 @@ def bench(
         slo = {"ttft_s": objective.ttft_s, "total_s": objective.total_s}
         shell.emit({"duration_s": duration, "seed": seed, "slo": slo, "runs": found})
         return
-    shell.out().print(_table(found, duration))
+    shell.out().print(comparison(found, duration))
     if picture:
         shell.out().print(f"plots: {picture}", markup=False)
 
@@ -151,12 +151,12 @@ async def _bench(
         router_at = target or settings.router.listen
         async with AsyncClient(router_at, settings=settings.server) as router:
             questions = await _questions(router, settings, load)
-            with _bar("warming up", load.warm_up) as show:
+            with bar("warming up", load.warm_up) as show:
                 await _warm(router, load, show)
             for way in chosen:
                 async with AsyncExitStack() as opened:
                     call = await ways.call(way, settings, router, opened)
-                    with _bar(way.name, len(questions)) as show:
+                    with bar(way.name, len(questions)) as show:
                         found[way.name] = await send(
                             questions, call, deadline_s=load.deadline_s, done=show
                         )
@@ -212,7 +212,7 @@ async def _fleet(config: FleetConfig, *, start: bool) -> AsyncIterator[FleetConf
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[..., None]]:
+def bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Show progress on stderr, where that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = shell.notes()
@@ -224,7 +224,8 @@ def _bar(title: str, total: int) -> Iterator[Callable[..., None]]:
         yield lambda *_: progress.advance(bar)
 
 
-def _table(found: Mapping[str, Mapping[str, Any]], duration_s: float) -> Table:
+def comparison(found: Mapping[str, Mapping[str, Any]], duration_s: float) -> Table:
+    """Tabulate the figures of each way."""
     first = next(iter(found.values()))
     table = Table(f"{first['requests']} requests in {duration_s:g} s")
     for title in ("good/s", "good", "right", "right, good/s", "ttft p50", "p99"):

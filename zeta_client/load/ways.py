@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Self
 
-import numpy as np
 from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse
 from zeta.router.v1 import router_service_pb2 as router_pb
 
-from router_svc.core.balance import BALANCERS, View, best_per_model
-from router_svc.core.load import Load
-from router_svc.core.recent import Recent
-from router_svc.core.types import Replicas
+from router_svc.core.balance import BALANCERS
 from services.kit.config import FleetConfig, replica_name
 from services.kit.errors import ConfigError
 from zeta_client.async_client import AsyncClient
+from zeta_client.load.blind import Blind
 from zeta_client.load.send import Call
 from zeta_client.load.shots import Shot
 
@@ -110,12 +107,8 @@ class Pool:
         self._clients = [
             AsyncClient(model.replicas[i].listen, settings=config.server) for model, i in pairs
         ]
-        self._key, self._rotation = BALANCERS[balancer], 0
-        count = len(pairs)
-        one, yes = np.zeros(count, dtype=np.intp), np.ones(count, dtype=np.bool_)
-        self._load = Load(one, [model.max_running for model, _ in pairs])
-        self._recent = Recent(count)
-        self._fleet = (tuple(replica_name(model.name, i) for model, i in pairs), one, yes)
+        names = [replica_name(model.name, i) for model, i in pairs]
+        self._blind = Blind(names, [model.max_running for model, _ in pairs], balancer)
 
     async def __aenter__(self) -> Self:
         """Connect when first used."""
@@ -128,41 +121,13 @@ class Pool:
 
     async def generate(self, shot: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
         """Send *shot* to the replica that the balancer prefers."""
-        i = self._choose()
         began_s = perf_counter()
-        self._load.began(i, 1.0, 1.0)
-        self._recent.began(i)
+        i = self._blind.begin(began_s)
         try:
             async for event in self._clients[i].generate(shot.request, deadline_s=left_s):
                 yield event
         finally:
-            now_s = perf_counter()
-            self._recent.took(i, now_s - began_s, now_s)
-            self._load.fed(i, 1.0)
-            self._load.ended(i, 1.0)
-
-    def _choose(self) -> int:
-        now_s = perf_counter()
-        names, one, yes = self._fleet
-        peak_s = self._recent.peaks_s(now_s)
-        replicas = Replicas(
-            models=("any",),
-            names=names,
-            model=one,
-            healthy=yes,
-            draining=~yes,
-            circuit_closed=yes,
-            can_generate=yes,
-            context_tokens=np.full(len(names), np.inf),
-            loads=self._load.loads(now_s),
-            report_age_s=np.full(len(names), np.inf),
-            own_requests=self._load.requests.copy(),
-            last_turn=self._recent.last_turn.copy(),
-            peak_s=peak_s,
-        )
-        view = View(replicas=replicas, able=yes, total_s=peak_s, rotation=self._rotation)
-        self._rotation += 1
-        return int(best_per_model(replicas, yes, self._key(view))[0])
+            self._blind.end(i, began_s, perf_counter())
 
 
 def parse_all(texts: Sequence[str], config: FleetConfig) -> list[Way]:

@@ -56,8 +56,8 @@ async def test_time_counts_from_when_a_request_was_due() -> None:
     """A request that is sent late has waited all the same, and has less time left."""
     given: list[float | None] = []
 
-    async def call(_asked: Shot, _left_s: float | None) -> AsyncIterator[GenerateResponse]:
-        given.append(_left_s)
+    async def call(_asked: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
+        given.append(left_s)
         for event in answered("5"):
             yield event
 

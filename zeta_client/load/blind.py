@@ -1,0 +1,65 @@
+"""A plain load balancer: all replicas are alike to it, whatever model they serve.
+
+It is what the router is compared with. It knows its own requests and what became of them, no
+reports. Time is an argument.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from router_svc.core.balance import BALANCERS, View, best_per_model
+from router_svc.core.load import Load
+from router_svc.core.recent import Recent
+from router_svc.core.types import Bools, Replicas
+
+
+class Blind:
+    """One balancer over R replicas. Mutable, one owner."""
+
+    def __init__(self, names: Sequence[str], max_running: Sequence[int], balancer: str) -> None:
+        count = len(names)
+        self.able: Bools = np.ones(count, dtype=np.bool_)
+        """Who can be chosen (R,)."""
+        self._names, self._key, self._rotation = tuple(names), BALANCERS[balancer], 0
+        self._one = np.zeros(count, dtype=np.intp)
+        self._load, self._recent = Load(self._one, max_running), Recent(count)
+
+    def begin(self, now_s: float) -> int:
+        """Choose a replica for a request that begins now; -1 where none is able."""
+        replicas = self._replicas(now_s)
+        view = View(
+            replicas=replicas, able=self.able, total_s=replicas.peak_s, rotation=self._rotation
+        )
+        self._rotation += 1
+        best = best_per_model(replicas, self.able, self._key(view)).tolist()
+        if not best:
+            return -1
+        i: int = best[0]
+        self._load.began(i, 1.0, 1.0)
+        self._recent.began(i)
+        return i
+
+    def end(self, i: int, began_s: float, now_s: float) -> None:
+        """Note that a request has ended."""
+        self._recent.took(i, now_s - began_s, now_s)
+        self._load.fed(i, 1.0)
+        self._load.ended(i, 1.0)
+
+    def _replicas(self, now_s: float) -> Replicas:
+        count = len(self._names)
+        return Replicas(
+            models=("any",),
+            names=self._names,
+            model=self._one,
+            healthy=self.able,
+            draining=~self.able,
+            circuit_closed=self.able,
+            can_generate=self.able,
+            context_tokens=np.full(count, np.inf),
+            loads=self._load.loads(now_s),
+            report_age_s=np.full(count, np.inf),
+            own_requests=self._load.requests.copy(),
+            last_turn=self._recent.last_turn.copy(),
+            peak_s=self._recent.peaks_s(now_s),
+        )
