@@ -48,7 +48,7 @@ async def test_a_trace_is_replayed_with_its_lengths(fleet: Fleet, tmp_path: Path
     rows = "".join(f"{i / 10},200,100\n" for i in range(11))
     file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
     found = await bench(
-        fleet, "--trace", f"code={file}", "--rate", "10", "--duration", "5",
+        fleet, "--trace", f"code={file}", "--rate", "2.2", "--duration", "5",
         "--length-ratio", "0.1", "--deadline", "30",
     )  # fmt: skip
     assert isinstance(found["runs"], dict)

@@ -84,7 +84,7 @@ def bench(
         typer.Option(
             "--trace",
             metavar="[KIND=]FILE.csv",
-            help="Arrivals of a trace, scaled in time to --rate; several are merged",
+            help="All of a trace in --duration, thinned to --rate; several are merged",
         ),
     ] = None,
     length_ratio: Annotated[

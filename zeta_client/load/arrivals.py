@@ -1,7 +1,7 @@
 """When requests arrive: Poisson, in bursts, or as a trace has it. Pure; chance is an argument."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
@@ -49,19 +49,19 @@ def bursts(rate: float, duration_s: float, burst: Burst, rng: Generator) -> list
 
 
 def replay(
-    traces: Sequence[tuple[str, Sequence[Line]]], rate: float, duration_s: float
+    traces: Sequence[tuple[str, Sequence[Line]]], rate: float, duration_s: float, rng: Generator
 ) -> list[Arrival]:
-    """Merge traces on one clock, each with its kind, in time so that their mean rate is *rate*.
+    """Merge traces on one clock, each with its kind: all of them in *duration_s*, thinned to *rate*.
 
-    Traces begin together, and go on as long as the shortest of them. Raises ConfigError where
-    they have no length in time.
+    So a short run has the ups and downs of the whole. Traces begin together, and go on as long as
+    the shortest of them. Raises ConfigError where they are too short.
     """
     span_s = min(lines[-1].at_s - lines[0].at_s for _, lines in traces)
     if span_s <= 0.0:
         raise ConfigError("a trace of a single moment has no rate; give one that lasts")
     merged = [
         Arrival(
-            at_s=line.at_s - lines[0].at_s,
+            at_s=(line.at_s - lines[0].at_s) * duration_s / span_s,
             kind=kind,
             prompt_tokens=line.prompt_tokens,
             output_tokens=line.output_tokens,
@@ -70,6 +70,11 @@ def replay(
         for line in lines
         if line.at_s - lines[0].at_s <= span_s
     ]
-    faster = rate * span_s / len(merged)
-    scaled = (replace(arrival, at_s=arrival.at_s / faster) for arrival in merged)
-    return sorted((a for a in scaled if a.at_s <= duration_s), key=lambda a: a.at_s)
+    wanted = round(rate * duration_s)
+    if wanted > len(merged):
+        raise ConfigError(
+            f"the traces hold {len(merged)} requests, {rate:g} per second for {duration_s:g} s "
+            f"are {wanted}; lower --rate or --duration"
+        )
+    kept = rng.choice(len(merged), size=wanted, replace=False).tolist()
+    return sorted((merged[i] for i in kept), key=lambda a: a.at_s)

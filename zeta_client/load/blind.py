@@ -1,4 +1,4 @@
-"""A plain load balancer: all replicas are alike to it, whatever model they serve.
+"""A plain load balancer: replicas are alike to it, all of them or those of one model.
 
 It is what the router is compared with. It knows its own requests and what became of them, no
 reports. Time is an argument.
@@ -17,22 +17,23 @@ from router_svc.core.types import Bools, Replicas
 class Blind:
     """One balancer over R replicas. Mutable, one owner."""
 
-    def __init__(self, names: Sequence[str], max_running: Sequence[int], balancer: str) -> None:
-        count = len(names)
+    def __init__(self, models: Sequence[str], max_running: Sequence[int], balancer: str) -> None:
+        """Take the model of each replica, and how many requests it runs."""
+        count = len(models)
         self.able: Bools = np.ones(count, dtype=np.bool_)
         """Who can be chosen (R,)."""
-        self._names, self._key, self._rotation = tuple(names), BALANCERS[balancer], 0
+        self._key, self._rotation = BALANCERS[balancer], 0
+        self._names = tuple(f"{model}-{i}" for i, model in enumerate(models))
+        self._of = {name: np.array([m == name for m in models]) for name in set(models)}
         self._one = np.zeros(count, dtype=np.intp)
         self._load, self._recent = Load(self._one, max_running), Recent(count)
 
-    def begin(self, now_s: float) -> int:
-        """Choose a replica for a request that begins now; -1 where none is able."""
-        replicas = self._replicas(now_s)
-        view = View(
-            replicas=replicas, able=self.able, total_s=replicas.peak_s, rotation=self._rotation
-        )
+    def begin(self, now_s: float, model: str = "") -> int:
+        """Choose a replica, of *model* if named, for a request; -1 where none is able."""
+        replicas, able = self._replicas(now_s), self.able & self._of.get(model, self.able)
+        view = View(replicas=replicas, able=able, total_s=replicas.peak_s, rotation=self._rotation)
         self._rotation += 1
-        best = best_per_model(replicas, self.able, self._key(view)).tolist()
+        best = best_per_model(replicas, able, self._key(view)).tolist()
         if not best:
             return -1
         i: int = best[0]

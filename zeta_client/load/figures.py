@@ -37,8 +37,10 @@ def summary(results: Sequence[Result], objective: Objective, duration_s: float) 
     """Return the figures of one run, in all and by kind, class and model."""
     found = _figures(results, objective, duration_s)
     late = [r.late_s for r in results]
+    ended_s = max((r.at_s + r.total_s for r in results if r.status == OK), default=duration_s)
     return {
         **found,
+        "answered_per_s": found["answered"] / max(ended_s, duration_s),
         "offered_per_s": len(results) / duration_s,
         "generator_late_s": quantiles(late),
         "by_kind": _grouped(results, objective, duration_s, lambda r: r.kind),

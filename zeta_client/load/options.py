@@ -21,7 +21,7 @@ def arrivals_of(
     if traces:
         if burst:
             raise ConfigError("--burst and --trace: give one of them")
-        found = arrivals.replay([_trace(each) for each in traces], rate, duration_s)
+        found = arrivals.replay([_trace(each) for each in traces], rate, duration_s, rng)
     elif burst:
         found = arrivals.bursts(rate, duration_s, _burst(burst), rng)
     else:

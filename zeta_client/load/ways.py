@@ -2,7 +2,7 @@
 
 POLICY             the router with that policy
 POLICY:BALANCER    the same, but for who chooses between replicas of one model
-static:BALANCER    the model that the kind of a task names, through the router
+static:BALANCER    no router: the model that the kind of a task names, a balancer over its replicas
 only:MODEL         one model, through the router
 all:BALANCER       no router: one balancer over all replicas of all models, as if they were alike
 """
@@ -17,7 +17,7 @@ from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateRes
 from zeta.router.v1 import router_service_pb2 as router_pb
 
 from router_svc.core.balance import BALANCERS
-from services.kit.config import FleetConfig, replica_name
+from services.kit.config import FleetConfig
 from services.kit.errors import ConfigError
 from zeta_client.async_client import AsyncClient
 from zeta_client.load.blind import Blind
@@ -50,7 +50,7 @@ def parsed(text: str, config: FleetConfig) -> Way:
     if (head in {"all", "static"} or tail) and (tail or "predicted_latency") not in BALANCERS:
         raise ConfigError(f"{text!r}: no balancer {tail!r}; there are: {', '.join(BALANCERS)}")
     if head == "static":
-        return Way(name=text, balancer=tail, model_of=static(config))
+        return Way(name=text, balancer=tail or "round_robin", model_of=static(config), direct=True)
     if head == "all":
         return Way(name=text, balancer=tail or "round_robin", direct=True)
     if head not in config.router.policies:
@@ -73,7 +73,7 @@ async def call(way: Way, config: FleetConfig, router: AsyncClient, opened: Async
     A balancer takes a policy of its own, named `bench-…`, which the router keeps until it restarts.
     """
     if way.direct:
-        pool = Pool(config, way.balancer)
+        pool = Pool(config, way)
         await opened.enter_async_context(pool)
         return pool.generate
     policy = await _policy(router, way) if way.balancer else way.policy
@@ -100,15 +100,16 @@ async def _policy(router: AsyncClient, way: Way) -> str:
 
 
 class Pool:
-    """All replicas of a fleet behind one balancer, called directly: no model is chosen."""
+    """The replicas of a fleet behind a plain balancer, called directly."""
 
-    def __init__(self, config: FleetConfig, balancer: str) -> None:
+    def __init__(self, config: FleetConfig, way: Way) -> None:
         pairs = [(m, i) for m in config.models for i in range(len(m.replicas))]
         self._clients = [
             AsyncClient(model.replicas[i].listen, settings=config.server) for model, i in pairs
         ]
-        names = [replica_name(model.name, i) for model, i in pairs]
-        self._blind = Blind(names, [model.max_running for model, _ in pairs], balancer)
+        models = [model.name for model, _ in pairs]
+        self._blind = Blind(models, [model.max_running for model, _ in pairs], way.balancer)
+        self._model_of = way.model_of or {}
 
     async def __aenter__(self) -> Self:
         """Connect when first used."""
@@ -122,7 +123,7 @@ class Pool:
     async def generate(self, shot: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
         """Send *shot* to the replica that the balancer prefers."""
         began_s = perf_counter()
-        i = self._blind.begin(began_s)
+        i = self._blind.begin(began_s, self._model_of.get(shot.kind, ""))
         try:
             async for event in self._clients[i].generate(shot.request, deadline_s=left_s):
                 yield event

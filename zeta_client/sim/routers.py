@@ -165,19 +165,19 @@ class Routed:
 
 
 class Plain:
-    """A plain load balancer over all replicas, blind to models."""
+    """A plain load balancer, over all replicas or those of the model that the kind names."""
 
     def __init__(self, config: FleetConfig, way: Way, clock: Callable[[], float]) -> None:
         pairs = [(m, i) for m in config.models for i in range(len(m.replicas))]
-        names = [f"{model.name}-{i}" for model, i in pairs]
         self._models = [model.name for model, _ in pairs]
-        self._blind = Blind(names, [model.max_running for model, _ in pairs], way.balancer)
+        self._model_of = way.model_of or {}
+        self._blind = Blind(self._models, [model.max_running for model, _ in pairs], way.balancer)
         self._clock = clock
 
     def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
         """Choose as the balancer does."""
-        del question, failed
-        i = self._blind.begin(self._clock())
+        del failed
+        i = self._blind.begin(self._clock(), self._model_of.get(question.kind, ""))
         return "NO_REPLICA" if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
 
     def first(self, sent: Sent) -> None:

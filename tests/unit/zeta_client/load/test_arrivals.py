@@ -48,17 +48,31 @@ def trace(start_s: float, gaps_s: list[float]) -> list[Line]:
 
 
 def test_traces_are_merged_and_scaled() -> None:
-    """Both begin together, the longer ends with the shorter, and time shrinks to the rate."""
+    """Both begin together, the longer ends with the shorter, and all of it fits in the time."""
     one, two = trace(1e9, [1.0, 1.0]), trace(5.0, [0.5, 1.0, 9.0])
-    merged = replay([("code", one), ("", two)], 6.0, 100.0)
+    merged = replay([("code", one), ("", two)], 6.0, 1.0, rng())
 
     assert [a.kind for a in merged] == ["code", "", "", "code", "", "code"]
     assert [a.prompt_tokens for a in merged] == [0, 0, 1, 1, 2, 2]
     assert [a.at_s for a in merged] == pytest.approx([0.0, 0.0, 0.25, 0.5, 0.75, 1.0])
-    assert len(replay([("", one)], 1.0, 0.5)) == 1
+
+
+def test_a_thinned_trace_keeps_its_shape() -> None:
+    """Of a trace whose second half is three times as busy, so is the tenth that is kept."""
+    lines = trace(0.0, [0.3] * 1000 + [0.1] * 3000)
+    times = np.array([a.at_s for a in replay([("", lines)], 40.0, 10.0, rng())])
+
+    assert len(times) == 400
+    assert (times > 5.0).sum() / (times <= 5.0).sum() == pytest.approx(3.0, rel=0.15)
+
+
+def test_a_trace_that_is_too_short_is_refused() -> None:
+    """More requests than it has cannot be made of it."""
+    with pytest.raises(ConfigError, match=r"hold 3 requests, 9 per second for 1 s are 9"):
+        replay([("", trace(0.0, [1.0, 1.0]))], 9.0, 1.0, rng())
 
 
 def test_a_trace_of_one_moment_is_refused() -> None:
     """It has no rate to scale."""
     with pytest.raises(ConfigError, match="one that lasts"):
-        replay([("", trace(0.0, [0.0]))], 1.0, 1.0)
+        replay([("", trace(0.0, [0.0]))], 1.0, 1.0, rng())

@@ -25,6 +25,7 @@ def test_an_answer_counts_if_it_was_in_time() -> None:
     found = summary(results, Objective(ttft_s=0.5, total_s=1.0), 2.0)
 
     assert found["good"] == 2
+    assert found["answered_per_s"] == 2.0, "until the last answer came, or the run's end"
     assert found["goodput_per_s"] == 1.0
     assert found["good_ratio"] == pytest.approx(0.4)
     assert found["good_and_right_per_s"] == 0.5
