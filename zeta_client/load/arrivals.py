@@ -51,7 +51,7 @@ def bursts(rate: float, duration_s: float, burst: Burst, rng: Generator) -> list
 def replay(
     traces: Sequence[tuple[str, Sequence[Line]]], rate: float, duration_s: float, rng: Generator
 ) -> list[Arrival]:
-    """Merge traces on one clock, each with its kind: all of them in *duration_s*, thinned to *rate*.
+    """Merge traces, each with its kind: all of them in *duration_s*, thinned to *rate*.
 
     So a short run has the ups and downs of the whole. Traces begin together, and go on as long as
     the shortest of them. Raises ConfigError where they are too short.
@@ -77,4 +77,4 @@ def replay(
             f"are {wanted}; lower --rate or --duration"
         )
     kept = rng.choice(len(merged), size=wanted, replace=False).tolist()
-    return sorted((merged[i] for i in kept), key=lambda a: a.at_s)
+    return sorted((merged[i] for i in sorted(kept)), key=lambda a: a.at_s)

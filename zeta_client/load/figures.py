@@ -73,6 +73,7 @@ def _figures(results: Sequence[Result], objective: Objective, duration_s: float)
         "right_ratio": right / len(judged) if judged else None,
         "good_and_right_per_s": sum(bool(r.right) for r in good) / duration_s if judged else None,
         "shed": dict(Counter(r.status for r in results if r.status != OK).most_common()),
+        "mean_tokens": sum(r.tokens for r in answered) / max(len(answered), 1),
         "ttft_s": quantiles([r.ttft_s for r in answered]),
         "total_s": quantiles([r.total_s for r in answered]),
     }

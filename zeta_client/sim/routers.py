@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from zeta_client.sim.server import Job
 _TEXT: Final = "what is asked"
 _PROFILED_TOKENS: Final = 32.0
 """Length that a profile expects of any answer; what models really do is learned."""
+
+
+Ended: TypeAlias = Literal["well", "late", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ class Decider(Protocol):
         """Note a first token."""
         ...
 
-    def end(self, sent: Sent, job: Job, *, failed: bool) -> None:
-        """Note that a request has ended, well or because its replica died."""
+    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
+        """Note that a request has ended."""
         ...
 
     def healthy(self, replica: int, *, serving: bool) -> None:
@@ -127,13 +130,14 @@ class Routed:
         assert sent.lease is not None
         self._fleet.first_token(sent.lease)
 
-    def end(self, sent: Sent, job: Job, *, failed: bool) -> None:
+    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
         """Learn the times and the length of what was answered."""
         assert sent.lease is not None
         assert sent.features is not None
         self._fleet.end(sent.lease)
-        if failed:
+        if ended == "lost":
             self._fleet.failed(sent.lease)
+        if ended != "well":
             return
         self._fleet.succeeded(sent.lease)
         model, now_s = self._fleet.model_name(sent.lease.replica), self._clock()
@@ -183,9 +187,9 @@ class Plain:
     def first(self, sent: Sent) -> None:
         """Nothing to learn from a first token."""
 
-    def end(self, sent: Sent, job: Job, *, failed: bool) -> None:
+    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
         """Note how long it took."""
-        del failed
+        del ended
         self._blind.end(sent.replica, job.began_s, self._clock())
 
     def healthy(self, replica: int, *, serving: bool) -> None:

@@ -65,6 +65,10 @@ class Scenario(Section, frozen=True, kw_only=True):
     """The whole file."""
 
     duration_s: Positive = 30.0
+    warm_s: NonNegative = 0.0
+    """Runs so long before anything counts, at a quarter of the rate and without deadlines.
+
+    The router learns lengths and times."""
     rate: Positive = 20.0
     burst: str = ""
     """FACTOR,EVERY_S,FOR_S."""

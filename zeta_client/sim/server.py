@@ -11,7 +11,7 @@ costs a few events however long its answer is. Times are seconds of the simulati
 
 from collections import deque
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final
 
@@ -88,6 +88,18 @@ class Server:
         self._feeding, self._unfed = None, 0.0
         self.version += 1
         return sorted(lost, key=lambda job: job.number)
+
+    def cancel(self, job: Job, now_s: float) -> None:
+        """Stop working on *job*, as the engine does when a deadline passes."""
+        self._advance(now_s)
+        if job in self._queue:
+            self._queue.remove(job)
+        elif job is self._feeding:
+            self._feeding, self._unfed = None, 0.0
+        else:
+            self._running = [entry for entry in self._running if entry[2] is not job]
+            heapify(self._running)
+        self._start()
 
     def next_s(self) -> float:
         """When something changes of itself; infinite where nothing is to do."""

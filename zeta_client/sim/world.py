@@ -6,7 +6,7 @@ meets the same requests, each as long, and as hard for each model.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
@@ -25,6 +25,8 @@ from zeta_client.sim.server import Job, Server
 _RETRIES: Final = 3
 _PARTS: Final = 10
 """Replicas report one part after the other, so that not all reports are equally old."""
+_WARM_SHARE: Final = 4
+"""One in so many requests comes while a fleet warms up."""
 _LONGEST: Final = 4096
 
 
@@ -99,7 +101,9 @@ class World:
             happens()
             for _ in range(len(self._results) - before):
                 done()
-        return [self._results[n] for n in range(len(self._drawn))]
+        warm_s = self._scenario.warm_s
+        found = (self._results[n] for n in range(len(self._drawn)))
+        return [replace(r, at_s=r.at_s - warm_s) for r in found if r.at_s >= warm_s]
 
     def _time(self) -> float:
         return self._now_s
@@ -109,7 +113,7 @@ class World:
 
     def _arrive(self, call: Call) -> None:
         """Decide about a request, new or lost, and send it on its way."""
-        limit_s, passed_s = self._scenario.deadline_s, self._now_s - call.drawn.arrival.at_s
+        limit_s, passed_s = self._limit_s(call), self._now_s - call.drawn.arrival.at_s
         left_s = None if limit_s is None else limit_s - passed_s
         if left_s is not None and left_s <= 0.0:
             self._finish(call, "DEADLINE_PASSED")
@@ -130,6 +134,8 @@ class World:
             began_s=self._now_s,
         )
         self._calls[call.number] = call
+        if left_s is not None:
+            self._at(self._now_s + left_s, lambda job=call.job: self._expire(call, job))  # type: ignore[misc] # bound now
         self._at(
             self._now_s + self._servers[sent.replica].costs.overhead_s,
             lambda: self._reach(call, call.job),
@@ -144,6 +150,17 @@ class World:
             return
         self._servers[i].add(job, self._now_s)
         self._foresee(i)
+
+    def _expire(self, call: Call, job: Job) -> None:
+        """Stop working on what is late, as the model does."""
+        if call.job is not job or self._calls.pop(call.number, None) is None:
+            return
+        assert call.sent is not None
+        call.job = None
+        self._servers[call.sent.replica].cancel(job, self._now_s)
+        self._foresee(call.sent.replica)
+        self._routers[call.router].end(call.sent, job, ended="late")
+        self._finish(call, "DEADLINE_PASSED")
 
     def _foresee(self, i: int) -> None:
         server = self._servers[i]
@@ -165,7 +182,7 @@ class World:
         for job in ended:
             call = self._calls.pop(job.number)
             assert call.sent is not None
-            self._routers[call.router].end(call.sent, job, failed=False)
+            self._routers[call.router].end(call.sent, job, ended="well")
             self._finish(call, OK)
         self._foresee(i)
 
@@ -194,7 +211,7 @@ class World:
         assert call.sent is not None
         assert call.job is not None
         self._calls.pop(call.number, None)
-        self._routers[call.router].end(call.sent, call.job, failed=True)
+        self._routers[call.router].end(call.sent, call.job, ended="lost")
         call.failed |= {call.sent.replica}
         call.job = None
         if len(call.failed) > _RETRIES:
@@ -205,7 +222,7 @@ class World:
     def _finish(self, call: Call, status: str) -> None:
         at_s = call.drawn.arrival.at_s
         model = -1 if call.sent is None else self._model_of[call.sent.replica]
-        limit_s, total_s = self._scenario.deadline_s, self._now_s - at_s
+        limit_s, total_s = self._limit_s(call), self._now_s - at_s
         if status == OK and limit_s is not None and total_s > limit_s:
             status = "DEADLINE_PASSED"
         answered = status == OK
@@ -224,6 +241,10 @@ class World:
             decision_id="",
         )
 
+    def _limit_s(self, call: Call) -> float | None:
+        warm = call.drawn.arrival.at_s >= self._scenario.warm_s
+        return self._scenario.deadline_s if warm else None
+
     def _number(self, model: str, replica: int) -> int:
         names = [m.name for m in self._scenario.models]
         return self._model_of.index(names.index(model)) + replica
@@ -233,8 +254,10 @@ def draw(scenario: Scenario, seed: int) -> list[Drawn]:
     """Draw all requests of a scenario, the same for the same seed. Raises ConfigError."""
     rng = np.random.default_rng(seed)
     arrivals = arrivals_of(
-        scenario.rate, scenario.duration_s, scenario.burst, scenario.traces, seed
+        scenario.rate, scenario.warm_s + scenario.duration_s, scenario.burst, scenario.traces, seed
     )
+    cold = [a for a in arrivals if a.at_s < scenario.warm_s]
+    arrivals = [*cold[::_WARM_SHARE], *arrivals[len(cold) :]]
     weights = np.array([dict(scenario.mix).get(kind, 0.0) for kind in KINDS])
     kinds = rng.choice(len(KINDS), size=len(arrivals), p=weights / weights.sum())
     return [

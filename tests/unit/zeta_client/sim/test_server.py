@@ -81,6 +81,20 @@ def test_a_server_that_dies_loses_everything() -> None:
     assert server.next_s() == float("inf")
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_who_is_cancelled_frees_its_place(number: int) -> None:
+    """Running, being fed or waiting: the others go on, as if it had never been there from then."""
+    server = Server(COSTS, 2)
+    jobs = {n: job(n) for n in (1, 2, 3)}
+    for each in jobs.values():
+        server.add(each, 0.0)
+    server.fire(server.next_s())
+    server.cancel(jobs[number], 0.03)
+
+    assert server.requests == 2
+    assert set(run(server)[1]) == {1, 2, 3} - {number}
+
+
 def test_costs_are_fitted_to_speeds() -> None:
     """Speeds made of known costs give those costs back."""
     speeds = [(b, 1000.0, b / (0.01 + 0.002 * b)) for b in (1, 2, 4, 8)]
