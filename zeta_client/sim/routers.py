@@ -91,7 +91,9 @@ class Routed:
     @staticmethod
     def _policy_of(config: FleetConfig, way: Way) -> Policy:
         policy = Policies(config.router.policies, config.router.default_policy).named(way.policy)
-        return replace(policy, balancer=way.balancer) if way.balancer else policy
+        # Ensembles are not simulated.
+        single = replace(policy, plans=frozenset({"single"}))
+        return replace(single, balancer=way.balancer) if way.balancer else single
 
     def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
         """Decide as the router does."""

@@ -87,7 +87,7 @@ class Scenario(Section, frozen=True, kw_only=True):
     slo_total_s: Positive | None = None
     routers: Count = 1
     report_interval_s: Positive = 0.1
-    policy: Policy = Policy(latency_weight_per_s=0.05, max_calls=1)
+    policy: Policy = Policy(latency_weight_per_s=0.05)
     models: tuple[Model, ...]
     failures: tuple[Failure, ...] = ()
 
@@ -141,8 +141,6 @@ def _mistakes(scenario: Scenario) -> Iterator[str]:
     for failure in scenario.failures:
         if failure.model not in names or failure.replica >= names[failure.model].replicas:
             yield f"failures: there is no replica {failure.replica} of {failure.model!r}"
-    if scenario.policy.max_calls != 1:
-        yield "policy.max_calls: ensembles are not simulated; give 1"
 
 
 def _with_costs(model: Model, folder: Path) -> Model:

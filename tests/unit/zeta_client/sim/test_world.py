@@ -18,9 +18,7 @@ from zeta_client.sim.world import World, draw
 COSTS = Costs(step_s=0.01, step_s_per_running=0.0005, prefill_s_per_token=0.0001)
 LENGTHS = {"code": 30.0, "reasoning": 30.0, "general": 30.0}
 ONE = Model(name="m", replicas=8, costs=COSTS, max_running=8, output_tokens=LENGTHS)  # type: ignore[arg-type] # literals
-BUSY = Scenario(
-    models=(ONE,), rate=120.0, duration_s=5.0, policy=Policy(max_calls=1, explore_ratio=0.0)
-)
+BUSY = Scenario(models=(ONE,), rate=120.0, duration_s=5.0, policy=Policy(explore_ratio=0.0))
 
 
 def run(scenario: Scenario, way: str = "routed", seed: int = 1) -> list[Result]:
