@@ -15,8 +15,9 @@ from zeta_client.load.figures import Objective
 from zeta_client.load.send import Result
 from zeta_client.load.ways import Way
 from zeta_client.sim import scenario as scenarios
+from zeta_client.sim.draw import draw
 from zeta_client.sim.scenario import Scenario
-from zeta_client.sim.world import World, draw
+from zeta_client.sim.world import World
 
 
 def simulate(

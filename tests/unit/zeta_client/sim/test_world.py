@@ -11,9 +11,10 @@ from services.kit.errors import ConfigError
 from zeta_client.cli.shell import default_config
 from zeta_client.load import ways
 from zeta_client.load.send import OK, Result
+from zeta_client.sim.draw import draw
 from zeta_client.sim.scenario import Failure, Model, Scenario, fleet_of, load, scaled
 from zeta_client.sim.server import Costs
-from zeta_client.sim.world import World, draw
+from zeta_client.sim.world import World
 
 COSTS = Costs(step_s=0.01, step_s_per_running=0.0005, prefill_s_per_token=0.0001)
 LENGTHS = {"code": 30.0, "reasoning": 30.0, "general": 30.0}
