@@ -87,14 +87,14 @@ def test_no_replica_starves_among_equals(name: str) -> None:
     router, flying, chosen = Router(name, 3), deque[int](), np.zeros(REPLICAS)
     for turn in range(400):
         i = router.choose(turn * 0.1)
-        router.load.began(i, 1.0, 1.0)
+        router.load.began(i, 1.0, 1.0, now_s=turn * 0.1)
         router.recent.began(i)
         chosen[i] += 1
         flying.append(i)
         if len(flying) > 8:
             over = flying.popleft()
-            router.load.fed(over, 1.0)
-            router.load.ended(over, 1.0)
+            router.load.fed(over, 1.0, now_s=turn * 0.1)
+            router.load.ended(over, 1.0, now_s=turn * 0.1)
             router.recent.took(over, LATENCY_S, turn * 0.1)
 
     assert chosen[4:].sum() == 0

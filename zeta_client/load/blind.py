@@ -37,15 +37,15 @@ class Blind:
         if not best:
             return -1
         i: int = best[0]
-        self._load.began(i, 1.0, 1.0)
+        self._load.began(i, 1.0, 1.0, now_s=now_s)
         self._recent.began(i)
         return i
 
     def end(self, i: int, began_s: float, now_s: float) -> None:
         """Note that a request has ended."""
         self._recent.took(i, now_s - began_s, now_s)
-        self._load.fed(i, 1.0)
-        self._load.ended(i, 1.0)
+        self._load.fed(i, 1.0, now_s=now_s)
+        self._load.ended(i, 1.0, now_s=now_s)
 
     def _replicas(self, now_s: float) -> Replicas:
         count = len(self._names)
