@@ -17,6 +17,7 @@ from router_svc import metrics
 from router_svc.core.breaker import Breaker
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
+from router_svc.core.recent import Recent
 from router_svc.core.types import Replicas
 from services.kit.config import Model, Router, replica_name
 
@@ -83,6 +84,7 @@ class Fleet:
             for _ in pairs
         ]
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
+        self._recent = Recent(len(pairs))
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What agents say does not answer, whatever its connection says: a process that hangs."""
@@ -117,6 +119,9 @@ class Fleet:
             context_tokens=self._context,
             loads=self._load.loads(now_s),
             report_age_s=self._load.ages_s(now_s),
+            own_requests=self._load.requests.copy(),
+            last_turn=self._recent.last_turn.copy(),
+            peak_s=self._recent.peaks_s(now_s),
         )
 
     async def next_change(self) -> None:
@@ -174,6 +179,7 @@ class Fleet:
         i, now_s = self._index[replica], self._clock()
         load = self._load.loads(now_s).row(i)
         self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s)
+        self._recent.began(i)
         self._breakers[i].began(now_s)
         lease = Lease(
             index=i,
@@ -202,6 +208,8 @@ class Fleet:
 
     def succeeded(self, lease: Lease) -> None:
         """Note that the replica answered."""
+        now_s = self._clock()
+        self._recent.took(lease.index, now_s - lease.began_s, now_s)
         self._breakers[lease.index].succeeded()
         if lease.index in self._tripped:
             self._tripped.discard(lease.index)

@@ -97,7 +97,7 @@ class ZetaDynamicRouter:
         self._journal = journal
         self._rng = rng
         self._clock = clock
-        self._rotation = 0
+        self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
         self._recent: OrderedDict[str, Remembered] = OrderedDict()
         self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)

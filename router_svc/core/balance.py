@@ -1,40 +1,111 @@
 """Choose between the replicas of one model: the replica with the lowest key wins.
 
-A balancer maps R replicas to keys (R,); the rotation counts decisions.
+Laws, held by `tests/laws/test_balancers.py`: a balancer maps R replicas to finite keys (R,), looks
+at nothing but its arguments, starves no replica among equals, and passes by whoever is overloaded
+unless it takes turns; with their chance their own, two routers that know the same do not go the
+same way together.
+
+Chance comes from the rotation, which counts decisions from a random start of each router.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from router_svc.core.types import Bools, Floats, Ints, Replicas
 
-Balancer: TypeAlias = Callable[[Replicas, Floats, int], Floats]
+_LAST: Final = 1e9
+"""Added to the keys of replicas that were not drawn."""
+_TIE: Final = 0.02
+"""Predictions closer than this share of each other are equal."""
+_POOL: Final = 16
+_HOT_QUANTILE: Final = 0.84
+"""Pool size and quantile as in the Prequal paper."""
 
 
-def predicted_latency(replicas: Replicas, total_s: Floats, rotation: int) -> Floats:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a balancer may look at."""
+
+    replicas: Replicas
+    able: Bools
+    """Who may be chosen at all (R,)."""
+    total_s: Floats
+    """How long this request is predicted to take on each (R,)."""
+    rotation: int
+
+    @property
+    def requests(self) -> Floats:
+        """Requests in flight on each, as far as is known (R,)."""
+        requests: Floats = self.replicas.loads.running + self.replicas.loads.waiting
+        return requests
+
+
+Balancer: TypeAlias = Callable[[View], Floats]
+
+
+def predicted_latency(view: View) -> Floats:
     """Prefer the replica that is predicted to finish first."""
-    del replicas, rotation
-    return total_s
+    if len(view.replicas.names) == len(view.replicas.models):
+        return view.total_s
+    draw = draws(view.rotation, len(view.able))
+    keys = view.total_s * (1.0 + _TIE * draw)
+    return _among(view, draw, _wide(view), keys)
 
 
-def least_request(replicas: Replicas, total_s: Floats, rotation: int) -> Floats:
+def least_request(view: View) -> Floats:
     """Prefer the replica with the fewest requests; equals by predicted latency."""
-    del rotation
-    requests = replicas.loads.running + replicas.loads.waiting
-    return requests + 0.5 * total_s / (1.0 + total_s)
+    draw = draws(view.rotation, len(view.able))
+    latency = view.total_s * (1.0 + _TIE * draw)
+    return _among(view, draw, _wide(view), view.requests + 0.5 * latency / (1.0 + latency))
 
 
-def round_robin(replicas: Replicas, total_s: Floats, rotation: int) -> Floats:
-    """Take each in turn."""
-    del total_s
-    count = len(replicas.names)
-    return np.array((np.arange(count) - rotation) % count, dtype=np.float64)
+def round_robin(view: View) -> Floats:
+    """Take each in turn: whoever was chosen longest ago."""
+    return view.replicas.last_turn + 0.5 * draws(view.rotation, len(view.able))
+
+
+def p2c(view: View) -> Floats:
+    """Draw two, prefer the one with fewer requests (Mitzenmacher, 2001)."""
+    draw = draws(view.rotation, len(view.able))
+    return _among(view, draw, 2.0, view.requests + 0.5 * draw)
+
+
+def peak_ewma(view: View) -> Floats:
+    """Draw two, prefer the lower of decayed peak latency x (requests + 1), as Finagle does.
+
+    Whoever has requests and never answered yet is presumed slow, so that it gets one to begin with.
+    """
+    draw = draws(view.rotation, len(view.able))
+    peak, requests = view.replicas.peak_s, view.requests
+    cost = peak * (requests + 1.0)
+    unknown = np.where(requests > 0.0, 0.5 * _LAST + requests, 0.0)
+    return _among(view, draw, 2.0, np.where(peak > 0.0, cost, unknown) + 1e-6 * draw)
+
+
+def prequal(view: View) -> Floats:
+    """Among up to 16, prefer the fastest that is not hot; where all are, the least loaded.
+
+    Hot is who has more requests in flight than the 84 % quantile of them all has
+    (Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024).
+    Reports take the place of probes; old ones, like few probes, leave fewer to choose among.
+    """
+    draw = draws(view.rotation, len(view.able))
+    requests, hot = view.requests, np.zeros(len(view.able), dtype=np.bool_)
+    for model in range(len(view.replicas.models)):
+        mine = view.able & (view.replicas.model == model)
+        if mine.any():
+            hot |= mine & (requests > np.quantile(requests[mine], _HOT_QUANTILE))
+    latency = view.total_s * (1.0 + _TIE * draw)
+    cold = latency / (1.0 + latency)
+    pool = np.minimum(_wide(view), _POOL)
+    return _among(view, draw, pool, np.where(hot, 1.0 + requests + 0.5 * draw, cold))
 
 
 BALANCERS: Final[Mapping[str, Balancer]] = {
-    b.__name__: b for b in (predicted_latency, least_request, round_robin)
+    b.__name__: b for b in (predicted_latency, least_request, round_robin, p2c, peak_ewma, prequal)
 }
 
 
@@ -58,3 +129,50 @@ def spare_per_model(replicas: Replicas, able: Bools, keys: Floats, best: Ints) -
     seconds = best_per_model(replicas, rest, keys).tolist()
     found = {int(replicas.model[i]): replicas.names[i] for i in seconds}
     return tuple(found.get(int(m), "") for m in replicas.model[best])
+
+
+def draws(rotation: int, count: int) -> Floats:
+    """Return numbers in [0, 1), the same for the same rotation: SplitMix64 of each place."""
+    x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x += np.uint64(rotation * 0xD1342543DE82EF95 & 0xFFFFFFFFFFFFFFFF)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    drawn: Floats = (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return drawn
+
+
+def _wide(view: View) -> Floats | float:
+    """How many replicas of each model to choose from, as what is known grows old; (M,).
+
+    Requests of other routers that began since the last reports are not in them, and all routers
+    that see one best replica send it theirs. By Little's law about (requests of others) / latency
+    x age of them have begun unseen: choosing among one in so many, drawn at random, spreads them.
+    Two are always enough to do better than chance (Mitzenmacher, "How useful is old
+    information?", 2000).
+    """
+    replicas = view.replicas
+    others = np.maximum(view.requests - replicas.own_requests, 0.0) * view.able
+    if not others.any():
+        return np.inf
+    unseen = others * replicas.loads.age_s / np.maximum(view.total_s, 1e-3)
+    models = len(replicas.models)
+    sums = np.bincount(replicas.model, unseen, models)
+    counts = np.bincount(replicas.model, view.able, models)
+    wide: Floats = np.maximum(counts / np.maximum(sums, 1.0), 2.0)
+    return wide
+
+
+def _among(view: View, draw: Floats, wide: Floats | float, keys: Floats) -> Floats:
+    """Put last whoever is not among the *wide* able replicas of its model with the lowest draw."""
+    if np.min(wide) >= len(keys):
+        return keys
+    model = view.replicas.model
+    order = np.lexsort((draw + ~view.able, model))
+    sorted_ = model[order]
+    place = np.empty(len(keys))
+    place[order] = np.arange(len(keys)) - np.searchsorted(sorted_, sorted_)
+    most = np.broadcast_to(wide, len(view.replicas.models))[model]
+    return np.where(place < most, keys, keys + _LAST)

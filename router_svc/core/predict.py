@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from router_svc.core.agreement import Agreement
-from router_svc.core.balance import BALANCERS, best_per_model, spare_per_model
+from router_svc.core.balance import BALANCERS, View, best_per_model, spare_per_model
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
@@ -117,7 +117,8 @@ def candidates(
     fed = np.maximum(prompt - held, 1.0)
     when = predictors.latency.predict(loads, fed, output[replicas.model])
     lost = _lost(predictors.latency, replicas, fed, when)
-    keys = BALANCERS[policy.balancer](replicas, when.total_p50_s, rotation)
+    view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
+    keys = BALANCERS[policy.balancer](view)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
     judged = predictors.judge.judge(features)

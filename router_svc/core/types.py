@@ -121,6 +121,12 @@ class Replicas:
     """What each replica has to do, as the latency model wants it."""
     report_age_s: Floats
     """Infinite where there is no report."""
+    own_requests: Floats
+    """Requests in flight that this router sent."""
+    last_turn: Floats
+    """When this router last chose each, counted in requests; 0 where it never did."""
+    peak_s: Floats
+    """The longest it lately took to answer, faded; 0 where nothing was seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

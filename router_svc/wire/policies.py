@@ -16,6 +16,9 @@ _BALANCERS: Final = {
     "predicted_latency": router_pb.BALANCER_PREDICTED_LATENCY,
     "least_request": router_pb.BALANCER_LEAST_REQUEST,
     "round_robin": router_pb.BALANCER_ROUND_ROBIN,
+    "p2c": router_pb.BALANCER_P2C,
+    "peak_ewma": router_pb.BALANCER_PEAK_EWMA,
+    "prequal": router_pb.BALANCER_PREQUAL,
 }
 
 _PLANS: Final = {kind: decision_pb.PlanKind.Value(f"PLAN_KIND_{kind.upper()}") for kind in KINDS}

@@ -108,6 +108,17 @@ class TensorRT(Config, frozen=True, kw_only=True):
     """Build a plan where there is none; false: stop the start."""
 
 
+class Pace(Config, frozen=True, kw_only=True):
+    """How slow a model is made: to see on a small machine how a larger fleet behaves."""
+
+    step_s: NonNegative = 0.0
+    """A decode step takes at least so long,"""
+    step_s_per_running: NonNegative = 0.0
+    """and so much longer for each request in it;"""
+    prefill_s_per_token: NonNegative = 0.0
+    """a prompt, so long per token."""
+
+
 class Model(Config, frozen=True, kw_only=True):
     """One model of one size."""
 
@@ -124,6 +135,7 @@ class Model(Config, frozen=True, kw_only=True):
     tensorrt: TensorRT = TensorRT()
     serves: tuple[Literal["generate", "embed"], ...] = ()
     """Empty: "embed" for a checkpoint with sentence-transformers files, else "generate"."""
+    pace: Pace | None = None
     threads: Count = 1
     max_running: Annotated[int, Meta(ge=1, le=256)] = 16
     max_waiting: Count = 1024
@@ -146,7 +158,9 @@ class Policy(Config, frozen=True, kw_only=True):
     explore_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
     deadline_confidence: Ratio = 0.9
     max_calls: Count = 3
-    balancer: Literal["predicted_latency", "least_request", "round_robin"] = "predicted_latency"
+    balancer: Literal[
+        "predicted_latency", "least_request", "round_robin", "p2c", "peak_ewma", "prequal"
+    ] = "predicted_latency"
     plans: tuple[Literal["single", "cascade", "vote", "best_of", "refine", "hedge"], ...] = ()
     """Kinds of plans that may be chosen; empty: all."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import structlog
 from zeta.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
@@ -26,6 +27,7 @@ from services.model import account, text
 from services.model.backends import cuda
 from services.model.backends.base import Backend
 from services.model.backends.ort import OrtBackend
+from services.model.backends.paced import Paced
 from services.model.backends.trt import open as tensorrt
 from services.model.backends.trt.device import Progress
 from services.model.backends.trt.open import Source
@@ -97,6 +99,8 @@ def load(
     serves = _serves(settings, stored)
     words = text.load(folder, vocabulary=stored.shape.vocabulary)
     backend = _backend(settings, stored, context_tokens, progress)
+    if settings.pace is not None:
+        backend = Paced(backend, **msgspec.structs.asdict(settings.pace))
     model = Model(
         name=settings.name,
         replica=replica,
@@ -142,6 +146,8 @@ def _serves(settings: ModelConfig, stored: Runnable) -> tuple[str, ...]:
     """
     serves = settings.serves or (("embed",) if stored.encoder else ("generate",))
     where = f"model {settings.name!r}: serves = {list(serves)}"
+    if settings.pace is not None and "embed" in serves:
+        raise ConfigError(f"{where}: only a model that generates can have a pace")
     if "embed" in serves and stored.encoder is None:
         raise ConfigError(f"{where}, but {settings.dir} has no modules.json to say how")
     if "embed" in serves and (settings.runtime, settings.device) != ("onnxruntime", "cpu"):

@@ -11,6 +11,7 @@ from services.model.backends.base import Backend, fetched
 from services.model.backends.cuda import CudaBackend
 from services.model.backends.fake import FakeBackend
 from services.model.backends.ort import OrtBackend
+from services.model.backends.paced import Paced
 from services.model.graph import checkpoint, decoder
 from services.model.graph.checkpoint import FAMILIES, Checkpoint, Shape
 from services.model.graph.dialects import DIALECTS, DialectName
@@ -34,11 +35,14 @@ def stored(request: pytest.FixtureRequest, family: str, tmp_path: Path) -> Check
     return checkpoint.load(tiny.write(tmp_path, family=family, tied=request.param))
 
 
-@pytest.fixture(params=["fake", "cuda", *DIALECTS, "tensorrt"])
+@pytest.fixture(params=["fake", "paced", "cuda", *DIALECTS, "tensorrt"])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     """One of the backends, empty."""
+    fake = FakeBackend(slots=SLOTS, context_tokens=64, vocabulary=50)
     if request.param == "fake":
-        return FakeBackend(slots=SLOTS, context_tokens=64, vocabulary=50)
+        return fake
+    if request.param == "paced":
+        return Paced(fake, step_s=1e-5, step_s_per_running=1e-6, prefill_s_per_token=1e-6)
     stored = checkpoint.load(tiny.write(tmp_path_factory.mktemp("ort")))
     if request.param == "cuda":
         return cuda(stored)

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from zeta_client.cli.ask import ask
+from zeta_client.cli.bench import bench
 from zeta_client.cli.check import check
 from zeta_client.cli.demo import demo
 from zeta_client.cli.embed import embed
@@ -16,6 +17,7 @@ from zeta_client.cli.model import model
 from zeta_client.cli.replay import replay
 from zeta_client.cli.responses import responses
 from zeta_client.cli.route import route
+from zeta_client.cli.simulate import simulate
 from zeta_client.cli.top import top
 from zeta_client.cli.up import up
 
@@ -26,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback, export, replay, top):
+for command in (demo, up, ask, route, embed, feedback, export, replay, top, bench, simulate):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)

@@ -100,6 +100,9 @@ def replicas(layout: Mapping[str, int]) -> Replicas:
         context_tokens=np.full(count, 512.0),
         loads=load.loads(0.0),
         report_age_s=load.ages_s(0.0),
+        own_requests=np.zeros(count),
+        last_turn=np.zeros(count),
+        peak_s=np.zeros(count),
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.kit.config import FleetConfig, Model, Replica
+from services.kit.config import FleetConfig, Model, Pace, Replica
 from services.kit.errors import ConfigError
 from services.model import process
+from services.model.backends.paced import Paced
 from tests.unit.services.model import tiny
 
 
@@ -34,6 +35,15 @@ def test_a_shorter_context_saves_cache(tmp_path: Path) -> None:
     tiny.write(tmp_path)
     model, backend = process.load(settings(tmp_path, context_tokens=32), "tiny-0")
     assert model.context_tokens == backend.context_tokens == 32
+
+
+def test_a_model_can_be_given_a_pace(tmp_path: Path) -> None:
+    """It holds what it held before, and is slower."""
+    tiny.write(tmp_path)
+    paced = msgspec.structs.replace(settings(tmp_path, context_tokens=32), pace=Pace(step_s=0.01))
+    _, backend = process.load(paced, "tiny-0")
+    assert isinstance(backend, Paced)
+    assert backend.context_tokens == 32
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:

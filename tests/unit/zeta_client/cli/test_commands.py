@@ -32,7 +32,7 @@ def test_every_command_explains_itself(zeta: CliRunner) -> None:
     """The help names all commands."""
     shown = zeta.invoke(app, ["--help"]).stdout
 
-    for command in ("demo", "up", "ask", "route", "embed", "feedback", "top"):
+    for command in ("demo", "up", "ask", "route", "embed", "feedback", "top", "bench"):
         assert command in shown
     for command in ("model", "eval", "config"):
         assert command in shown

@@ -36,6 +36,14 @@ class _BalancerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Balancer.Val
     """The replica with the fewest requests in flight."""
     BALANCER_ROUND_ROBIN: _Balancer.ValueType  # 3
     """Each in turn."""
+    BALANCER_P2C: _Balancer.ValueType  # 4
+    """Of two drawn at random, the one with fewer requests in flight."""
+    BALANCER_PEAK_EWMA: _Balancer.ValueType  # 5
+    """Of two drawn at random, the one with the lower product of its decayed peak latency and its
+    requests in flight.
+    """
+    BALANCER_PREQUAL: _Balancer.ValueType  # 6
+    """The one predicted to finish first among those with few requests in flight."""
 
 class Balancer(_Balancer, metaclass=_BalancerEnumTypeWrapper):
     """How replicas of one model are chosen between."""
@@ -48,6 +56,14 @@ BALANCER_LEAST_REQUEST: Balancer.ValueType  # 2
 """The replica with the fewest requests in flight."""
 BALANCER_ROUND_ROBIN: Balancer.ValueType  # 3
 """Each in turn."""
+BALANCER_P2C: Balancer.ValueType  # 4
+"""Of two drawn at random, the one with fewer requests in flight."""
+BALANCER_PEAK_EWMA: Balancer.ValueType  # 5
+"""Of two drawn at random, the one with the lower product of its decayed peak latency and its
+requests in flight.
+"""
+BALANCER_PREQUAL: Balancer.ValueType  # 6
+"""The one predicted to finish first among those with few requests in flight."""
 Global___Balancer: _TypeAlias = Balancer  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,47 @@
+"""What each replica's latest requests were like: whose turn is past, how slow it was at its worst.
+
+R = replicas. Time is an argument.
+"""
+
+from math import exp
+from typing import Final
+
+import numpy as np
+
+from router_svc.core.types import Floats
+
+_DECAY_S: Final = 10.0
+"""A peak fades to a third of itself in so long, as in Finagle."""
+
+
+class Recent:
+    """The latest of R replicas. Mutable, one owner."""
+
+    def __init__(self, replicas: int) -> None:
+        self.last_turn = np.zeros(replicas)
+        """When each was last chosen, counted in requests; 0 where it never was (R,)."""
+        self._turns = 0.0
+        self._peak_s = np.zeros(replicas)
+        self._at_s = np.zeros(replicas)
+
+    def began(self, i: int) -> None:
+        """Note that a request went to replica *i*."""
+        self._turns += 1.0
+        self.last_turn[i] = self._turns
+
+    def took(self, i: int, latency_s: float, now_s: float) -> None:
+        """Take in how long replica *i* took: at once where that is worse, else little by little.
+
+        Peak EWMA as in Finagle's load balancer of that name.
+        """
+        kept = exp(-max(now_s - self._at_s[i], 0.0) / _DECAY_S)
+        faded = kept * self._peak_s[i]
+        slower = latency_s > faded
+        self._peak_s[i] = latency_s if slower else faded + (1.0 - kept) * latency_s
+        self._at_s[i] = now_s
+
+    def peaks_s(self, now_s: float) -> Floats:
+        """Return each replica's peak as it has faded by now, 0 where none was seen; (R,)."""
+        age_s = np.maximum(now_s - self._at_s, 0.0)
+        peaks: Floats = self._peak_s * np.exp(-age_s / _DECAY_S)
+        return peaks

@@ -1,0 +1,98 @@
+"""Send requests when they are due, whatever became of those before: an open loop.
+
+Every time is counted from the moment a request was due, not from when it was sent: a generator
+that falls behind, or a fleet that holds it up, cannot hide what callers would have waited
+("coordinated omission").
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeAlias
+
+from zeta.inference.v1.inference_service_pb2 import GenerateResponse
+
+from services.kit.errors import ZetaError
+from zeta_client.answer import Answer
+from zeta_client.load.shots import Shot
+from zeta_client.tasks import is_correct
+
+Call: TypeAlias = Callable[[Shot, float | None], AsyncIterator[GenerateResponse]]
+"""(what, seconds that are left) to the answer's events."""
+
+OK = "OK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one request; times from the moment it was due."""
+
+    at_s: float
+    kind: str
+    priority: str
+    status: str
+    """OK, or the reason of the error that it ended with."""
+    ttft_s: float
+    total_s: float
+    tokens: int
+    model: str
+    plan: str
+    right: bool | None
+    """None where nobody can say."""
+    late_s: float
+    """How long after it was due the generator sent it."""
+    decision_id: str
+
+
+async def send(
+    shots: Sequence[Shot],
+    call: Call,
+    *,
+    deadline_s: float | None,
+    done: Callable[[Result], object] = lambda _: None,
+) -> list[Result]:
+    """Send each of *shots* at its time; return what became of them, in their order."""
+    start_s = perf_counter()
+    tasks = []
+    try:
+        for shot in shots:
+            due_s = start_s + shot.at_s
+            if (pause_s := due_s - perf_counter()) > 0.0:
+                await asyncio.sleep(pause_s)
+            one = asyncio.create_task(_one(shot, call, due_s, deadline_s))
+            one.add_done_callback(lambda t: None if t.cancelled() else done(t.result()))
+            tasks.append(one)
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _one(shot: Shot, call: Call, due_s: float, deadline_s: float | None) -> Result:
+    late_s = perf_counter() - due_s
+    left_s = None if deadline_s is None else max(deadline_s - late_s, 0.001)
+    answer, status = Answer(), OK
+    try:
+        async with aclosing(call(shot, left_s)) as events:  # type: ignore[type-var] # a generator
+            async for event in events:
+                answer.add(event, perf_counter() - due_s)
+    except ZetaError as error:
+        status = error.reason
+    ended = answer.finished
+    right = shot.task and status == OK and is_correct(shot.task, answer.text)
+    return Result(
+        at_s=shot.at_s,
+        kind=shot.kind,
+        priority=shot.priority,
+        status=status,
+        ttft_s=answer.ttft_s or answer.total_s,
+        total_s=perf_counter() - due_s,
+        tokens=ended.usage.completion_tokens if ended else 0,
+        model=answer.model,
+        plan=answer.plan,
+        right=None if shot.task is None else bool(right),
+        late_s=late_s,
+        decision_id=answer.decision_id,
+    )

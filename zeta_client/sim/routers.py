@@ -1,0 +1,207 @@
+"""Who decides in a simulation: the router's own code in simulated time, or a plain balancer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from router_svc.core.decide import DeadlineError, NoCandidateError, decide
+from router_svc.core.features import TASKS, Features, lexical_profile
+from router_svc.core.plan import Single
+from router_svc.core.predict import candidates
+from router_svc.core.types import Ask, Policy
+from router_svc.fleet import Fleet, Lease
+from router_svc.learner import Learner
+from router_svc.policies import Policies
+from services.kit.config import FleetConfig
+from zeta_client.load.blind import Blind
+from zeta_client.load.ways import Way
+from zeta_client.sim.server import Job
+
+_TEXT: Final = "what is asked"
+_PROFILED_TOKENS: Final = 32.0
+"""Length that a profile expects of any answer; what models really do is learned."""
+
+
+Ended: TypeAlias = Literal["well", "late", "lost"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a router is told of a request."""
+
+    kind: str
+    prompt_tokens: int
+    deadline_s: float | None
+    """Seconds that are left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Where a request went; *lease* and *features* are the router's own."""
+
+    replica: int
+    plan: str
+    lease: Lease | None = None
+    features: Features | None = None
+
+
+class Decider(Protocol):
+    """Chooses replicas, by their number, and learns what becomes of requests."""
+
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
+        """Choose, or say in one word why not."""
+        ...
+
+    def first(self, sent: Sent) -> None:
+        """Note a first token."""
+        ...
+
+    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
+        """Note that a request has ended."""
+        ...
+
+    def healthy(self, replica: int, *, serving: bool) -> None:
+        """Note that a replica came or went."""
+        ...
+
+    def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
+        """Take in a report."""
+        ...
+
+
+class Routed:
+    """The router: its fleet, its learner, its decisions, in simulated time."""
+
+    def __init__(
+        self, config: FleetConfig, way: Way, clock: Callable[[], float], seed: int
+    ) -> None:
+        self._fleet = Fleet(config.models, config.router, clock)
+        self._learner = Learner(config.models, config.router.half_life_outcomes)
+        self._rng, self._clock = np.random.default_rng(seed), clock
+        self._rotation = int(self._rng.integers(1 << 32))
+        self._policy = self._policy_of(config, way)
+        self._model_of = way.model_of or {}
+        self._index = {name: i for i, name in enumerate(self._fleet.names)}
+        self._features = {kind: _features(kind) for kind in TASKS}
+        for name in self._fleet.names:
+            self._fleet.health(name, serving=True)
+
+    @staticmethod
+    def _policy_of(config: FleetConfig, way: Way) -> Policy:
+        policy = Policies(config.router.policies, config.router.default_policy).named(way.policy)
+        # Ensembles are not simulated.
+        single = replace(policy, plans=frozenset({"single"}))
+        return replace(single, balancer=way.balancer) if way.balancer else single
+
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
+        """Decide as the router does."""
+        features = replace(self._features[question.kind], prompt_tokens=question.prompt_tokens)
+        ask = Ask(
+            text=_TEXT,
+            characters=len(_TEXT),
+            model=self._model_of.get(question.kind, ""),
+            deadline_s=question.deadline_s,
+            failed=frozenset(self._fleet.names[i] for i in failed),
+        )
+        self._rotation += 1
+        found = candidates(
+            ask,
+            features,
+            self._fleet.replicas(),
+            predictors=self._learner.predictors,
+            prices=self._learner.prices,
+            policy=self._policy,
+            rotation=self._rotation,
+        )
+        try:
+            decision = decide(ask, found, self._policy, self._rng, gains={})
+        except NoCandidateError:
+            return "NO_REPLICA"
+        except DeadlineError:
+            return "PREDICTED_DEADLINE_MISS"
+        assert isinstance(decision.plan, Single), "one call a plan"
+        replica = decision.replica_of(decision.plan.model)
+        lease = self._fleet.begin(replica, question.prompt_tokens, features.expected_output_tokens)
+        plan = f"single({decision.plan.model})"
+        return Sent(replica=self._index[replica], plan=plan, lease=lease, features=features)
+
+    def first(self, sent: Sent) -> None:
+        """Note that the prompt is through."""
+        assert sent.lease is not None
+        self._fleet.first_token(sent.lease)
+
+    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
+        """Learn the times and the length of what was answered."""
+        assert sent.lease is not None
+        assert sent.features is not None
+        self._fleet.end(sent.lease)
+        if ended == "lost":
+            self._fleet.failed(sent.lease)
+        if ended != "well":
+            return
+        self._fleet.succeeded(sent.lease)
+        model, now_s = self._fleet.model_name(sent.lease.replica), self._clock()
+        self._learner.predictors.length.learn(model, sent.features, job.output_tokens)
+        self._learner.predictors.latency.learn(
+            model,
+            sent.lease.load,
+            prompt_tokens=job.prompt_tokens,
+            output_tokens=job.output_tokens,
+            ttft_s=(job.first_s or now_s) - job.began_s,
+            total_s=now_s - job.began_s,
+        )
+
+    def healthy(self, replica: int, *, serving: bool) -> None:
+        """Take in what a replica's health stream would say."""
+        self._fleet.health(self._fleet.names[replica], serving=serving)
+
+    def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
+        """Take in what telemetry would say."""
+        self._fleet.reported(
+            self._fleet.names[replica],
+            requests=float(requests),
+            prompt_tokens=prompt_tokens,
+            max_running=float(most),
+            draining=False,
+            dead=False,
+            age_s=0.0,
+        )
+
+
+class Plain:
+    """A plain load balancer, over all replicas or those of the model that the kind names."""
+
+    def __init__(self, config: FleetConfig, way: Way, clock: Callable[[], float]) -> None:
+        pairs = [(m, i) for m in config.models for i in range(len(m.replicas))]
+        self._models = [model.name for model, _ in pairs]
+        self._model_of = way.model_of or {}
+        self._blind = Blind(self._models, [model.max_running for model, _ in pairs], way.balancer)
+        self._clock = clock
+
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
+        """Choose as the balancer does."""
+        del failed
+        i = self._blind.begin(self._clock(), self._model_of.get(question.kind, ""))
+        return "NO_REPLICA" if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
+
+    def first(self, sent: Sent) -> None:
+        """Nothing to learn from a first token."""
+
+    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
+        """Note how long it took."""
+        del ended
+        self._blind.end(sent.replica, job.began_s, self._clock())
+
+    def healthy(self, replica: int, *, serving: bool) -> None:
+        """Leave out who is down."""
+        self._blind.able[replica] = serving
+
+    def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
+        """It reads no reports."""
+
+
+def _features(kind: str) -> Features:
+    tasks = np.array([float(task == kind) for task in TASKS])
+    return replace(lexical_profile(_TEXT), tasks=tasks, expected_output_tokens=_PROFILED_TOKENS)
