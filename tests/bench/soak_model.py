@@ -6,7 +6,7 @@ Starts a server of the model in DIR and keeps asking: answers of all lengths and
 and greedy, with stop strings, log-probabilities, constraints, common beginnings, scores; callers
 that leave, deadlines that pass, requests that are wrong, and limits that change. At the end nothing
 may be left: no running or waiting request, no cache token in use, and as many streams at once as
-there are slots must be answered. Memory is the process's proportional set size; its plateau is the
+there are slots must be answered. Memory is the process's own, unique set size; its plateau is the
 median over the second third of the time, which the last third's median must be within 5 % of.
 Exit code 1 where that does not hold.
 """
@@ -190,7 +190,7 @@ async def _settled(callers: Callers) -> control.ModelState:
 async def _watch(process: psutil.Process, seen: Seen, start_s: float) -> None:
     while True:
         now_s = monotonic() - start_s
-        seen.memory.append((now_s, process.memory_full_info().pss / 1e6))
+        seen.memory.append((now_s, process.memory_full_info().uss / 1e6))
         if len(seen.memory) % 120 == 0:
             mb, calls = seen.memory[-1][1], sum(seen.ends.values())
             print(f"{now_s / 60:6.1f} min {mb:8.0f} MB {calls:6} calls {seen.tokens:8} tokens")
