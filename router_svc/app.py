@@ -70,7 +70,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         rng=np.random.default_rng(seed),
     )
     try:
-        await router.restore(_beginning(config, learner))
+        await router.verdicts.restore(_beginning(config, learner))
     except ConfigError:
         await journal.close()
         raise
@@ -97,7 +97,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await profiler.close()
         await upstreams.close()
         await embedders.close()
-        await router.save()
+        await router.verdicts.save()
         await journal.close()
 
 
@@ -175,7 +175,7 @@ async def _tell_health(
 async def _save(router: ZetaDynamicRouter) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
-        await router.save()
+        await router.verdicts.save()
 
 
 async def _study(learner: Learner) -> None:

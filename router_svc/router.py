@@ -1,13 +1,10 @@
 """The router itself: admit → profile → decide → dispatch → learn → journal."""
 
 import asyncio
-import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
 from uuid import uuid4
 
 import numpy as np
@@ -34,11 +31,12 @@ from router_svc.core.types import Ask, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
-from router_svc.learner import Learner, Remembered, packed, unpacked
+from router_svc.learner import Learner, Remembered
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
 from router_svc.run import Run, Scores, Upstream
 from router_svc.trails import Trails
+from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
 from services.kit.config import Router as Settings
@@ -48,27 +46,12 @@ from services.kit.errors import (
     QualityUnreachableError,
     StreamBrokenError,
     UnavailableError,
-    UnknownDecisionError,
     UnknownModelError,
     ZetaError,
 )
 from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 
 log = structlog.get_logger()
-
-_RECENT: Final = 10_000
-"""Decisions kept at hand for feedback; older ones are read from the journal."""
-_REPLAYED: Final = 10_000
-"""Feedback that a start learns again at most, newest kept: a second or two."""
-_FEEDBACK_SINCE: Final = """
-    SELECT f.score, f.source, f.other_decision_id,
-        d.features, d.embedding, d.kind, d.expected_quality, d.tenant, d.time_s, o.steps,
-        e.features, e.embedding, e.kind, e.expected_quality, e.tenant, e.time_s, p.steps
-    FROM feedback f JOIN decisions d ON d.id = f.decision_id
-    LEFT JOIN outcomes o ON o.id = d.id
-    LEFT JOIN decisions e ON e.id = f.other_decision_id LEFT JOIN outcomes p ON p.id = e.id
-    WHERE f.time_s > ? ORDER BY f.time_s DESC LIMIT ?
-"""
 
 
 class ZetaDynamicRouter:
@@ -99,7 +82,7 @@ class ZetaDynamicRouter:
         self._clock = clock
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
-        self._recent: OrderedDict[str, Remembered] = OrderedDict()
+        self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
         self._dispatch = Dispatch(
@@ -193,93 +176,12 @@ class ZetaDynamicRouter:
             source=profiled.source,
         )
 
-    async def feedback(
-        self, decision_id: str, score: float, *, feedback_id: str, source: str, other_id: str = ""
-    ) -> bool:
-        """Learn from an answer's *score* in [0, 1], or how far it is preferred to *other_id*'s.
-
-        Returns False where *feedback_id* was counted before; without one, where *source* judged
-        that answer before. Raises UnknownDecisionError.
-        """
-        about = await self._remember(decision_id)
-        other = await self._remember(other_id) if other_id else None
-        source = source or "user"
-        row = (
-            feedback_id or f"{decision_id}/{source}",
-            decision_id,
-            time.time(),
-            score,
-            source,
-            other_id,
-        )
-        if not await self._counts(row):
-            return False
-        if other is None:
-            self.learner.feedback(about, score, source)
-        else:
-            self.learner.preference(about, other, score, source)
-        metrics.FEEDBACK.labels(source.partition(":")[0][:32]).inc()
-        return True
-
     def known(self, model: str) -> str:
         """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""
         if model and model not in self.fleet.models:
             known = ", ".join(self.fleet.models)
             raise UnknownModelError(f"no model {model!r}; there are: {known}")
         return model or self.fleet.first_generator()
-
-    async def save(self) -> None:
-        """Write what was learned to the journal, if there is anything new."""
-        if not self.learner.dirty:
-            return
-        self.learner.dirty = False
-        at_s, arrays = time.time(), self.learner.to_arrays()
-        try:
-            await self._journal.ask(
-                lambda db: db.execute(
-                    "INSERT OR REPLACE INTO state VALUES ('learned', ?, ?)",
-                    (at_s, packed(arrays)),
-                )
-            )
-        except sqlite3.Error as error:
-            self.learner.dirty = True
-            log.warning("learned state not saved", error=str(error))
-
-    async def restore(self, first: Callable[[], None] = lambda: None) -> None:
-        """Read back what was learned; what cannot be read is learned anew from the feedback.
-
-        Where nothing was saved, *first* makes the beginning.
-        """
-        rows = await self._journal.ask(
-            lambda db: db.execute(
-                "SELECT time_s, data FROM state WHERE name = 'learned'"
-            ).fetchall()
-        )
-        saved_s = 0.0
-        for at_s, data in rows:
-            try:
-                self.learner.restore(unpacked(data))
-            except (ValueError, KeyError) as error:
-                log.warning("learned state not restored", error=str(error))
-            else:
-                saved_s = at_s
-        if not saved_s:
-            first()
-        replayed = await self._replay(saved_s)
-        log.info("learned state restored", saved=bool(saved_s), feedback_since=replayed)
-
-    async def _replay(self, since_s: float) -> int:
-        """Learn from the feedback that came after the last save: a router that was killed."""
-        rows = await self._journal.ask(
-            lambda db: db.execute(_FEEDBACK_SINCE, (since_s, _REPLAYED)).fetchall()
-        )
-        for score, source, other_id, *about in reversed(rows):
-            if not other_id:
-                self.learner.feedback(records.remembered(about[:7]), score, source)
-            elif about[7] is not None:
-                one, other = records.remembered(about[:7]), records.remembered(about[7:])
-                self.learner.preference(one, other, score, source)
-        return len(rows)
 
     def _check(self, ask: Ask) -> None:
         self.policies.named(ask.policy)
@@ -318,7 +220,7 @@ class ZetaDynamicRouter:
         metrics.DECISIONS.labels(
             kind_of(decision.plan), models_of(decision.plan)[0], str(decision.explored).lower()
         ).inc()
-        self._keep(
+        self.verdicts.keep(
             decision_id,
             Remembered(
                 features=features,
@@ -410,15 +312,9 @@ class ZetaDynamicRouter:
         refused = rejections(ask, prompt_tokens(ask, features), self.fleet.replicas())
         return replace(decision, rejections=refused)
 
-    def _keep(self, decision_id: str, about: Remembered) -> None:
-        self._recent[decision_id] = about
-        if len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
-
     def _finished(self, run: Run) -> None:
         """Remember what feedback will need, before the caller can have the last event."""
-        if (about := self._recent.get(run.id)) is not None:
-            self._recent[run.id] = replace(about, steps=run.steps)
+        self.verdicts.answered(run)
         for call in run.calls:
             if call.last is not None:
                 self._affinity.answered(
@@ -439,36 +335,6 @@ class ZetaDynamicRouter:
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
-
-    async def _remember(self, decision_id: str) -> Remembered:
-        if (about := self._recent.get(decision_id)) is not None:
-            return about
-        query = (
-            f"SELECT {records.REMEMBERED} FROM decisions "  # noqa: S608 - our own names
-            "LEFT JOIN outcomes USING (id) WHERE decisions.id = ?"
-        )
-        try:
-            rows = await self._journal.ask(lambda db: db.execute(query, (decision_id,)).fetchall())
-        except sqlite3.Error as error:
-            raise UnavailableError("the journal cannot be read", retry_after_s=5.0) from error
-        if not rows:
-            raise UnknownDecisionError(f"no decision {decision_id[:80]!r}")
-        return records.remembered(rows[0])
-
-    async def _counts(self, row: tuple[str, str, float, float, str, str]) -> bool:
-        """Write the feedback down, unless its id is there already."""
-        try:
-            written = await self._journal.ask(
-                lambda db: (
-                    db.execute(
-                        "INSERT OR IGNORE INTO feedback VALUES (?, ?, ?, ?, ?, ?)", row
-                    ).rowcount
-                )
-            )
-        except sqlite3.Error as error:
-            # Without a journal nobody can say whether it was counted before.
-            raise UnavailableError("the journal cannot be written", retry_after_s=5.0) from error
-        return written == 1
 
 
 def _shown(run: Run) -> str:

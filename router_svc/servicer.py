@@ -110,7 +110,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
         """Learn from a verdict, once."""
         check_deadline(context)
         score, other_id = await _verdict(request)
-        counted = await self._router.feedback(
+        counted = await self._router.verdicts.feedback(
             request.decision_id,
             score,
             feedback_id=request.feedback_id,
