@@ -1,7 +1,16 @@
 """Everything the router asks of other processes: replicas, embedders, telemetry, their health."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -74,14 +83,9 @@ class Upstreams:
             )
             lease.abort = call.cancel
             try:
-                async for event in call:
-                    yield event
-            except grpc.aio.AioRpcError as failed:
-                raise zeta_error(failed) from None
-            except asyncio.CancelledError:
-                if not lease.lost:
-                    raise
-                raise UnavailableError(f"{lease.replica} does not answer any more") from None
+                with _translated(lease):
+                    async for event in call:
+                        yield event
             finally:
                 call.cancel()
 
@@ -128,14 +132,8 @@ class Upstreams:
         stub = embedding_grpc.EmbeddingServiceStub(self._channels[lease.replica])
         call = stub.Embed(request, timeout=timeout_s, metadata=metadata)
         lease.abort = call.cancel
-        try:
+        with _translated(lease):
             return await call
-        except grpc.aio.AioRpcError as failed:
-            raise zeta_error(failed) from None
-        except asyncio.CancelledError:
-            if not lease.lost:
-                raise
-            raise UnavailableError(f"{lease.replica} does not answer any more") from None
 
     async def watch(self, replica: str) -> None:
         """Tell the fleet for ever how *replica* is."""
@@ -192,6 +190,19 @@ class Upstreams:
                 if failed.code() is not grpc.StatusCode.UNAVAILABLE:
                     break
         raise last
+
+
+@contextmanager
+def _translated(lease: Lease) -> Iterator[None]:
+    """Turn the end of a call into our error: a refusal, or a replica that was given up."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as failed:
+        raise zeta_error(failed) from None
+    except asyncio.CancelledError:
+        if not lease.lost:
+            raise
+        raise UnavailableError(f"{lease.replica} does not answer any more") from None
 
 
 class Embedders:

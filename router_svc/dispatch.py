@@ -80,33 +80,26 @@ class Dispatch:
         self._clock = clock
         self._done = done
 
-    async def run(self, run: Run) -> AsyncGenerator[Event, None]:
+    def run(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
         self._budget.earned()
         self._hedges.earned()
-        async with aclosing(self._events(run)) as events:
-            async for event in events:
-                run.note(event)
-                yield event
+        return _noted(run, self._events(run))
 
-    async def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
+    def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the rest of an answer whose caller was gone for a while. Raises ZetaError."""
         if not run.shown:
-            async with aclosing(self.run(run)) as events:
-                async for event in events:
-                    yield event
-            return
+            return self.run(run)
         if run.ask.samples > 1:
             raise _several(ZetaError("its caller was gone"))
-        last = run.calls[-1]
+        # Of several that were asked, the one whose text the caller has.
+        shown = (call for call in reversed(run.calls) if call.model in run.shown_by)
+        last = next(shown, run.calls[-1])
         decision = run.replan(frozenset(), last.model)
         assert isinstance(decision.plan, Single)
         call, gone = call_of(decision, decision.plan.model, "single"), ZetaError("its caller left")
         run.broken.append(self._broken_off(run, last, gone))
-        async with aclosing(self.single(run, call)) as events:
-            async for event in events:
-                run.note(event)
-                yield event
+        return _noted(run, self.single(run, call))
 
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
         match run.decision.plan:
@@ -444,6 +437,13 @@ def counts_against(error: ZetaError) -> bool:
 def may_go_elsewhere(error: ZetaError) -> bool:
     """Whether another replica may well do what failed with *error*."""
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+
+
+async def _noted(run: Run, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    async with aclosing(events):
+        async for event in events:
+            run.note(event)
+            yield event
 
 
 async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:
