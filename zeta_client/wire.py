@@ -1,7 +1,7 @@
 """Requests built from plain arguments, plain values read from responses, errors read back."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Final, cast
 
 import grpc
 import numpy as np
@@ -22,6 +22,13 @@ from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
 
 from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError
 from services.kit.rpc import DETAILS_KEY, zeta_error
+
+# What gRPC makes of a reset connection, of a server that closed it, and of a reset stream.
+_OF_CONNECTIONS: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
 
 
 def question(
@@ -85,12 +92,16 @@ def vectors(response: EmbedResponse) -> NDArray[np.float32]:
 
 def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
     """Turn a failed call into the error that the other side raised, or that it is not there."""
-    # A synchronous call's error has the same methods, under a class that gRPC does not name.
-    call = cast("grpc.aio.AioRpcError", failed)
-    bare = not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
-    if bare and call.code() is grpc.StatusCode.UNAVAILABLE:
+    call = _call(failed)
+    if _bare(call) and call.code() is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError(f"nothing answers at {target}")
     return zeta_error(call)
+
+
+def connection_broke(failed: grpc.RpcError) -> bool:
+    """Whether a call ended because its connection did, and not by the other side's will."""
+    call = _call(failed)
+    return _bare(call) and call.code() in _OF_CONNECTIONS
 
 
 def cut_short() -> StreamBrokenError:
@@ -103,6 +114,16 @@ def duration(seconds: float) -> Duration | None:
     span = Duration()
     span.FromNanoseconds(round(seconds * 1e9))
     return span if seconds else None
+
+
+def _call(failed: grpc.RpcError) -> grpc.aio.AioRpcError:
+    """Name the methods of a failed call: a synchronous one's class has the same, and no name."""
+    return cast("grpc.aio.AioRpcError", failed)
+
+
+def _bare(call: grpc.aio.AioRpcError) -> bool:
+    """Whether the status is gRPC's own: every error of Zeta's servers has details."""
+    return not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
 
 
 def _conversation(prompt: str) -> Conversation:
