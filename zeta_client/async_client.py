@@ -28,6 +28,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
+    ForgetTextsRequest,
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
@@ -236,6 +237,11 @@ class AsyncClient:
             source=source,
         )
         return (await self._call(self._router.SubmitFeedback, request)).counted
+
+    async def forget_texts(self, decision_id: str) -> bool:
+        """Delete the prompt and answer kept with consent; False where none were kept."""
+        request = ForgetTextsRequest(decision_id=decision_id)
+        return (await self._call(self._router.ForgetTexts, request)).forgotten
 
     def watch_decisions(self, model: str = "") -> AsyncIterator[WatchDecisionsResponse]:
         """Stream decisions as they are made; *model* keeps those that involve it."""

@@ -28,6 +28,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
+    ForgetTextsRequest,
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
@@ -244,6 +245,11 @@ class Client:
             source=source,
         )
         return (self._call(self._router.SubmitFeedback, request)).counted
+
+    def forget_texts(self, decision_id: str) -> bool:
+        """Delete the prompt and answer kept with consent; False where none were kept."""
+        request = ForgetTextsRequest(decision_id=decision_id)
+        return (self._call(self._router.ForgetTexts, request)).forgotten
 
     def watch_decisions(self, model: str = "") -> Iterator[WatchDecisionsResponse]:
         """Stream decisions as they are made; *model* keeps those that involve it."""

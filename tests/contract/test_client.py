@@ -172,6 +172,13 @@ class Judge(RouterServiceServicer):
         self.verdicts.setdefault(request.decision_id, request)
         return router.SubmitFeedbackResponse(counted=new)
 
+    async def ForgetTexts(  # noqa: N802 - the name is the wire's
+        self, request: router.ForgetTextsRequest, context: Context
+    ) -> router.ForgetTextsResponse:
+        """Know the texts of one decision."""
+        del context
+        return router.ForgetTextsResponse(forgotten=request.decision_id == "d1")
+
     async def WatchDecisions(  # noqa: N802 - the name is the wire's
         self, request: router.WatchDecisionsRequest, context: Context
     ) -> AsyncIterator[router.WatchDecisionsResponse]:
@@ -420,6 +427,7 @@ async def test_the_blocking_client_is_the_same(served: Served) -> None:
             assert zeta.count_tokens("a b") == 2
             assert len(zeta.answers("a b", samples=2).samples) == 2
             assert zeta.feedback("d1", 1.0)
+            assert (zeta.forget_texts("d1"), zeta.forget_texts("d2")) == (True, False)
             assert [d.decision.id for d in zeta.watch_decisions("x")] == ["x"]
             with pytest.raises(OverloadedError):
                 next(zeta.ask("too much"))
@@ -594,6 +602,7 @@ async def test_small_commands(served: Served) -> None:
         (["route", "q", "--model", "big"], "id", "d2"),
         (["embed", "abc"], "embeddings", [[3.0, 0.0]]),
         (["feedback", "d1", "--score", "1"], "counted", True),
+        (["forget", "d1"], "forgotten", True),
     ):
         code, out, _ = await zeta(*command, "--json", "--target", served.target)
         assert code == 0
