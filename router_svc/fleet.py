@@ -138,6 +138,11 @@ class Fleet:
         """Whether some replica of *model*, or of any where it is empty, takes requests."""
         return bool(self.healthy_replicas(model)) if model else self.serves()
 
+    def able(self, replica: str) -> bool:
+        """Whether *replica* serves and takes new work, whatever its circuit says."""
+        i = self._index[replica]
+        return bool(self._healthy[i] and not self._dead[i] and not self._draining[i])
+
     def index(self, replica: str) -> int:
         """Return the number of *replica* in every array."""
         return self._index[replica]

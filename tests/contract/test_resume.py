@@ -17,6 +17,7 @@ from tests.contract.router_fakes import (
     asking,
     config_of,
     hang,
+    mute,
     routed,
     saying,
     until,
@@ -25,14 +26,6 @@ from tests.contract.router_fakes import (
 from tests.proxy import Proxy, proxied
 from zeta_client import AsyncClient, Client
 from zeta_client.resume import NEVER
-
-
-async def mute(
-    request: inference_pb.GenerateRequest, _context: Context
-) -> AsyncIterator[inference_pb.GenerateResponse]:
-    """Take the request, and say nothing until cancelled."""
-    yield inference_pb.GenerateResponse(started=inference_pb.Started(model=request.model))
-    await asyncio.Event().wait()
 
 
 async def begun_only(

@@ -38,6 +38,7 @@ from tests.contract.router_fakes import (
     config_of,
     failing,
     hang,
+    mute,
     read,
     routed,
     saying,
@@ -332,6 +333,25 @@ async def test_no_replica_is_unavailable_and_comes_back(tmp_path: Path) -> None:
 
             await until(serves)
             assert (await read(ready.inference.Generate(asking())))[1] == "four"
+
+
+async def test_who_was_accepted_waits_for_the_model_to_restart(tmp_path: Path) -> None:
+    """Its only replica goes before a word was said: the request is answered when it is back."""
+    address = f"unix:{tmp_path}/late.sock"
+    going, coming = FakeModel("late", [mute]), FakeModel("late", [saying("at last")])
+    async with routed(config_of(tmp_path, [("late", [address])])) as ready:
+        async with served(going, address):
+
+            async def serves() -> bool:
+                return await health(ready) == health_pb2.HealthCheckResponse.SERVING
+
+            await until(serves)
+            waiting = asyncio.create_task(read(ready.inference.Generate(asking())))
+            await going.arrived.wait()
+        refused = await refusal(ready.inference.Generate(asking()))
+        async with served(coming, address):
+            assert (await waiting)[1] == "at last"
+    assert isinstance(refused, UnavailableError), "nothing new is accepted meanwhile"
 
 
 async def health(ready: World) -> int:
