@@ -83,6 +83,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
             works = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
                 **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},
+                "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),

@@ -153,6 +153,15 @@ async def hang(
     await asyncio.Event().wait()
 
 
+async def begun_only(
+    request: inference_pb.GenerateRequest, context: Context
+) -> AsyncIterator[inference_pb.GenerateResponse]:
+    """Answer behind a beginning, else begin and hang."""
+    answer = saying(" and four") if request.HasField("continuation") else hang
+    async for event in answer(request, context):
+        yield event
+
+
 async def mute(
     request: inference_pb.GenerateRequest, _context: Context
 ) -> AsyncIterator[inference_pb.GenerateResponse]:

@@ -60,12 +60,10 @@ class Callers:
         """Ask every model everything while nothing is disturbed; also reach every router."""
         for client in self._clients.values():
             await client.list_models()
-        found = {}
-        for name, build in QUESTIONS.items():
-            for model in self._models:
-                got = await answer(self._direct.Generate(build(model), timeout=_PATIENT_S))
-                found[name, model] = got.text
-        return found
+        asked = [(name, model) for name in QUESTIONS for model in self._models]
+        calls = [self._direct.Generate(QUESTIONS[n](m), timeout=_PATIENT_S) for n, m in asked]
+        answers = await asyncio.gather(*(answer(call) for call in calls))
+        return {each: got.text for each, got in zip(asked, answers, strict=True)}
 
     async def come(self, per_s: float, until_s: float) -> None:
         """Send requests at exponential distances until *until_s*, and wait for their ends."""

@@ -6,7 +6,7 @@ Whatever is stopped or slowed goes on by itself after a while, and all of it at 
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 
@@ -41,8 +41,13 @@ class Mischief:
             ("router_svc",),
         )
 
-    async def make(self, every_s: float, until_s: float) -> None:
-        """Do something at exponential distances, *every_s* on average, until *until_s*."""
+    async def make(self, every_s: float, until_s: float, acts: Sequence[str] = ()) -> None:
+        """Do *acts* in order, *every_s* apart; without any, what chance says, until *until_s*."""
+        for kind in acts:
+            await asyncio.sleep(every_s)
+            await self.act(kind)
+        if acts:
+            return
         while (pause_s := float(self._rng.exponential(every_s))) + monotonic() < until_s:
             await asyncio.sleep(pause_s)
             await self.act(str(self._rng.choice(ACTS, p=_CHANCES)))

@@ -47,6 +47,8 @@ class Plan:
     every_s: float
     """Between two acts of mischief, on average."""
     seed: int
+    acts: tuple[str, ...] = ()
+    """What is done, in order; empty: whatever comes by chance."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,7 +115,7 @@ async def run(folder: Path, plan: Plan) -> Found:
         until_s = monotonic() + plan.seconds
         async with mischief.ending():
             await asyncio.gather(
-                callers.come(plan.per_s, until_s), mischief.make(plan.every_s, until_s)
+                callers.come(plan.per_s, until_s), mischief.make(plan.every_s, until_s, plan.acts)
             )
         watching.cancel()
         await _recovered(all_of_it, callers, found.known)
