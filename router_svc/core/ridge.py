@@ -36,6 +36,11 @@ class Ridges:
         """Return mean (M,) and leverage xᵀΣx (M,) at *x* (D,)."""
         return self.coefficients @ x, (self.covariance @ x) @ x
 
+    def mean(self, x: Floats) -> Floats:
+        """Return the mean alone (M,) at *x* (D,)."""
+        mean: Floats = self.coefficients @ x
+        return mean
+
     def learn(
         self, target: int, x: Floats, y: float, weight: float = 1.0, *, outcomes: float = 1.0
     ) -> None:
