@@ -6,7 +6,7 @@ circuit breaker keeps replicas that fail out for a while.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,6 +79,8 @@ class Fleet:
         """What is known of each model, by its name."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a replica's health changes."""
+        self.ask: Callable[[str], Awaitable[None]] = _nobody_asks
+        """Finds out whether a replica still answers, and tells `probed`."""
         self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
@@ -289,6 +291,10 @@ class Fleet:
             silent[i] |= any(now_s - lease.heard_s > _SILENT_S for lease in leases)
         return [self.names[i] for i in np.flatnonzero(silent & self._healthy).tolist()]
 
+    def drains(self, replica: str) -> None:
+        """Note that the replica refused a request because it drains."""
+        self._draining[self._index[replica]] = True
+
     def probed(self, replica: str, *, answers: bool) -> None:
         """Take in whether a suspect answers when it is asked how it is."""
         i = self._index[replica]
@@ -339,3 +345,8 @@ class Fleet:
         self._generates[mine], self._embeds[mine] = generates, embeds
         if info.context_tokens:
             self._context[mine] = info.context_tokens
+
+
+async def _nobody_asks(replica: str) -> None:
+    """Believe what is known."""
+    del replica
