@@ -86,7 +86,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),
-                "lessons": partial(_study, learner),
+                "lessons": partial(study_for_ever, learner),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
             tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
@@ -180,7 +180,8 @@ async def _save(router: ZetaDynamicRouter) -> None:
         await router.verdicts.save()
 
 
-async def _study(learner: Learner) -> None:
+async def study_for_ever(learner: Learner) -> None:
+    """Learn again from what is remembered whenever it is time to."""
     while True:
         await learner.study()
         await asyncio.sleep(_STUDY_EVERY_S)
