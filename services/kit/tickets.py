@@ -29,6 +29,7 @@ _VERSION: Final = "v1"
 _KEY_BYTES: Final = 32
 _LONGEST: Final = 4096
 _LOOKS_AGAIN_S: Final = 1.0
+_PASS_LIFE_S: Final = 20.0
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,7 @@ class Keyring:
     """The keys in a file, one per line: a name and 32 bytes or more in base64.
 
     The first signs and all verify. The file is read again when it has changed, looked at once a
-    second at most, so that keys can be replaced while everything runs. A later version of it that
+    second, so that keys can be replaced while everything runs. A later version of it that
     cannot be read is logged, and the keys stay as they are. *clock* is monotonic seconds.
     """
 
@@ -56,6 +57,11 @@ class Keyring:
         self._path, self._clock = path, clock
         self._looked_s, self._stamp = clock(), _stamp(path)
         self._keys = read(path)
+
+    @property
+    def signer(self) -> str:
+        """Name of the key that signs now."""
+        return next(iter(self._current()))
 
     def sign(self, claims: Claims) -> str:
         """Make a ticket."""
@@ -81,7 +87,7 @@ class Keyring:
         version, name, body = (*signed.split("."), "", "", "")[:3]
         if version != _VERSION or len(token) > _LONGEST:
             raise TicketInvalidError(f"not a ticket: {token[:20]!r}")
-        if (key := self._current().get(name)) is None:
+        if (key := self._current().get(name) or self._looked().get(name)) is None:
             raise TicketInvalidError(f"the ticket's key {name[:40]!r} is not known here")
         if not hmac.compare_digest(_code(key, signed).encode(), code.encode()):
             raise TicketInvalidError("the ticket was altered, or made with another key")
@@ -91,12 +97,14 @@ class Keyring:
             raise TicketInvalidError(f"the ticket was made by another version: {error}") from error
 
     def _current(self) -> Mapping[str, bytes]:
-        now_s = self._clock()
-        if now_s - self._looked_s >= _LOOKS_AGAIN_S:
-            self._looked_s = now_s
-            if (stamp := _stamp(self._path)) != self._stamp:
-                self._stamp = stamp
-                self._replace()
+        return self._looked() if self._clock() - self._looked_s >= _LOOKS_AGAIN_S else self._keys
+
+    def _looked(self) -> Mapping[str, bytes]:
+        """Look at the file, also before it is time to where a key is not known."""
+        self._looked_s = self._clock()
+        if (stamp := _stamp(self._path)) != self._stamp:
+            self._stamp = stamp
+            self._replace()
         return self._keys
 
     def _replace(self) -> None:
@@ -106,6 +114,29 @@ class Keyring:
             log.error("ticket keys not replaced", error=str(error))  # noqa: TRY400 - said in full
         else:
             log.info("ticket keys replaced", keys=list(self._keys))
+
+
+class Passes:
+    """The router's own passes: each is shown with many calls, and renewed in time.
+
+    A new key renews it at once.
+
+    *wall* is seconds since 1970.
+    """
+
+    def __init__(self, keyring: Keyring, wall: Callable[[], float] = time.time) -> None:
+        self._keyring, self._wall = keyring, wall
+        self._token, self._signer, self._renewed_s = "", "", 0.0
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return what goes with a call."""
+        now_s, signer = self._wall(), self._keyring.signer
+        young = 0.0 <= now_s - self._renewed_s < _PASS_LIFE_S / 2
+        if not young or signer != self._signer:
+            self._signer = signer
+            claims = Claims(replica="", issued_s=now_s, expires_s=now_s + _PASS_LIFE_S)
+            self._token, self._renewed_s = self._keyring.sign(claims), now_s
+        return ((TICKET_KEY, self._token),)
 
 
 def read(path: Path) -> dict[str, bytes]:
@@ -132,8 +163,8 @@ def read(path: Path) -> dict[str, bytes]:
 def digest_of(request: GenerateRequest) -> str:
     """Return the SHA-256 of all of *request* but what a router reads for itself.
 
-    So tenant, priority, `max_tokens` and every other limit are what was decided on. Both sides parse the request and write it anew, so that it does not matter how a caller's
-    language orders its bytes.
+    So tenant, priority, `max_tokens` and every other limit are what was decided on. Both sides
+    parse the request and write it anew: how a caller's language orders its bytes does not matter.
     """
     copy = GenerateRequest()
     copy.CopyFrom(request)

@@ -194,6 +194,14 @@ class Judge(RouterServiceServicer):
         del request, context
         return router.GetPolicyResponse(policies=[router.Policy(name="fast")], etag="1")
 
+    async def ReportOutcome(  # noqa: N802 - the name is the wire's
+        self, request: router.ReportOutcomeRequest, context: Context
+    ) -> router.ReportOutcomeResponse:
+        """Write it down."""
+        del context
+        self.reported.append(request)
+        return router.ReportOutcomeResponse(counted=True)
+
     async def UpdatePolicy(  # noqa: N802 - the name is the wire's
         self, request: router.UpdatePolicyRequest, context: Context
     ) -> router.UpdatePolicyResponse:
