@@ -168,10 +168,10 @@ class Tickets:
 
     async def _end(self, ticket: _Open, state: _State) -> None:
         """Stop counting a ticket's call, if it still counts."""
-        if ticket.state is _State.OPEN:
+        before, ticket.state = ticket.state, state
+        if before is _State.OPEN:
             self._router.fleet.end(ticket.lease)
             await ticket.slot.aclose()
-        ticket.state = state
 
     def _answered(self, ticket: _Open, finished: wire.Finished) -> None:
         """Learn as from an answer that came through the router; the times are the replica's."""

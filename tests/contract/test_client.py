@@ -152,6 +152,7 @@ class Judge(RouterServiceServicer):
 
     def __init__(self) -> None:
         self.verdicts: dict[str, router.SubmitFeedbackRequest] = {}
+        self.reported: list[router.ReportOutcomeRequest] = []
 
     async def Route(  # noqa: N802 - the name is the wire's
         self, request: router.RouteRequest, context: Context

@@ -325,12 +325,14 @@ async def test_only_the_holder_reports(direct: Direct) -> None:
 async def test_an_answer_that_came_to_nothing_is_reported(direct: Direct) -> None:
     """Its ticket stops counting; nothing is learned; a reason is needed."""
     ticket = (await direct.route(asking())).ticket
-    router = direct.world.router
+    router, nothing = direct.world.router, router_pb.UNFINISHED_REASON_UNSPECIFIED
     with pytest.raises(InvalidRequestError, match="one of finished, unfinished"):
         await told(router.ReportOutcome(router_pb.ReportOutcomeRequest(token=ticket.token)))
     with pytest.raises(InvalidRequestError, match="unfinished: must be a reason"):
         await told(
-            router.ReportOutcome(router_pb.ReportOutcomeRequest(token=ticket.token, unfinished=0))
+            router.ReportOutcome(
+                router_pb.ReportOutcomeRequest(token=ticket.token, unfinished=nothing)
+            )
         )
 
     said = await told(

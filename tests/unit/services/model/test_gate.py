@@ -58,7 +58,7 @@ def keyring(tmp_path: Path) -> Keyring:
 
 def claims(decision_id: str = "d", **others: Any) -> Claims:
     """Claims of a good ticket, unless *others* say otherwise."""
-    good = {
+    good: dict[str, Any] = {
         "replica": "a-0",
         "issued_s": BEGAN_S + 1.0,
         "expires_s": BEGAN_S + 6.0,
