@@ -36,6 +36,7 @@ from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
 from services.kit.errors import UnavailableError, ZetaError
 from services.kit.rpc import is_bare, zeta_error
+from services.kit.tickets import Keyring, Passes
 
 log = structlog.get_logger()
 
@@ -64,9 +65,11 @@ _AGAIN_S: Final = 0.1
 class Upstreams:
     """Channels to every replica."""
 
-    def __init__(self, config: FleetConfig, fleet: Fleet) -> None:
+    def __init__(self, config: FleetConfig, fleet: Fleet, keyring: Keyring | None = None) -> None:
         self._fleet = fleet
         fleet.ask = self.ask
+        some_need_it = any(model.requires_ticket for model in config.models)
+        self._passes = Passes(keyring) if keyring and some_need_it else None
         self._channels = {
             name: open_channel(address, config.server)
             for name, address in zip(fleet.names, fleet.addresses, strict=True)
@@ -89,7 +92,7 @@ class Upstreams:
             call = self._stubs[lease.replica].Generate(
                 wire.upstream_request(request, model, features, behind, twist),
                 timeout=timeout_s,
-                metadata=metadata,
+                metadata=self._shown(metadata),
             )
             lease.abort = call.cancel
             try:
@@ -120,7 +123,9 @@ class Upstreams:
         """Count tokens where the model is least busy. Raises ZetaError."""
         return await self._least_busy(
             request.model,
-            lambda stub: stub.CountTokens(request, timeout=timeout_s, metadata=metadata),
+            lambda stub: stub.CountTokens(
+                request, timeout=timeout_s, metadata=self._shown(metadata)
+            ),
         )
 
     async def score(
@@ -128,7 +133,8 @@ class Upstreams:
     ) -> inference_pb.ScoreResponse:
         """Score continuations where the model is least busy. Raises ZetaError."""
         return await self._least_busy(
-            request.model, lambda stub: stub.Score(request, timeout=timeout_s, metadata=metadata)
+            request.model,
+            lambda stub: stub.Score(request, timeout=timeout_s, metadata=self._shown(metadata)),
         )
 
     async def embed(
@@ -140,7 +146,7 @@ class Upstreams:
     ) -> embedding_pb.EmbedResponse:
         """Embed on the leased replica. Raises ZetaError; the lease's `abort` cancels the call."""
         stub = embedding_grpc.EmbeddingServiceStub(self._channels[lease.replica])
-        call = stub.Embed(request, timeout=timeout_s, metadata=metadata)
+        call = stub.Embed(request, timeout=timeout_s, metadata=self._shown(metadata))
         lease.abort = call.cancel
         with _translated(lease):
             return await call
@@ -175,6 +181,10 @@ class Upstreams:
         """Close every channel."""
         for channel in self._channels.values():
             await channel.close()
+
+    def _shown(self, metadata: Metadata) -> Metadata:
+        """Add what lets the router in where callers need a ticket."""
+        return (*metadata, *self._passes.metadata()) if self._passes else metadata
 
     async def _introduce(self, replica: str) -> None:
         """Ask what the replica's model can do; where it does not say, the configuration stands."""
