@@ -337,10 +337,11 @@ class Dispatch:
 
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
-        self._fleet.succeeded(lease)
         if call.behind:
             # The rest of an answer says little about the time and length of a whole one.
+            self._fleet.succeeded(lease)
             return
+        self._fleet.succeeded(lease, call.total_s / call.expected_s if call.expected_s else 0.0)
         # The caller's last event goes first; learning can wait for a turn of the loop.
         loop = asyncio.get_running_loop()
         loop.call_soon(self._observer.answered, call, lease, run.features)

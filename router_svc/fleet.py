@@ -2,7 +2,7 @@
 
 Whether a replica serves comes from its own health stream. How busy it is comes from telemetry's
 reports, carried on by our own requests in flight; without telemetry those alone have to do. A
-circuit breaker keeps replicas that fail out for a while.
+circuit breaker keeps replicas that fail out for a while, and so are outliers among their peers.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from router_svc import metrics
 from router_svc.core.breaker import Breaker
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
+from router_svc.core.outliers import Outliers, Verdict
 from router_svc.core.recent import Recent
 from router_svc.core.types import Replicas
 from services.kit.config import Model, Router, replica_name
@@ -90,6 +91,7 @@ class Fleet:
         ]
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
         self._recent = Recent(len(pairs))
+        self._outliers = Outliers(self.model_of, settings.outlier_ratio)
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What does not answer, whatever its connection says: a process that hangs."""
@@ -115,6 +117,7 @@ class Fleet:
         closed = np.ones(len(self.names), dtype=np.bool_)
         for i in self._tripped:
             closed[i] = self._breakers[i].allows(now_s)
+        closed &= ~self._outliers.out(now_s)
         return Replicas(
             models=self.models,
             names=self.names,
@@ -218,9 +221,10 @@ class Fleet:
         self._leases[lease.index].discard(lease)
         self._load.ended(lease.index, lease.output_tokens, lease.requests, now_s=self._clock())
 
-    def succeeded(self, lease: Lease) -> None:
-        """Note that the replica answered."""
+    def succeeded(self, lease: Lease, slowness: float = 0.0) -> None:
+        """Note that the replica answered, in *slowness* times what was predicted; 0: unknown."""
         now_s = self._clock()
+        self._judge(lease, self._outliers.answered(lease.index, slowness, now_s))
         self._recent.took(lease.index, now_s - lease.began_s, now_s)
         self._breakers[lease.index].succeeded()
         if lease.index in self._tripped:
@@ -230,8 +234,9 @@ class Fleet:
 
     def failed(self, lease: Lease) -> None:
         """Note that the replica failed, through no fault of the request."""
-        breaker = self._breakers[lease.index]
-        breaker.failed(self._clock())
+        breaker, now_s = self._breakers[lease.index], self._clock()
+        self._judge(lease, self._outliers.failed(lease.index, now_s))
+        breaker.failed(now_s)
         if breaker.opened_at_s is not None and lease.index not in self._tripped:
             self._tripped.add(lease.index)
             metrics.BREAKER_OPEN.labels(lease.replica).set(1)
@@ -248,6 +253,7 @@ class Fleet:
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
+            self._outliers.restarted(i)
             self._tripped.discard(i)
             metrics.BREAKER_OPEN.labels(replica).set(0)
         else:
@@ -300,6 +306,13 @@ class Fleet:
         i = self._index[replica]
         if self._healthy[i]:
             self._hangs(_PROBE, i, hangs=not answers)
+
+    def _judge(self, lease: Lease, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            metrics.LEFT_OUT.labels(lease.replica).inc()
+            log.warning(
+                "left out", replica=lease.replica, why=verdict.why, seconds=round(verdict.out_s, 1)
+            )
 
     def _hangs(self, who: int, i: int, *, hangs: bool) -> None:
         self._told[who, i] = hangs
