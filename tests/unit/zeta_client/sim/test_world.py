@@ -109,6 +109,31 @@ def test_slower_machines_get_less() -> None:
     assert p90["routed:peak_ewma"] < 0.9 * p90["routed:round_robin"]
 
 
+def test_forecasts_raise_goodput_where_models_can_stand_in_for_each_other() -> None:
+    """Under bursts more is answered within two seconds than by the price of present use alone."""
+    quality = ({"code": 0.7}, {"code": 0.75}, {"code": 0.8})
+    models = tuple(
+        edited_model(
+            ONE,
+            name=f"m{i}",
+            replicas=1,
+            max_running=6,
+            quality=each,
+            costs=Costs(step_s=0.01 * (i + 1), step_s_per_running=0.001),
+        )
+        for i, each in enumerate(quality)
+    )
+    burst = edited(
+        BUSY, models=models, rate=12.0, burst="3,8,2", duration_s=24.0, mix={"code": 1.0}
+    )
+    good = {
+        way: sum(r.total_s <= 2.0 for seed in (1, 2) for r in run(burst, way, seed))
+        for way in ("routed", "reactive")
+    }
+
+    assert good["routed"] > 1.03 * good["reactive"]
+
+
 def test_a_deadline_is_kept_or_refused() -> None:
     """What counts as answered was in time."""
     tight = edited(BUSY, rate=400.0, deadline_s=0.8)
