@@ -117,13 +117,18 @@ class ZetaDynamicRouter:
         """Stream an earlier answer's events behind delta *after_seq*. Raises ZetaError."""
         arrived_s = self._clock()
         trail = await self._trails.take(decision_id, tenant, after_seq)
-        run = trail.run
+        run, followed = trail.run, False
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
-        async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
-            rest = self._rest(run, trail.finished, after_seq)
-            async with aclosing(self._followed(run, rest)) as events:
-                async for event in events:
-                    yield event
+        try:
+            async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
+                followed = True
+                rest = self._rest(run, trail.finished, after_seq)
+                async with aclosing(self._followed(run, rest)) as events:
+                    async for event in events:
+                        yield event
+        finally:
+            if not followed:  # refused, or gone again while it waited: it may still come back
+                self._trails.end(run, trail.finished)
 
     async def _rest(
         self, run: Run, finished: Event | None, after_seq: int
@@ -210,7 +215,7 @@ class ZetaDynamicRouter:
         features = with_hint(profiled.features, ask)
         decision = self._decide(ask, features)
         took_s = self._clock() - now_s
-        self.ahead.decided(decision.candidates, decision.policy, ask.deadline_s, now_s)
+        self.ahead.decided(decision, ask, now_s)
         decision_id, at_s = str(uuid4()), time.time()
 
         def explain() -> DecisionMessage:

@@ -11,7 +11,7 @@ Time is an argument. M = models, K = requests.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import exp
@@ -19,9 +19,11 @@ from typing import Final
 
 import numpy as np
 
+from router_svc.core.decide import Decision
 from router_svc.core.forecast import HORIZON_S, STEP_S, Forecast
-from router_svc.core.shadow import Demand, ascended, usual_s, utilisation, would_take
-from router_svc.core.types import Candidates, Floats, Ints, Policy, Replicas
+from router_svc.core.plan import Plan, kind_of, models_of
+from router_svc.core.shadow import MOST, Demand, ascended, usual_s, utilisation, would_take
+from router_svc.core.types import Ask, Bools, Candidates, Floats, Ints, Policy, Priority, Replicas
 
 _PENDING: Final = 4096
 """Decisions kept between two steps; at more the forecast is scaled."""
@@ -32,6 +34,9 @@ _SHARE_S: Final = 5.0
 """Our share of the fleet's traffic is averaged over about so long."""
 _LEAST_SHARE: Final = 0.05
 _FULL: Final = 0.95
+_LATER: Final[Mapping[str, float]] = {"cascade": 0.5, "hedge": 0.05}
+"""How often a plan's later call is made, about, where it is not always."""
+_HALVINGS: Final = 16
 _SURPRISE_S: Final = 10.0
 """What expectations miss is averaged over about so long: prices do not chase their own effect."""
 
@@ -59,6 +64,8 @@ class _Seen:
     candidates: Candidates
     policy: Policy
     deadline_s: float | None
+    critical: bool
+    plan: Plan
 
 
 class Ahead:
@@ -73,11 +80,16 @@ class Ahead:
         self._lost = 0
         self._values = np.empty((0, count))
         self._work_s = np.empty((0, count))
+        self._critical = np.empty(0)
         self._at_s = np.empty(0)
         self._stepped_s: float | None = None
         self._own = self._all = 0.0
         self._surprise = np.zeros(count)
         """Slots in use above what was expected (M,)."""
+        self._more = np.zeros(count)
+        """Slots that plans of several calls take beyond their best one (M,)."""
+        self._waiting = np.zeros(count)
+        """Slots that it would take to serve in time what waits (M,)."""
         self._capacity = np.zeros(count)
         self._utilisation = np.zeros(count)
         self._usual_s = np.ones(count)
@@ -85,12 +97,20 @@ class Ahead:
         self.prices = np.zeros(count)
         """Utility per second of a slot (M,)."""
 
-    def decided(
-        self, candidates: Candidates, policy: Policy, deadline_s: float | None, now_s: float
-    ) -> None:
-        """Note that a request came which these *candidates* could serve."""
+    def decided(self, decision: Decision, ask: Ask, now_s: float) -> None:
+        """Note what a request could be served by, and what was chosen."""
         self._lost += len(self._pending) == _PENDING
-        self._pending.append(_Seen(now_s, candidates, policy, deadline_s))
+        critical = ask.priority is Priority.CRITICAL
+        self._pending.append(
+            _Seen(
+                now_s,
+                decision.candidates,
+                decision.policy,
+                ask.deadline_s,
+                critical,
+                decision.plan,
+            )
+        )
 
     def step(self, replicas: Replicas, now_s: float) -> None:
         """Forecast and price anew, from what came since the last step and the fleet's load now.
@@ -101,11 +121,11 @@ class Ahead:
         passed_s = STEP_S if last_s is None else now_s - last_s
         if passed_s <= 0.0:
             return
-        counts = self._take_in(now_s)
+        counts = self._take_in(now_s, passed_s)
         self.forecast.observe(counts / passed_s)
         demand = self._demand(replicas, passed_s)
         self.prices = ascended(demand, self.prices, self._target)
-        self._usual_s, self._capacity = usual_s(demand), demand.capacity
+        self._usual_s = usual_s(demand)
         self._utilisation = utilisation(demand, self.prices)
 
     def outlooks(self) -> list[Outlook]:
@@ -130,21 +150,56 @@ class Ahead:
             for model, price, rate, used, error, naive in rows
         ]
 
-    def _take_in(self, now_s: float) -> Floats:
+    def need(self, models: Bools, slots: float) -> Floats:
+        """Return the slots that each of *models* (M,) needs of a pool of so many *slots*; (M,).
+
+        All slots of the pool have the same price, at which the work that would come fits. Critical
+        requests count twice, and so their models have room for them.
+        """
+        demand = self._known(self._weights() * (1.0 + self._critical))
+        low, high = 0.0, MOST / float(self._usual_s[models].min(initial=1.0))
+        fixed = self._surprise + self._more + self._waiting
+        for _ in range(_HALVINGS):
+            price = 0.5 * (low + high)
+            taken = would_take(demand, np.where(models, price, self.prices)) + fixed
+            fits = float(taken[models].sum()) <= self._target * slots
+            low, high = (low, price) if fits else (price, high)
+        free = would_take(demand, np.where(models, 0.0, self.prices)) + fixed
+        taken = free if float(free[models].sum()) <= self._target * slots else taken
+        needed: Floats = np.maximum(taken, 0.0) * models
+        return needed
+
+    def _take_in(self, now_s: float, passed_s: float) -> Floats:
         """Move what is pending into the sample; return how many came in each stream (M,)."""
         pending, scale = list(self._pending), 1.0 + self._lost / _PENDING
         self._pending.clear()
         self._lost = 0
         values, work_s = self._rows(pending)
         counts = np.bincount(values.argmax(axis=1), minlength=len(self._models)) * scale
+        more = self._beyond_one(pending, values, work_s) * scale
+        self._more += (1.0 - exp(-passed_s / _SHARE_S)) * (more / passed_s - self._more)
+        critical = np.array([each.critical for each in pending], dtype=np.float64)
         keep = self._at_s > now_s - _SAMPLE_S
         # Of more than a sample in one step every n-th stands for the others.
         stride = max(len(pending) // _SAMPLE, 1)
         self._values = np.concatenate([self._values[keep], values[::stride]])[-_SAMPLE:]
         self._work_s = np.concatenate([self._work_s[keep], work_s[::stride]])[-_SAMPLE:]
+        self._critical = np.concatenate([self._critical[keep], critical[::stride]])[-_SAMPLE:]
         at_s = np.array([each.at_s for each in pending[::stride]])
         self._at_s = np.concatenate([self._at_s[keep], at_s])[-_SAMPLE:]
         return counts.astype(np.float64)
+
+    def _beyond_one(self, pending: Sequence[_Seen], values: Floats, work_s: Floats) -> Floats:
+        """Return the work that plans ask for beyond the call that the sample counts (M,)."""
+        more = np.zeros(len(self._models))
+        for k, each in enumerate(pending):
+            asked = models_of(each.plan)
+            if len(asked) > 1:
+                places = [self._index[name] for name in asked if name in self._index]
+                places.remove(max(places, key=lambda m, k=k: values[k, m]))  # type: ignore[misc] # bound now
+                share = _LATER.get(kind_of(each.plan), 1.0)
+                np.add.at(more, places, share * work_s[k, places])
+        return more
 
     def _rows(self, pending: Iterable[_Seen]) -> tuple[Floats, Floats]:
         """Return values and work (K, M) of what is *pending*, in its order."""
@@ -164,15 +219,21 @@ class Ahead:
         able &= replicas.can_generate
         loads, model, count = replicas.loads, replicas.model, len(self._models)
         self._notice_share(loads.running + loads.waiting, replicas.own_requests, passed_s)
-        demand = Demand(
+        self._capacity = _sums(model, loads.max_running * able, count)
+        self._waiting = _sums(model, loads.waiting, count) * self._usual_s / HORIZON_S
+        demand = self._known(self._weights())
+        self._notice_use(demand, _sums(model, loads.running, count), passed_s)
+        return replace(demand, taken=self._surprise + self._more + self._waiting)
+
+    def _known(self, rates: Floats) -> Demand:
+        """Build the demand of the sample, at *rates* (K,) of our own requests."""
+        return Demand(
             values=self._values,
             work_s=self._work_s,
-            rates=self._weights() / self._share,
-            capacity=_sums(model, loads.max_running * able, count),
-            taken=_sums(model, loads.waiting, count) * self._usual_s / HORIZON_S,
+            rates=rates / self._share,
+            capacity=self._capacity,
+            taken=np.zeros(len(self._models)),
         )
-        self._notice_use(demand, _sums(model, loads.running, count), passed_s)
-        return replace(demand, taken=demand.taken + self._surprise)
 
     def _notice_share(self, there: Floats, own: Floats, passed_s: float) -> None:
         mix = 1.0 - exp(-passed_s / _SHARE_S)
@@ -184,7 +245,7 @@ class Ahead:
 
         What is taken at least cannot be less than nothing.
         """
-        expected = would_take(demand, self.prices)
+        expected = would_take(demand, self.prices) + self._more
         missed = running - expected
         full = running >= _FULL * demand.capacity
         missed = np.where(full, np.maximum(missed, 0.0), missed)

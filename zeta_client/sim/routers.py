@@ -129,7 +129,7 @@ class Routed:
         except DeadlineError:
             return "PREDICTED_DEADLINE_MISS"
         assert isinstance(decision.plan, Single), "one call a plan"
-        self._ahead.decided(found, self._policy, question.deadline_s, self._clock())
+        self._ahead.decided(decision, ask, self._clock())
         replica = decision.replica_of(decision.plan.model)
         lease = self._fleet.begin(replica, question.prompt_tokens, features.expected_output_tokens)
         plan = f"single({decision.plan.model})"
