@@ -85,9 +85,10 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         async with serving(
             config.router.listen, config.server, services, use=router.admission.use
         ) as server:
-            works = {
+            works: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
                 **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},
+                "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),

@@ -31,6 +31,7 @@ from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
 from router_svc.run import Scores, Upstream
 from router_svc.wire import Event
+from services.kit import aio
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
 from services.kit.errors import UnavailableError, ZetaError
@@ -49,6 +50,9 @@ _PROFILE_LIMIT_S: Final = 2.0
 """A profile that took longer would help nobody."""
 _PROFILE_HALF: Final = 10_000
 """Characters sent from each end of a long text; the embedder reads far fewer."""
+_PROBE_S: Final = 2.0
+"""A process that takes longer to say how it is hangs."""
+_PROBE_EVERY_S: Final = 0.5
 _AGAIN_S: Final = 0.1
 """Pause before a broken stream is opened again; the channel itself backs off up to a second."""
 
@@ -150,6 +154,22 @@ class Upstreams:
             self._fleet.health(replica, serving=serving)
 
         await watch_health(self._channels[replica], INFERENCE, tell)
+
+    async def probe(self) -> None:
+        """Ask for ever whoever may hang whether it still answers."""
+        while True:
+            await aio.all_of(*(self._probe(replica) for replica in self._fleet.suspects()))
+            await asyncio.sleep(_PROBE_EVERY_S)
+
+    async def _probe(self, replica: str) -> None:
+        stub: Any = health_pb2_grpc.HealthStub(self._channels[replica])
+        request, answers = health_pb2.HealthCheckRequest(service=INFERENCE), True
+        try:
+            await stub.Check(request, timeout=_PROBE_S)
+        except grpc.aio.AioRpcError as failed:
+            # Whatever else went wrong is the health stream's to tell.
+            answers = failed.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        self._fleet.probed(replica, answers=answers)
 
     async def close(self) -> None:
         """Close every channel."""

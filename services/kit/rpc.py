@@ -43,6 +43,9 @@ _BY_REASON: dict[str, type[ZetaError]] = {
 }
 # What a status without Zeta's details amounts to; the others say nothing that Zeta knows.
 _BY_STATUS: dict[grpc.StatusCode, type[ZetaError]] = {
+    # A call that this side did not cancel: the other side's process or connection ended.
+    grpc.StatusCode.CANCELLED: errors.UnavailableError,
+} | {
     kind.status: kind
     for kind in (
         errors.InvalidRequestError,
