@@ -25,7 +25,7 @@ from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
-from router_svc.ahead import joined
+from router_svc.coalesce import coalesced
 from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
@@ -92,7 +92,7 @@ class Upstreams:
             lease.abort = call.cancel
             try:
                 with _translated(lease):
-                    async with aclosing(joined(call)) as events:
+                    async with aclosing(coalesced(call)) as events:
                         async for event in events:
                             yield event
             finally:

@@ -1,4 +1,4 @@
-"""Read ahead of whoever falls behind: to a slow reader, several deltas go as one.
+"""Coalescing: to a reader who falls behind, several deltas go as one.
 
 A reader that keeps up gets every event as it comes, at no cost. Once it has been late several
 times, a task of its own takes in what the model sends and joins deltas while they wait, so that the
@@ -24,7 +24,7 @@ _MOST_WAITING: Final = 4
 """Events that wait before the model does."""
 
 
-async def joined(
+async def coalesced(
     events: AsyncIterable[Event], clock: Callable[[], float] = monotonic
 ) -> AsyncGenerator[Event, None]:
     """Pass *events* on; *clock* is seconds. Raises what they raise."""

@@ -1,4 +1,4 @@
-"""Reading ahead of slow readers."""
+"""Coalescing for slow readers."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
-from router_svc.ahead import joined
+from router_svc.coalesce import coalesced
 from router_svc.wire import Event
 from services.kit.errors import UnavailableError
 from tests.unit.router_svc.fixtures import ManualClock
@@ -54,7 +54,7 @@ class Source:
 async def read(source: Source, found: list[Event], *, slow: bool) -> list[Event]:
     """Read all of it into *found*; slowly: everything that can happen meanwhile does."""
     clock = ManualClock()
-    async with aclosing(joined(source.stream(), clock)) as events:
+    async with aclosing(coalesced(source.stream(), clock)) as events:
         async for event in events:
             found.append(event)
             if slow:
@@ -108,7 +108,7 @@ async def test_what_waits_is_bounded() -> None:
     """The source is not read on while four full deltas wait."""
     source = Source([delta(n, tokens=200) for n in range(1, 101)])
     clock = ManualClock()
-    async with aclosing(joined(source.stream(), clock)) as events:
+    async with aclosing(coalesced(source.stream(), clock)) as events:
         taken = [await late(events, clock) for _ in range(5)]
         for _ in range(1000):
             await asyncio.sleep(0)
@@ -131,7 +131,7 @@ async def test_an_error_comes_behind_what_was_sent_before_it(*, slow: bool) -> N
 async def test_who_stops_reading_stops_the_source() -> None:
     """Nothing goes on in the background."""
     source, clock = Source([*map(delta, range(1, 1001))]), ManualClock()
-    async with aclosing(joined(source.stream(), clock)) as events:
+    async with aclosing(coalesced(source.stream(), clock)) as events:
         for _ in range(5):
             await late(events, clock)
     sent = source.sent
