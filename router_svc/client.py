@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -25,6 +25,7 @@ from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
+from router_svc.coalesce import coalesced
 from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
@@ -97,8 +98,9 @@ class Upstreams:
             lease.abort = call.cancel
             try:
                 with _translated(lease):
-                    async for event in call:
-                        yield event
+                    async with aclosing(coalesced(call)) as events:
+                        async for event in events:
+                            yield event
             finally:
                 call.cancel()
 
