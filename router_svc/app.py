@@ -19,6 +19,7 @@ from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 from router_svc import client, warm
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
+from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
@@ -92,6 +93,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),
+                "looking ahead": partial(_look_ahead, router),
                 "lessons": partial(study_for_ever, learner),
                 **({"tickets": partial(_expire, tickets)} if tickets else {}),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
@@ -189,6 +191,12 @@ async def _save(router: ZetaDynamicRouter) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.verdicts.save()
+
+
+async def _look_ahead(router: ZetaDynamicRouter) -> None:
+    while True:
+        await asyncio.sleep(STEP_S)
+        router.look_ahead()
 
 
 async def study_for_ever(learner: Learner) -> None:

@@ -13,6 +13,7 @@ import structlog
 from router_svc import metrics, records, wire
 from router_svc.admission import Admission
 from router_svc.core.affinity import Affinity
+from router_svc.core.ahead import Ahead
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import (
     DeadlineError,
@@ -82,6 +83,7 @@ class ZetaDynamicRouter:
         self._clock = clock
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
+        self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
@@ -198,6 +200,11 @@ class ZetaDynamicRouter:
             self._finished(run)
         self._record(run, status)
 
+    def look_ahead(self) -> None:
+        """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
+        self.ahead.step(self.fleet.replicas(), self._clock())
+        metrics.show_outlooks(self.ahead.outlooks())
+
     def known(self, model: str) -> str:
         """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""
         if model and model not in self.fleet.models:
@@ -225,6 +232,7 @@ class ZetaDynamicRouter:
         features = with_hint(profiled.features, ask)
         decision = self._decide(ask, features)
         took_s = self._clock() - now_s
+        self.ahead.decided(decision, ask, now_s)
         decision_id, at_s = str(uuid4()), time.time()
 
         def explain() -> DecisionMessage:
@@ -298,6 +306,7 @@ class ZetaDynamicRouter:
             policy=policy,
             rotation=self._rotation,
             cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
+            slot_prices=self.ahead.prices if policy.forecast else None,
         )
         try:
             return decide(

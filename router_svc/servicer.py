@@ -167,6 +167,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
             default_policy=policies.default,
             etag=policies.etag(),
             beliefs=[wire.belief_pb(*each) for each in self._router.learner.beliefs()],
+            outlooks=[wire.outlook_pb(each) for each in self._router.ahead.outlooks()],
         )
 
     async def UpdatePolicy(  # noqa: N802 - named by the contract

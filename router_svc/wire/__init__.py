@@ -2,7 +2,7 @@
 
 from router_svc.wire.answers import continuation, finished, handover, started
 from router_svc.wire.decisions import decision_pb_of, models_in, plan_pb
-from router_svc.wire.policies import belief_pb, policy_of, policy_pb
+from router_svc.wire.policies import belief_pb, outlook_pb, policy_of, policy_pb
 from router_svc.wire.profiles import features_of
 from router_svc.wire.requests import ask_of, score_request, upstream_request
 from router_svc.wire.tickets import (
@@ -44,6 +44,7 @@ __all__ = [
     "models_in",
     "no_resume",
     "outcome_of",
+    "outlook_pb",
     "plan_pb",
     "policy_of",
     "policy_pb",

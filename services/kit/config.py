@@ -174,6 +174,8 @@ class Policy(Config, frozen=True, kw_only=True):
     balancer: Literal[
         "predicted_latency", "least_request", "round_robin", "p2c", "peak_ewma", "prequal"
     ] = "predicted_latency"
+    forecast: bool = True
+    """Price capacity by what is forecast to come; false: by present use alone."""
     plans: tuple[Literal["single", "cascade", "vote", "best_of", "refine", "hedge"], ...] = ()
     """Kinds of plans that may be chosen; empty: all."""
 
@@ -193,12 +195,16 @@ class Router(Config, frozen=True, kw_only=True):
     max_queued: Count = 1024
     retry_ratio: Ratio = 0.1
     """Retries may add this share to the load."""
+    target_utilisation: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """A model that is forecast to be used more gets dearer."""
     max_extra_load: Ratio = 0.05
     """Hedges may add this share to the calls; 0: no hedging."""
     resume_keep_s: Positive = 60.0
     """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3
     breaker_open_s: Positive = 2.0
+    outlier_ratio: NonNegative = 5.0
+    """A replica that many times slower than its peers is left out for a while; 0: none is."""
     half_life_outcomes: Positive = 2000.0
     """Outcomes after which an old one weighs half."""
     warm_start: str = ""

@@ -648,7 +648,11 @@ async def test_policies_change_with_the_right_etag_only(tmp_path: Path) -> None:
     async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
         before = await ready.router.GetPolicy(router_pb.GetPolicyRequest())
         policy = router_pb.Policy(
-            name="mine", explore_ratio=0.1, deadline_confidence=0.5, max_calls=2
+            name="mine",
+            explore_ratio=0.1,
+            deadline_confidence=0.5,
+            max_calls=2,
+            without_forecast=True,
         )
         update = router_pb.UpdatePolicyRequest(policy=policy, etag=before.etag, make_default=True)
         changed = await ready.router.UpdatePolicy(update)
@@ -660,7 +664,24 @@ async def test_policies_change_with_the_right_etag_only(tmp_path: Path) -> None:
     assert [v.field for v in odd.violations] == ["policy.explore_ratio"]
     assert after.default_policy == "mine"
     assert after.etag == changed.etag != before.etag
-    assert {p.name for p in after.policies} == {"balanced", "mine"}
+    assert {p.name: p.without_forecast for p in after.policies} == {
+        "balanced": False,
+        "mine": True,
+    }
+
+
+async def test_what_is_foreseen_is_told(tmp_path: Path) -> None:
+    """Every model has its forecast and price; requests raise the forecast of who is best."""
+    async with world(tmp_path, FakeModel("best"), FakeModel("second")) as ready:
+        at_first = (await ready.router.GetPolicy(router_pb.GetPolicyRequest())).outlooks
+
+        async def foreseen() -> bool:
+            await read(ready.inference.Generate(asking(model="second")))
+            told = (await ready.router.GetPolicy(router_pb.GetPolicyRequest())).outlooks
+            return told[1].forecast_requests_per_s > 0.0 == told[0].forecast_requests_per_s
+
+        await until(foreseen)
+    assert [(o.model, o.shadow_price) for o in at_first] == [("best", 0.0), ("second", 0.0)]
 
 
 async def test_decisions_can_be_watched(tmp_path: Path) -> None:

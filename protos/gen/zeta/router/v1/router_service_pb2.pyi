@@ -501,6 +501,7 @@ class GetPolicyResponse(_message.Message):
     DEFAULT_POLICY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     BELIEFS_FIELD_NUMBER: _builtins.int
+    OUTLOOKS_FIELD_NUMBER: _builtins.int
     default_policy: _builtins.str
     """The policy of requests that name none."""
     etag: _builtins.str
@@ -513,6 +514,10 @@ class GetPolicyResponse(_message.Message):
     def beliefs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Belief]:
         """What has been learned, per model and kind of task."""
 
+    @_builtins.property
+    def outlooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outlook]:
+        """What is foreseen of each model's load."""
+
     def __init__(
         self,
         *,
@@ -520,10 +525,11 @@ class GetPolicyResponse(_message.Message):
         default_policy: _builtins.str = ...,
         etag: _builtins.str = ...,
         beliefs: _abc.Iterable[Global___Belief] | None = ...,
+        outlooks: _abc.Iterable[Global___Outlook] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beliefs", b"beliefs", "default_policy", b"default_policy", "etag", b"etag", "policies", b"policies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beliefs", b"beliefs", "default_policy", b"default_policy", "etag", b"etag", "outlooks", b"outlooks", "policies", b"policies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -543,6 +549,7 @@ class Policy(_message.Message):
     MAX_CALLS_FIELD_NUMBER: _builtins.int
     BALANCER_FIELD_NUMBER: _builtins.int
     PLANS_FIELD_NUMBER: _builtins.int
+    WITHOUT_FORECAST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name that requests use."""
     latency_weight_per_s: _builtins.float
@@ -557,6 +564,8 @@ class Policy(_message.Message):
     """Most model calls that one plan may make, at least 1."""
     balancer: Global___Balancer.ValueType
     """How replicas of one model are chosen between."""
+    without_forecast: _builtins.bool
+    """Prices capacity by present use alone, not by what is forecast to come."""
     @_builtins.property
     def plans(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.PlanKind.ValueType]:
         """The kinds of plans that may be chosen. Empty: all."""
@@ -572,10 +581,11 @@ class Policy(_message.Message):
         max_calls: _builtins.int = ...,
         balancer: Global___Balancer.ValueType = ...,
         plans: _abc.Iterable[_decision_pb2.PlanKind.ValueType] | None = ...,
+        without_forecast: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans", "without_forecast", b"without_forecast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -626,6 +636,48 @@ class Belief(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Belief: _TypeAlias = Belief  # noqa: Y015
+
+@_typing.final
+class Outlook(_message.Message):
+    """What is foreseen of one model's load over the next seconds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SHADOW_PRICE_FIELD_NUMBER: _builtins.int
+    FORECAST_REQUESTS_PER_S_FIELD_NUMBER: _builtins.int
+    FORECAST_UTILIZATION_RATIO_FIELD_NUMBER: _builtins.int
+    FORECAST_ERROR_PER_S_FIELD_NUMBER: _builtins.int
+    NAIVE_ERROR_PER_S_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    shadow_price: _builtins.float
+    """The shadow price: quality that a call of the usual size must be worth, at least 0."""
+    forecast_requests_per_s: _builtins.float
+    """Requests expected per second that this model would be best for, if capacity were free."""
+    forecast_utilization_ratio: _builtins.float
+    """Share of the model's slots that what is expected would take at these prices; 1 is all."""
+    forecast_error_per_s: _builtins.float
+    """Mean absolute error of the forecast, in requests per second."""
+    naive_error_per_s: _builtins.float
+    """The same error if the last second were taken for the future."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        shadow_price: _builtins.float = ...,
+        forecast_requests_per_s: _builtins.float = ...,
+        forecast_utilization_ratio: _builtins.float = ...,
+        forecast_error_per_s: _builtins.float = ...,
+        naive_error_per_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast_error_per_s", b"forecast_error_per_s", "forecast_requests_per_s", b"forecast_requests_per_s", "forecast_utilization_ratio", b"forecast_utilization_ratio", "model", b"model", "naive_error_per_s", b"naive_error_per_s", "shadow_price", b"shadow_price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Outlook: _TypeAlias = Outlook  # noqa: Y015
 
 @_typing.final
 class UpdatePolicyRequest(_message.Message):
