@@ -17,6 +17,7 @@ from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import client, warm
+from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
 from router_svc.core.forecast import STEP_S
@@ -76,6 +77,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await journal.close()
         raise
     embed = _embed_dispatch(config, router, upstreams, embedders)
+    allocations = Allocations(config, fleet, router.ahead, upstreams.allocate)
     services = _services(config, router, upstreams, embedders, embed)
     try:
         async with serving(
@@ -88,6 +90,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),
                 "looking ahead": partial(_look_ahead, router),
+                "allocating": partial(allocations.run),
                 "lessons": partial(study_for_ever, learner),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
