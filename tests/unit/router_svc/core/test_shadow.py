@@ -20,7 +20,7 @@ from router_svc.core.shadow import (
 
 TARGET = 0.9
 # A hundred requests, all of them better on the first model, the later the more.
-GAPS = np.linspace(0.0, 0.4, 100)
+GAPS = np.linspace(0.0, 0.3, 100)
 DEMAND = Demand(
     values=np.stack([0.5 + GAPS, np.full(100, 0.5)], axis=1),
     work_s=np.tile([1.0, 0.5], (100, 1)),
