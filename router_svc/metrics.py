@@ -30,6 +30,7 @@ BREAKER_OPEN = Gauge("zeta_router_breaker_open", "1 while a replica is not asked
 HEALTHY = Gauge("zeta_router_replica_healthy", "1 while a replica can be asked.", ("replica",))
 QUEUED = Gauge("zeta_router_queued_requests", "Requests that wait for admission.")
 REFUSED = Counter("zeta_router_refused_total", "Requests refused for want of room.", ("priority",))
+TICKETS = Counter("zeta_router_tickets_total", "Tickets, by how their calls ended.", ("outcome",))
 FEEDBACK = Counter("zeta_router_feedback_total", "Feedback that counted.", ("source",))
 TRUST = Histogram(
     "zeta_router_feedback_weight_ratio",

@@ -35,7 +35,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
-from router_svc.run import Run, Scores, Upstream
+from router_svc.run import Run, Scores, Upstream, no_scores, not_here
 from router_svc.trails import Trails
 from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
@@ -183,6 +183,23 @@ class ZetaDynamicRouter:
             source=profiled.source,
         )
 
+    async def decide_elsewhere(self, ask: Ask) -> Run:
+        """Decide for one model that the caller will ask itself. Raises ZetaError.
+
+        Its text is never seen here, so that nothing of it is kept.
+        """
+        arrived_s = self._clock()
+        self._check(ask)
+        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
+        profiled = await self._profiler.profile(ask.text)
+        return self._begin(ask, profiled, lambda _: not_here, no_scores, arrived_s)
+
+    def ended_elsewhere(self, run: Run, status: str) -> None:
+        """Take in how such a run ended: "OK", or why it has no whole answer."""
+        if status == "OK":
+            self._finished(run)
+        self._record(run, status)
+
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
         self.ahead.step(self.fleet.replicas(), self._clock())
@@ -275,7 +292,7 @@ class ZetaDynamicRouter:
             policy = replace(policy, explore_ratio=0.0)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
-        elif ask.samples > 1:
+        elif ask.samples > 1 or ask.elsewhere:
             # Cascades judge one answer and votes count one of each model.
             policy = replace(policy, max_calls=1)
         self._rotation += 1

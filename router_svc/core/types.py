@@ -89,6 +89,8 @@ class Ask:
     explain: bool = False
     samples: int = 1
     """Answers that one model is to give."""
+    elsewhere: bool = False
+    """Whether the caller asks the replica itself, which makes a plan one call."""
     reviewable: bool = True
     """Whether another model can read the input: token ids belong to one vocabulary."""
     may_draw: bool = True

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -35,9 +36,12 @@ from tests.contract.router_fakes import (
     FakeTelemetry,
     World,
     asking,
+    begun_only,
+    candidates_are,
     config_of,
     failing,
     hang,
+    mute,
     read,
     routed,
     saying,
@@ -45,6 +49,7 @@ from tests.contract.router_fakes import (
     until,
     world,
 )
+from tests.proxy import proxied
 
 NO_EXPLORING = Policy(explore_ratio=0.0, max_calls=1)
 
@@ -332,6 +337,48 @@ async def test_no_replica_is_unavailable_and_comes_back(tmp_path: Path) -> None:
 
             await until(serves)
             assert (await read(ready.inference.Generate(asking())))[1] == "four"
+
+
+async def test_who_was_accepted_waits_for_the_model_to_restart(tmp_path: Path) -> None:
+    """Its only replica goes before a word was said: the request is answered when it is back."""
+    address = f"unix:{tmp_path}/late.sock"
+    going, coming = FakeModel("late", [mute]), FakeModel("late", [saying("at last")])
+    async with routed(config_of(tmp_path, [("late", [address])])) as ready:
+        async with served(going, address):
+
+            async def serves() -> bool:
+                return await health(ready) == health_pb2.HealthCheckResponse.SERVING
+
+            await until(serves)
+            waiting = asyncio.create_task(read(ready.inference.Generate(asking())))
+            await going.arrived.wait()
+        refused = await refusal(ready.inference.Generate(asking()))
+        async with served(coming, address):
+            assert (await waiting)[1] == "at last"
+    assert isinstance(refused, UnavailableError), "nothing new is accepted meanwhile"
+
+
+async def test_an_answer_leaves_a_link_that_is_dead(tmp_path: Path) -> None:
+    """Nothing passes and no agent tells: a probe of the router's own does, long before gRPC's."""
+    fakes = FakeModel("twin", [begun_only]), FakeModel("twin", [begun_only])
+    async with (
+        served(fakes[0]) as one,
+        served(fakes[1]) as other,
+        proxied(one.address) as to_one,
+        proxied(other.address) as to_other,
+    ):
+        links = {"twin-0": to_one, "twin-1": to_other}
+        config = config_of(tmp_path, [("twin", [link.address for link in links.values()])])
+        async with routed(config) as ready:
+            await until(partial(candidates_are, ready, 2))
+            call = aiter(ready.inference.Generate(asking(), timeout=20.0))
+            first = await anext(call)
+            links[first.started.replica].flowing.clear()
+            rest = [event async for event in call]
+            links[first.started.replica].flowing.set()
+    (handover,) = [event.handover for event in rest if event.HasField("handover")]
+    assert handover.from_replica == first.started.replica
+    assert "".join(event.delta.text for event in rest) == "wait and four"
 
 
 async def health(ready: World) -> int:

@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UnfinishedReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnfinishedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnfinishedReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNFINISHED_REASON_UNSPECIFIED: _UnfinishedReason.ValueType  # 0
+    """Not given."""
+    UNFINISHED_REASON_REFUSED: _UnfinishedReason.ValueType  # 1
+    """The replica could not be reached, or refused the call; the ticket was of no use."""
+    UNFINISHED_REASON_BROKEN: _UnfinishedReason.ValueType  # 2
+    """The stream ended without `Finished`."""
+    UNFINISHED_REASON_CANCELLED: _UnfinishedReason.ValueType  # 3
+    """The caller went away, or its deadline passed."""
+
+class UnfinishedReason(_UnfinishedReason, metaclass=_UnfinishedReasonEnumTypeWrapper):
+    """Why a ticket's call has no whole answer."""
+
+UNFINISHED_REASON_UNSPECIFIED: UnfinishedReason.ValueType  # 0
+"""Not given."""
+UNFINISHED_REASON_REFUSED: UnfinishedReason.ValueType  # 1
+"""The replica could not be reached, or refused the call; the ticket was of no use."""
+UNFINISHED_REASON_BROKEN: UnfinishedReason.ValueType  # 2
+"""The stream ended without `Finished`."""
+UNFINISHED_REASON_CANCELLED: UnfinishedReason.ValueType  # 3
+"""The caller went away, or its deadline passed."""
+Global___UnfinishedReason: _TypeAlias = UnfinishedReason  # noqa: Y015
+
 class _Balancer:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -75,7 +103,9 @@ class RouteRequest(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
     ticket: _builtins.bool
-    """Returns a ticket with which the client may stream from the replica directly."""
+    """Returns a ticket with which the client may stream from the replica directly. The plan is
+    then a single model's.
+    """
     @_builtins.property
     def generate(self) -> _inference_service_pb2.GenerateRequest:
         """The request, as it would be sent to Generate."""
@@ -126,20 +156,25 @@ Global___RouteResponse: _TypeAlias = RouteResponse  # noqa: Y015
 
 @_typing.final
 class Ticket(_message.Message):
-    """A short-lived permission to call a replica directly."""
+    """A short-lived permission to call a replica directly, once, with the request that was decided
+    on: the same in every field but `model`, which may be empty or the decision's.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     EXPIRES_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """Where to call."""
+    """Where to call `Generate`: HOST:PORT or unix:PATH."""
     token: _builtins.bytes
-    """Sent as metadata `zeta-ticket`; opaque to the client."""
+    """Sent as metadata `zeta-ticket`: ASCII, opaque to the client."""
+    replica: _builtins.str
+    """The replica at that address."""
     @_builtins.property
     def expires(self) -> _timestamp_pb2.Timestamp:
-        """No longer valid from here on."""
+        """The call has to begin before."""
 
     def __init__(
         self,
@@ -147,14 +182,71 @@ class Ticket(_message.Message):
         address: _builtins.str = ...,
         token: _builtins.bytes = ...,
         expires: _timestamp_pb2.Timestamp | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires", b"expires"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expires", b"expires", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expires", b"expires", "replica", b"replica", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ticket: _TypeAlias = Ticket  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeRequest(_message.Message):
+    """How a ticket's call ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    """The ticket's token: only who holds it may report."""
+    unfinished: Global___UnfinishedReason.ValueType
+    """It was not answered."""
+    @_builtins.property
+    def finished(self) -> _inference_service_pb2.Finished:
+        """It was answered: the stream's last event, as the replica sent it."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        finished: _inference_service_pb2.Finished | None = ...,
+        unfinished: Global___UnfinishedReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "outcome", b"outcome", "unfinished", b"unfinished"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "outcome", b"outcome", "token", b"token", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["finished", "unfinished"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ReportOutcomeRequest: _TypeAlias = ReportOutcomeRequest  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeResponse(_message.Message):
+    """What became of the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTED_FIELD_NUMBER: _builtins.int
+    counted: _builtins.bool
+    """False where the ticket's outcome was reported before."""
+    def __init__(
+        self,
+        *,
+        counted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomeResponse: _TypeAlias = ReportOutcomeResponse  # noqa: Y015
 
 @_typing.final
 class SubmitFeedbackRequest(_message.Message):
