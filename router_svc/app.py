@@ -23,6 +23,7 @@ from router_svc.core.breaker import Breaker, RetryBudget
 from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
+from router_svc.history import History
 from router_svc.journal import Journal
 from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
@@ -75,8 +76,10 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         journal=journal,
         rng=np.random.default_rng(seed),
     )
+    history = History(journal, router.ahead.seasons, fleet.models)
     try:
         await router.verdicts.restore(_beginning(config, learner))
+        await history.restore()
     except ConfigError:
         await journal.close()
         raise
@@ -94,7 +97,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
-                "saving": partial(_save, router),
+                "saving": partial(_save, router, history),
                 "looking ahead": partial(_look_ahead, router),
                 "allocating": partial(allocations.run),
                 "lessons": partial(study_for_ever, learner),
@@ -112,6 +115,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await upstreams.close()
         await embedders.close()
         await router.verdicts.save()
+        await history.save()
         await journal.close()
 
 
@@ -190,10 +194,11 @@ async def _tell_health(
         await news.wait()
 
 
-async def _save(router: ZetaDynamicRouter) -> None:
+async def _save(router: ZetaDynamicRouter, history: History) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.verdicts.save()
+        await history.save()
 
 
 async def _look_ahead(router: ZetaDynamicRouter) -> None:
