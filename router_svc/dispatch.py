@@ -20,6 +20,7 @@ from router_svc.core.decide import Decision
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
+from router_svc.core.types import Priority
 from router_svc.fleet import Fleet, Lease
 from router_svc.run import Call, Observer, Run, call_of
 from router_svc.verifiers import verify
@@ -249,8 +250,9 @@ class Dispatch:
         lease = self._fleet.begin(
             call.replica,
             run.features.prompt_tokens,
-            run.features.expected_output_tokens * samples,
+            call.output_tokens * samples,
             requests=samples,
+            critical=run.ask.priority is Priority.CRITICAL,
         )
         call.ttft_s = 0.0
         try:
@@ -384,6 +386,7 @@ class Dispatch:
         again = call_of(decision, decision.plan.model, call.part)
         call.model, call.replica = again.model, again.replica
         call.expected_s, call.late_s = again.expected_s, again.late_s
+        call.output_tokens = again.output_tokens
         call.error = ""
 
     async def _move_back(self, run: Run, call: Call) -> None:

@@ -113,6 +113,7 @@ class Learner:
             output_tokens=call.completion_tokens,
             ttft_s=call.ttft_s,
             total_s=call.total_s,
+            expected_tokens=call.output_tokens or None,
         )
 
     def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
@@ -19,15 +19,17 @@ from router_svc.core.decide import (
     Decision,
     NoCandidateError,
     QualityError,
+    choice_of,
     decide,
     weighed,
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
+from router_svc.core.gate import Choice
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
-from router_svc.core.types import Ask, Reason, Rejection
+from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
@@ -42,6 +44,7 @@ from router_svc.wire import DecisionMessage, Event
 from services.kit.config import Router as Settings
 from services.kit.errors import (
     ContextTooLongError,
+    OverloadedError,
     PredictedDeadlineMissError,
     QualityUnreachableError,
     StreamBrokenError,
@@ -52,6 +55,17 @@ from services.kit.errors import (
 from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A decision, and when it was made."""
+
+    ask: Ask
+    """With the time that was left then."""
+    decision: Decision
+    decided_s: float
+    took_s: float
 
 
 class ZetaDynamicRouter:
@@ -83,7 +97,7 @@ class ZetaDynamicRouter:
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
         self.verdicts = Verdicts(learner, journal)
-        self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
+        self.admission = Admission(fleet, settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
         self._dispatch = Dispatch(
             fleet,
@@ -102,9 +116,19 @@ class ZetaDynamicRouter:
         """Stream the answer. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
-        async with self.admission.slot(ask):
-            profiled = await self._profiler.profile(ask.text)
-            run = self._begin(ask, profiled, upstream, scores, arrived_s)
+        self.admission.check(ask)
+        profiled = await self._profiler.profile(ask.text)
+        features = with_hint(profiled.features, ask)
+        profiled = replace(profiled, features=features)
+        tokens = prompt_tokens(ask, features) + features.expected_output_tokens * ask.samples
+
+        def choose(places: Places | None) -> Choice[Made | ZetaError]:
+            return self._choose(ask, features, arrived_s, places)
+
+        async with self.admission.place(
+            ask, choose, tokens=tokens, difficulty=features.difficulty
+        ) as made:
+            run = self._begin(made, profiled, upstream, scores, arrived_s)
             async with aclosing(self._followed(run, self._dispatch.run(run))) as events:
                 async for event in events:
                     yield event
@@ -166,7 +190,7 @@ class ZetaDynamicRouter:
         profiled = await self._profiler.profile(ask.text)
         features = with_hint(profiled.features, ask)
         began_s = self._clock()
-        decision = self._decide(ask, features)
+        decision = self._decide(ask, features, places=self.admission.places(ask))
         return wire.decision_pb_of(
             self._explained(decision, ask, features),
             decision_id=str(uuid4()),
@@ -188,21 +212,32 @@ class ZetaDynamicRouter:
         for model in {ask.model, *ask.allowed_models} - {""}:
             self.known(model)
 
+    def _choose(
+        self, ask: Ask, features: Features, arrived_s: float, places: Places | None
+    ) -> Choice[Made | ZetaError]:
+        """Decide what a request would do now; what stands in the way is the choice's value."""
+        now_s = self._clock()
+        if ask.deadline_s is not None:
+            ask = replace(ask, deadline_s=arrived_s + ask.deadline_s - now_s)
+        try:
+            decision = self._decide(ask, features, places=places)
+        except ZetaError as error:
+            return Choice(value=error)
+        choice = choice_of(decision, self.fleet.models)
+        made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
+        return Choice(value=made, model=choice.model, service_s=choice.service_s)
+
     def _begin(
         self,
-        ask: Ask,
+        made: Made,
         profiled: Profiled,
         upstream: Callable[[Features], Upstream],
         scores: Scores,
         arrived_s: float,
     ) -> Run:
-        now_s = self._clock()
-        deadline_at_s = None if ask.deadline_s is None else arrived_s + ask.deadline_s
-        if deadline_at_s is not None:
-            ask = replace(ask, deadline_s=deadline_at_s - now_s)
-        features = with_hint(profiled.features, ask)
-        decision = self._decide(ask, features)
-        took_s = self._clock() - now_s
+        ask, decision, took_s = made.ask, made.decision, made.took_s
+        features, now_s = profiled.features, made.decided_s
+        deadline_at_s = None if ask.deadline_s is None else now_s + ask.deadline_s
         decision_id, at_s = str(uuid4()), time.time()
 
         def explain() -> DecisionMessage:
@@ -236,7 +271,7 @@ class ZetaDynamicRouter:
                 at_s,
                 made=decision,
                 ask=ask,
-                profiled=replace(profiled, features=features),
+                profiled=profiled,
             )
         )
         self.watchers.show(explain)
@@ -254,7 +289,14 @@ class ZetaDynamicRouter:
             queue_s=now_s - arrived_s,
         )
 
-    def _decide(self, ask: Ask, features: Features, *, singles: bool = False) -> Decision:
+    def _decide(
+        self,
+        ask: Ask,
+        features: Features,
+        *,
+        places: Places | None = None,
+        singles: bool = False,
+    ) -> Decision:
         """Decide, and turn what stands in the way into the caller's error."""
         policy = weighed(self.policies.named(ask.policy), ask)
         if self._affinity.in_session(ask):
@@ -276,6 +318,7 @@ class ZetaDynamicRouter:
             policy=policy,
             rotation=self._rotation,
             cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
+            places=places,
         )
         try:
             return decide(
@@ -289,6 +332,12 @@ class ZetaDynamicRouter:
                 f"the best plan is expected to reach {low.best:.3f}"
             ) from low
         except DeadlineError as late:
+            if late.wait_s > 0.0:
+                raise OverloadedError(
+                    f"{ask.deadline_s:.3f} s are left and the model that suits it has a place in "
+                    f"about {late.wait_s:.3f} s: too late",
+                    retry_after_s=max(late.wait_s, 0.05),
+                ) from late
             raise PredictedDeadlineMissError(
                 f"{ask.deadline_s:.3f} s are left and the fastest plan is expected to take "
                 f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"

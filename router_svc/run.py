@@ -72,6 +72,8 @@ class Call:
     """What the decision took it to need, median."""
     late_s: float = 0.0
     """Time without a token after which it is late: the 95th percentile."""
+    output_tokens: float = 0.0
+    """What its answer was expected to have."""
     tokens: int = 0
     """Tokens of the answer that have come."""
     logprob: float = 0.0
@@ -181,4 +183,5 @@ def call_of(
         twist=twist,
         expected_s=float(c.total_p50_s[i]),
         late_s=float(late_s[0]),
+        output_tokens=float(c.output_tokens[i]),
     )

@@ -7,13 +7,14 @@ does without both. The propensity
 of what was chosen is exact, so that other policies can be evaluated on the journal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
 
-from router_svc.core.plan import KINDS, Plan
+from router_svc.core.gate import Choice
+from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.price import Menu, menu
 from router_svc.core.types import (
     Ask,
@@ -25,7 +26,7 @@ from router_svc.core.types import (
     Rejection,
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -50,12 +51,17 @@ class NoCandidateError(LookupError):
 
 
 class DeadlineError(LookupError):
-    """No plan is expected to finish in time; `best` is the highest probability of it."""
+    """No plan is expected to finish in time; `best` is the highest probability of it.
 
-    def __init__(self, best: float, expected_s: float) -> None:
+    `wait_s` is how long the request would wait for a place at the model that suits it best: where
+    that is above 0, load is what stands in its way.
+    """
+
+    def __init__(self, best: float, expected_s: float, wait_s: float) -> None:
         super().__init__("no plan makes the deadline")
         self.best = best
         self.expected_s = expected_s
+        self.wait_s = wait_s
 
 
 class QualityError(LookupError):
@@ -152,7 +158,7 @@ def decide(
     if not candidates.models:
         raise NoCandidateError(rejections)
     priced = menu(candidates, policy, ask.deadline_s, gains)
-    able = _able(ask, policy, priced)
+    able = _able(ask, policy, priced, candidates)
     value = np.where(able, priced.utility, -np.inf)
     chances = _chances(ask, policy, value, candidates)
     best, draw = int(value.argmax()), float(chance.random())
@@ -173,6 +179,19 @@ def decide(
     )
 
 
+def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
+    """Return whether *decision* waits for a place, and at which of the fleet's *models*."""
+    found = decision.candidates
+    if not found.wait_s.any():
+        return Choice(value=decision)
+    asked = [found.models.index(name) for name in models_of(decision.plan)]
+    i = max(asked, key=lambda i: float(found.wait_s[i]))
+    if found.wait_s[i] <= 0.0:
+        return Choice(value=decision)
+    service_s = float(found.total_p50_s[i] - found.wait_s[i])
+    return Choice(value=decision, model=models.index(found.models[i]), service_s=service_s)
+
+
 def drawn(chances: Floats, draw: float) -> int:
     """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
     reached = np.cumsum(chances)
@@ -180,27 +199,45 @@ def drawn(chances: Floats, draw: float) -> int:
     return min(chosen, int(np.flatnonzero(chances)[-1]))
 
 
-def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
+def _able(ask: Ask, policy: Policy, priced: Menu, candidates: Candidates) -> Bools:
     """Which plans meet the request's constraints; (K,).
 
-    Where no plan is sure enough of the deadline, the surest is tried, unless it is as sure to
-    miss it as a plan should be to make it: then the caller learns at once.
+    A late answer's worth is weighed in the utility. What is refused here is the hopeless: a plan
+    that is as sure to miss the deadline as it should be to make it. Who waits for a place takes it
+    from others that wait, so that a plan that waits must be sure to make it.
     """
     figures = priced.figures
     good = (figures.quality >= ask.min_quality) & _permitted(policy, priced)
     if not good.any():
         raise QualityError(float(figures.quality.max()))
-    in_time = np.where(good, figures.deadline_probability, 0.0)
-    sure = in_time >= policy.deadline_confidence
     if ask.deadline_s is None:
         return good
-    if (sure & good).any():
-        return sure & good
-    surest = float(in_time.max())
-    if surest <= 1.0 - policy.deadline_confidence:
-        raise DeadlineError(surest, float(figures.latency_s[good].min()))
-    tried: Bools = in_time == surest
-    return tried
+    wait_s = _waits(priced, candidates)
+    least = np.where(wait_s > 0.0, policy.deadline_confidence, 1.0 - policy.deadline_confidence)
+    able = good & (figures.deadline_probability > least)
+    if not able.any() or _too_bad(policy, priced, good, able):
+        in_time = np.where(good, figures.deadline_probability, 0.0)
+        best = int(np.where(good, figures.quality, -1.0).argmax())
+        raise DeadlineError(
+            float(in_time.max()), float(figures.latency_s[good].min()), float(wait_s[best])
+        )
+    return able
+
+
+def _waits(priced: Menu, candidates: Candidates) -> Floats:
+    """Return how long each plan's models let the request wait for a place, at most; (K,)."""
+    if not candidates.wait_s.any():
+        return np.zeros(len(priced.utility))
+    return np.concatenate([candidates.wait_s[b.members].max(axis=1) for b in priced.blocks])
+
+
+def _too_bad(policy: Policy, priced: Menu, good: Bools, able: Bools) -> bool:
+    """Whether time leaves only what is much worse than what it forbids."""
+    quality = priced.figures.quality
+    at_leisure = priced.utility + quality * (1.0 - priced.figures.deadline_probability)
+    wanted = int(np.where(good, at_leisure, -np.inf).argmax())
+    had = int(np.where(able, priced.utility, -np.inf).argmax())
+    return bool(quality[had] < policy.downgrade_ratio * quality[wanted])
 
 
 def _permitted(policy: Policy, priced: Menu) -> Bools:

@@ -28,9 +28,9 @@ Scorer: TypeAlias = Callable[[Figures, Policy], Floats]
 
 
 def quality(figures: Figures, policy: Policy) -> Floats:
-    """Expected quality itself is the unit of utility."""
+    """Expected quality itself is the unit of utility; an answer that comes too late has none."""
     del policy
-    return figures.quality
+    return figures.quality * figures.deadline_probability
 
 
 def latency(figures: Figures, policy: Policy) -> Floats:

@@ -35,6 +35,7 @@ def policy_pb(policy: Policy) -> router_pb.Policy:
         max_calls=policy.max_calls,
         balancer=_BALANCERS[policy.balancer],
         plans=[_PLANS[kind] for kind in KINDS if kind in policy.plans],
+        downgrade_ratio=policy.downgrade_ratio,
     )
 
 
@@ -63,6 +64,7 @@ def policy_of(policy: router_pb.Policy) -> Policy:
         max_calls=policy.max_calls,
         balancer=names[balancer],
         plans=frozenset(kinds[kind] for kind in policy.plans),
+        downgrade_ratio=ratio(policy.downgrade_ratio, "policy.downgrade_ratio"),
     )
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from router_svc.core.decide import DeadlineError, NoCandidateError, decide
+from router_svc.core.decide import DeadlineError, Decision, NoCandidateError, choice_of, decide
 from router_svc.core.features import TASKS, Features, lexical_profile
+from router_svc.core.gate import Choice, Gate
 from router_svc.core.plan import Single
 from router_svc.core.predict import candidates
-from router_svc.core.types import Ask, Policy
+from router_svc.core.queue import Ticket
+from router_svc.core.types import Ask, Places, Policy, Priority
 from router_svc.fleet import Fleet, Lease
 from router_svc.learner import Learner
 from router_svc.policies import Policies
@@ -31,10 +34,13 @@ Ended: TypeAlias = Literal["well", "late", "lost"]
 class Question:
     """What a router is told of a request."""
 
+    number: int
     kind: str
+    priority: Priority
+    tenant: str
     prompt_tokens: int
-    deadline_s: float | None
-    """Seconds that are left."""
+    due_s: float
+    """When the answer is; infinite without a deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +51,18 @@ class Sent:
     plan: str
     lease: Lease | None = None
     features: Features | None = None
+    expected_tokens: float = 0.0
 
 
 class Decider(Protocol):
     """Chooses replicas, by their number, and learns what becomes of requests."""
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
-        """Choose, or say in one word why not."""
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str | None:
+        """Choose, or say in one word why not; None: it waits."""
+        ...
+
+    def next(self) -> tuple[int, Sent | str] | None:
+        """Say who waits no longer, by its number, and where it goes or why it does not."""
         ...
 
     def first(self, sent: Sent) -> None:
@@ -87,6 +98,12 @@ class Routed:
         self._features = {kind: _features(kind) for kind in TASKS}
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
+        models, limit = len(self._fleet.models), config.router.max_queued
+        self._gate: Gate[Decision | str] = Gate(
+            self._fleet.model_of, models, limit, self._fleet.vacancy
+        )
+        self._asked: dict[int, Question] = {}
+        self._gone: list[tuple[int, Sent | str]] = []
 
     @staticmethod
     def _policy_of(config: FleetConfig, way: Way) -> Policy:
@@ -95,14 +112,54 @@ class Routed:
         single = replace(policy, plans=frozenset({"single"}))
         return replace(single, balancer=way.balancer) if way.balancer else single
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
-        """Decide as the router does."""
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str | None:
+        """Decide as the router does; requests that were lost go before all others."""
         features = replace(self._features[question.kind], prompt_tokens=question.prompt_tokens)
+        ticket = Ticket(
+            due_s=question.due_s,
+            number=question.number,
+            priority=question.priority,
+            tenant=question.tenant,
+            tokens=question.prompt_tokens + features.expected_output_tokens,
+        )
+
+        def choose(places: Places | None) -> Choice[Decision | str]:
+            return self._choose(question, features, failed, places)
+
+        choice = choose(None if failed else self._gate.places(ticket))
+        if choice.model < 0:
+            return self._sent(question, choice.value)
+        self._asked[question.number] = question
+        refused = self._gate.push(ticket, choose, choice)
+        if refused is ticket:
+            return "OVERLOADED"
+        if refused is not None:
+            self._gone.append((refused.number, "OVERLOADED"))
+        return None
+
+    def next(self) -> tuple[int, Sent | str] | None:
+        """Let the next one go, or say that it is too late for it."""
+        self._gone += [(ticket.number, "OVERLOADED") for ticket in self._gate.late(self._clock())]
+        if self._gone:
+            return self._gone.pop()
+        if (found := self._gate.next()) is None:
+            return None
+        ticket, value = found
+        return ticket.number, self._sent(self._asked.pop(ticket.number), value)
+
+    def _choose(
+        self,
+        question: Question,
+        features: Features,
+        failed: frozenset[int],
+        places: Places | None,
+    ) -> Choice[Decision | str]:
         ask = Ask(
             text=_TEXT,
             characters=len(_TEXT),
             model=self._model_of.get(question.kind, ""),
-            deadline_s=question.deadline_s,
+            priority=question.priority,
+            deadline_s=None if question.due_s == inf else question.due_s - self._clock(),
             failed=frozenset(self._fleet.names[i] for i in failed),
         )
         self._rotation += 1
@@ -114,18 +171,37 @@ class Routed:
             prices=self._learner.prices,
             policy=self._policy,
             rotation=self._rotation,
+            places=places,
         )
         try:
             decision = decide(ask, found, self._policy, self._rng, gains={})
         except NoCandidateError:
-            return "NO_REPLICA"
-        except DeadlineError:
-            return "PREDICTED_DEADLINE_MISS"
-        assert isinstance(decision.plan, Single), "one call a plan"
-        replica = decision.replica_of(decision.plan.model)
-        lease = self._fleet.begin(replica, question.prompt_tokens, features.expected_output_tokens)
-        plan = f"single({decision.plan.model})"
-        return Sent(replica=self._index[replica], plan=plan, lease=lease, features=features)
+            return Choice(value="NO_REPLICA")
+        except DeadlineError as late:
+            return Choice(value="OVERLOADED" if late.wait_s > 0.0 else "PREDICTED_DEADLINE_MISS")
+        choice = choice_of(decision, self._fleet.models)
+        return Choice(value=decision, model=choice.model, service_s=choice.service_s)
+
+    def _sent(self, question: Question, value: Decision | str) -> Sent | str:
+        if isinstance(value, str):
+            return value
+        assert isinstance(value.plan, Single), "one call a plan"
+        model = value.plan.model
+        replica = value.replica_of(model)
+        tokens = value.candidates.output_tokens[value.candidates.models.index(model)]
+        lease = self._fleet.begin(
+            replica,
+            question.prompt_tokens,
+            float(tokens),
+            critical=question.priority is Priority.CRITICAL,
+        )
+        return Sent(
+            replica=self._index[replica],
+            plan=f"single({model})",
+            lease=lease,
+            features=replace(self._features[question.kind], prompt_tokens=question.prompt_tokens),
+            expected_tokens=float(tokens),
+        )
 
     def first(self, sent: Sent) -> None:
         """Note that the prompt is through."""
@@ -151,6 +227,7 @@ class Routed:
             output_tokens=job.output_tokens,
             ttft_s=(job.first_s or now_s) - job.began_s,
             total_s=now_s - job.began_s,
+            expected_tokens=sent.expected_tokens,
         )
 
     def healthy(self, replica: int, *, serving: bool) -> None:
@@ -185,6 +262,9 @@ class Plain:
         del failed
         i = self._blind.begin(self._clock(), self._model_of.get(question.kind, ""))
         return "NO_REPLICA" if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
+
+    def next(self) -> None:
+        """Nobody waits here."""
 
     def first(self, sent: Sent) -> None:
         """Nothing to learn from a first token."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Final
 
+from router_svc.core.types import Priority
 from zeta_client.load.send import OK, Result
 from zeta_client.load.ways import Way
 from zeta_client.sim.draw import Drawn
@@ -98,12 +100,33 @@ class World:
             self._finish(call, "DEADLINE_PASSED")
             return
         question = Question(
-            kind=call.drawn.kind, prompt_tokens=call.drawn.prompt_tokens, deadline_s=left_s
+            number=call.number,
+            kind=call.drawn.kind,
+            priority=Priority.STANDARD,
+            tenant="",
+            prompt_tokens=call.drawn.prompt_tokens,
+            due_s=inf if left_s is None else self._now_s + left_s,
         )
         sent = self._routers[call.router].begin(question, call.failed)
+        if sent is None:
+            self._calls[call.number] = call
+        else:
+            self._go(call, sent)
+        self._pump(call.router)
+
+    def _pump(self, router: int) -> None:
+        """Let those go who waited for what is free now."""
+        while (found := self._routers[router].next()) is not None:
+            number, sent = found
+            self._go(self._calls.pop(number), sent)
+
+    def _go(self, call: Call, sent: Sent | str) -> None:
+        """Send a request where it was decided to go."""
         if isinstance(sent, str):
             self._finish(call, sent)
             return
+        limit_s = self._limit_s(call)
+        left_s = limit_s and limit_s - (self._now_s - call.drawn.arrival.at_s)
         model = self._model_of[sent.replica]
         call.sent = sent
         call.job = Job(
@@ -140,6 +163,7 @@ class World:
         self._foresee(call.sent.replica)
         self._routers[call.router].end(call.sent, job, ended="late")
         self._finish(call, "DEADLINE_PASSED")
+        self._pump(call.router)
 
     def _foresee(self, i: int) -> None:
         server = self._servers[i]
@@ -163,27 +187,33 @@ class World:
             assert call.sent is not None
             self._routers[call.router].end(call.sent, job, ended="well")
             self._finish(call, OK)
+            self._pump(call.router)
         self._foresee(i)
 
     def _report(self, part: int) -> None:
         for i in range(part, len(self._servers), _PARTS):
             if self._up[i]:
                 server = self._servers[i]
-                for router in self._routers:
-                    router.reported(i, server.requests, server.unfed_tokens, server.max_running)
+                for decider in self._routers:
+                    decider.reported(i, server.requests, server.unfed_tokens, server.max_running)
+        for router in range(len(self._routers)):
+            self._pump(router)
         self._at(self._now_s + self._scenario.report_interval_s, lambda: self._report(part))
 
     def _down(self, i: int) -> None:
         self._up[i] = False
-        for router in self._routers:
-            router.healthy(i, serving=False)
+        for decider in self._routers:
+            decider.healthy(i, serving=False)
         for job in self._servers[i].drop(self._now_s):
             self._lost(self._calls[job.number])
+        for router in range(len(self._routers)):
+            self._pump(router)
 
     def _back(self, i: int) -> None:
         self._up[i] = True
-        for router in self._routers:
-            router.healthy(i, serving=True)
+        for router, decider in enumerate(self._routers):
+            decider.healthy(i, serving=True)
+            self._pump(router)
 
     def _lost(self, call: Call) -> None:
         """Send a request whose replica died elsewhere, from its beginning."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from router_svc.core.decide import VERSION
 from router_svc import recorded, records
 from router_svc.core.decide import decide
 from router_svc.core.offpolicy import evaluate
@@ -80,8 +81,8 @@ def test_every_decision_comes_out_the_same(journal: Path) -> None:
         ("made_of = replace(made_of, '\"draw\":0.', '\"draw\":0.0')", "plan"),
         ("expected_quality = 0.25", "expected quality 0.25, now"),
         ("made_of = ''", "before decisions were journaled whole"),
-        ("made_of = replace(made_of, '\"version\":2', '\"version\":0')", "version 0"),
-        ("made_of = '{\"version\":2}'", "ask"),
+        (f"made_of = replace(made_of, '\"version\":{VERSION}', '\"version\":0')", "version 0"),
+        (f"made_of = '{{\"version\":{VERSION}}}'", "ask"),
     ],
 )
 def test_what_was_changed_is_named(journal: Path, change: str, said: str) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from router_svc.core.load import Load, capacity_price
+from router_svc.core.types import Priority
 
 
 def load() -> Load:
@@ -85,3 +86,20 @@ def test_capacity_is_free_until_it_is_short() -> None:
     assert prices[:3] == [0.0, 0.0, 0.0]
     assert prices[3:] == sorted(prices[3:])
     assert prices[-1] == pytest.approx(0.2)
+
+
+def test_a_replica_is_full_with_one_more_than_run_there() -> None:
+    """Whoever sent them; critical requests count critical ones alone."""
+    fleet = load()
+    fleet.reported(1, requests=5.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
+    for _ in range(4):
+        fleet.began(0, 1.0, 1.0, now_s=1.0)
+    assert fleet.full(Priority.STANDARD, 1.0).tolist() == [False, True]
+    fleet.began(0, 1.0, 1.0, now_s=1.0)
+    assert fleet.full(Priority.BATCH, 1.0).tolist() == [True, True]
+    assert not fleet.full(Priority.CRITICAL, 1.0).any()
+    fleet.began(0, 1.0, 1.0, requests=4, now_s=1.0, critical=True)
+    assert fleet.full(Priority.CRITICAL, 1.0).tolist() == [True, False]
+    fleet.ended(0, 1.0, 4, now_s=1.0, critical=True)
+    assert not fleet.full(Priority.CRITICAL, 1.0).any()
+    assert fleet.full(Priority.STANDARD, 60.0).tolist() == [True, False]
