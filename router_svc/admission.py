@@ -15,6 +15,7 @@ from router_svc.core.queue import Ticket
 from router_svc.core.types import Ask, Places, Priority
 from router_svc.fleet import Fleet
 from services.kit.errors import OverloadedError, ZetaError
+from services.kit.orca import Use
 
 T = TypeVar("T")
 
@@ -83,6 +84,11 @@ class Admission:
     def places(self, ask: Ask) -> Places | None:
         """Return what would stand between *ask* and the replicas, None for nothing."""
         return self._gate.places(self._ticket(ask, 0.0, 0.0))
+
+    def use(self) -> Use:
+        """Say how much of it is taken."""
+        figures = {"running": float(self._running), "queue_depth": float(len(self._gate))}
+        return Use(slots=self._most, figures=figures)
 
     def look(self) -> None:
         """See, in the loop's next turn, whether somebody can go who waits."""

@@ -77,14 +77,16 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
     embed = _embed_dispatch(config, router, upstreams, embedders)
     services = _services(config, router, upstreams, embedders, embed)
     try:
-        async with serving(config.router.listen, config.server, services) as server:
+        async with serving(
+            config.router.listen, config.server, services, use=router.admission.use
+        ) as server:
             works = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
                 **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 "saving": partial(_save, router),
-                "lessons": partial(_study, learner),
+                "lessons": partial(study_for_ever, learner),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
             tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
@@ -178,7 +180,8 @@ async def _save(router: ZetaDynamicRouter) -> None:
         await router.verdicts.save()
 
 
-async def _study(learner: Learner) -> None:
+async def study_for_ever(learner: Learner) -> None:
+    """Learn again from what is remembered whenever it is time to."""
     while True:
         await learner.study()
         await asyncio.sleep(_STUDY_EVERY_S)

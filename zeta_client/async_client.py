@@ -8,8 +8,10 @@ Errors are those of `services.kit.errors`; messages are the protos' own, embeddi
 arrays. `client` is the same without asyncio.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from time import perf_counter
+from random import Random
+from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -28,6 +30,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
+    ForgetTextsRequest,
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
@@ -50,6 +53,7 @@ from services.kit.channel import open_channel
 from services.kit.config import Server
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.resume import PATIENT, Patience, Thread
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -60,7 +64,8 @@ class AsyncClient:
     """Calls from asyncio code.
 
     *target* is HOST:PORT or unix:PATH; *settings* hold TLS and message limits. Every call but
-    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError.
+    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError. *resume* says
+    how long to go on with an answer whose connection broke; `resume.NEVER`: not at all.
     """
 
     def __init__(
@@ -69,8 +74,12 @@ class AsyncClient:
         *,
         settings: Server | None = None,
         timeout_s: float = UNARY_TIMEOUT_S,
+        resume: Patience = PATIENT,
     ) -> None:
         self._target, self._timeout_s = target, timeout_s
+        self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
+        self._reached = False
+        """Whether anything ever came from the server: a wrong address is told at once."""
         self._channel = open_channel(target, settings or Server())
         self._inference = InferenceServiceStub(self._channel)
         self._embedding = EmbeddingServiceStub(self._channel)
@@ -92,6 +101,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the channel; running calls are cancelled."""
+        self._reached = False
         await self._channel.close()
 
     def generate(
@@ -99,23 +109,39 @@ class AsyncClient:
     ) -> AsyncIterator[GenerateResponse]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
+        Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
         Raises StreamBrokenError after the last event where the answer was cut short.
         """
-        return self._whole(self._inference.Generate(request, timeout=deadline_s))
+        thread = Thread(
+            request, patience=self._resume, deadline_s=deadline_s, clock=monotonic, rng=self._rng
+        )
+        return self._whole(thread)
 
     async def ask(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         model: str = "",
         policy: str = "",
         temperature: float | None = None,
         max_tokens: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> AsyncIterator[str]:
-        """Stream the text of the answer to one question."""
+        """Stream the text of the answer to a question, or to the last message of a conversation.
+
+        Requests of one *session_id* stay where their beginning is cached. *consent_to_train*
+        allows the operator to keep prompt and answer.
+        """
         request = wire.question(
-            prompt, model=model, policy=policy, temperature=temperature, max_tokens=max_tokens
+            prompt,
+            model=model,
+            policy=policy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         async for event in self.generate(request, deadline_s=deadline_s):
             if event.delta.text:
@@ -123,7 +149,7 @@ class AsyncClient:
 
     async def answers(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         samples: int = 1,
         model: str = "",
@@ -131,9 +157,11 @@ class AsyncClient:
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> Answer:
-        """Return the whole answer to one question; with several *samples*, all of them.
+        """Return the whole answer to *prompt*, as for `ask`; with several *samples*, all of them.
 
         `Answer.samples` has a text and an end of each; the prompt is read once for all.
         """
@@ -145,13 +173,15 @@ class AsyncClient:
             max_tokens=max_tokens,
             seed=seed,
             samples=samples if samples > 1 else None,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         answer, start_s = Answer(), perf_counter()
         async for event in self.generate(request, deadline_s=deadline_s):
             answer.add(event, perf_counter() - start_s)
         return answer
 
-    async def count_tokens(self, prompt: str, model: str = "") -> int:
+    async def count_tokens(self, prompt: wire.Prompt, model: str = "") -> int:
         """Count the tokens of a question as the model sees it, chat template included."""
         request = wire.count_request(prompt, model)
         return (await self._call(self._inference.CountTokens, request)).tokens
@@ -161,7 +191,7 @@ class AsyncClient:
         return (await self._call(self._inference.ListModels, ListModelsRequest())).models
 
     async def score(
-        self, prompt: str, continuations: Sequence[str], model: str = ""
+        self, prompt: wire.Prompt, continuations: Sequence[str], model: str = ""
     ) -> Sequence[ContinuationScore]:
         """Give the log-probability of each answer to a question."""
         request = wire.score_request(prompt, continuations, model)
@@ -221,6 +251,11 @@ class AsyncClient:
         )
         return (await self._call(self._router.SubmitFeedback, request)).counted
 
+    async def forget_texts(self, decision_id: str) -> bool:
+        """Delete the prompt and answer kept with consent; False where none were kept."""
+        request = ForgetTextsRequest(decision_id=decision_id)
+        return (await self._call(self._router.ForgetTexts, request)).forgotten
+
     def watch_decisions(self, model: str = "") -> AsyncIterator[WatchDecisionsResponse]:
         """Stream decisions as they are made; *model* keeps those that involve it."""
         return self._stream(self._router.WatchDecisions(WatchDecisionsRequest(model=model)))
@@ -253,9 +288,11 @@ class AsyncClient:
         deadline_s: float | None = None,
     ) -> R:
         try:
-            return await method(request, timeout=deadline_s or self._timeout_s)
+            answer = await method(request, timeout=deadline_s or self._timeout_s)
         except grpc.aio.AioRpcError as failed:
             raise wire.error_of(failed, self._target) from failed
+        self._reached = True
+        return answer
 
     async def _stream(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncIterator[R]:
         try:
@@ -266,12 +303,19 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def _whole(
-        self, call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]
-    ) -> AsyncIterator[GenerateResponse]:
-        finished = False
-        async for event in self._stream(call):
-            finished = event.HasField("finished")
-            yield event
-        if not finished:
-            raise wire.cut_short()
+    async def _whole(self, thread: Thread) -> AsyncIterator[GenerateResponse]:
+        while not thread.finished:
+            call = self._inference.Generate(thread.request, timeout=thread.left_s())
+            try:
+                async for event in call:
+                    self._reached = True
+                    if thread.is_new(event):
+                        yield event
+                if not thread.finished:
+                    raise wire.cut_short()
+            except grpc.aio.AioRpcError as failed:
+                broke = self._reached and wire.connection_broke(failed)
+                pause_s = thread.again_in_s(wire.error_of(failed, self._target), broke=broke)
+                await asyncio.sleep(pause_s)
+            finally:
+                call.cancel()

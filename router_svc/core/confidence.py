@@ -32,6 +32,7 @@ _QUANTILES: Final = np.array(
     ]
 )
 """A prior spread of z: sixteen equally likely values of a standard normal."""
+_LEVELS: Final = (np.arange(len(_QUANTILES)) + 0.5) / len(_QUANTILES)
 
 
 class Confidence:
@@ -110,8 +111,10 @@ class Confidence:
     def _spread_of(self, i: int) -> Floats:
         """Return the quantiles of what is remembered of model *i* and of the prior together."""
         known = self._logprobs[i, : min(self._seen[i], _CAPACITY)]
-        levels = (np.arange(len(_QUANTILES)) + 0.5) / len(_QUANTILES)
-        return np.asarray(np.quantile(np.concatenate([_QUANTILES, known]), levels))
+        ordered = np.sort(np.concatenate([_QUANTILES, known]))
+        # `np.quantile` of the same takes ten times as long.
+        places = _LEVELS * (len(ordered) - 1)
+        return np.asarray(np.interp(places, np.arange(len(ordered)), ordered))
 
 
 def centred(sure: Floats, quality: Floats) -> Floats:
