@@ -22,7 +22,7 @@ from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Singl
 from router_svc.core.reward import CANCELLED, Step
 from router_svc.core.types import Priority
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import Call, Observer, Run, call_of
+from router_svc.run import PREDICTED, Call, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
@@ -385,8 +385,8 @@ class Dispatch:
         assert isinstance(decision.plan, Single)
         again = call_of(decision, decision.plan.model, call.part)
         call.model, call.replica = again.model, again.replica
-        call.expected_s, call.late_s = again.expected_s, again.late_s
-        call.output_tokens = again.output_tokens
+        for name in PREDICTED:
+            setattr(call, name, getattr(again, name))
         call.error = ""
 
     async def _move_back(self, run: Run, call: Call) -> None:

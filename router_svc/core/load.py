@@ -29,6 +29,7 @@ class Load:
     def __init__(self, model: Ints, max_running: Sequence[int]) -> None:
         count = len(model)
         self._model = model
+        self._numbers = np.arange(count, dtype=np.intp)
         self._max_running = np.array(max_running, dtype=np.float64)
         self._reported = np.zeros(count)
         self._reported_prompt = np.zeros(count)
@@ -115,6 +116,7 @@ class Load:
         remaining = 0.5 * self._output / np.maximum(self.requests, 1.0)
         running = np.minimum(requests, self._max_running)
         return ReplicaLoads(
+            replica=self._numbers,
             model=self._model,
             running=running,
             waiting=requests - running,

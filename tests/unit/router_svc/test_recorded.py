@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from router_svc.core.decide import VERSION
 from router_svc import recorded, records
-from router_svc.core.decide import decide
+from router_svc.core.decide import VERSION, decide
 from router_svc.core.offpolicy import evaluate
 from router_svc.core.types import Policy
 from router_svc.journal import MIGRATIONS, Journal

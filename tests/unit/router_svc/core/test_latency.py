@@ -35,7 +35,9 @@ def load(**given: float) -> ReplicaLoads:
         **given,
     }
     return ReplicaLoads(
-        model=np.zeros(1, dtype=np.int64), **{k: np.array([v]) for k, v in figures.items()}
+        replica=np.zeros(1, dtype=np.int64),
+        model=np.zeros(1, dtype=np.int64),
+        **{k: np.array([v]) for k, v in figures.items()},
     )
 
 
@@ -164,9 +166,29 @@ def test_old_reports_are_uncertain(latency: Latency) -> None:
     assert old.total_p90_s[0] > fresh.total_p90_s[0]
 
 
+def test_a_slower_machine_is_told_from_its_model_s_others(rng: np.random.Generator) -> None:
+    """Of two replicas one is three times as slow; one that never answered is in between."""
+    device, model = Latency(["a"], {"a": PRIOR}), Latency(["a"], replicas=["a-0", "a-1", "a-2"])
+    for n in range(200):
+        loads = busy(rng)
+        true, slower = predicted(device, loads), 3.0 if n % 2 else 1.0
+        noise = slower * np.exp(rng.normal(0.0, 0.1))
+        mine = replace(loads, replica=np.array([n % 2]))
+        observe(model, mine, true.ttft_p50_s[0] * noise, true.total_p50_s[0] * noise)
+
+    base = predicted(device, load(running=2.0)).total_p50_s[0]
+    fast, slow, new = (
+        predicted(model, replace(load(running=2.0), replica=np.array([i]))).total_p50_s[0] / base
+        for i in range(3)
+    )
+    assert fast == pytest.approx(1.0, rel=0.15)
+    assert slow == pytest.approx(3.0, rel=0.15)
+    assert fast < new < slow
+
+
 def test_models_learn_apart(latency: Latency) -> None:
     """What one model's answers say leaves the other model alone."""
-    other = replace(load(), model=np.ones(1, dtype=np.int64))
+    other = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))
     before = arrays(predicted(latency, other))
     observe(latency, load(), 1.0, 2.0)
 
@@ -179,7 +201,7 @@ def test_a_restart_changes_nothing(latency: Latency, rng: np.random.Generator) -
         observe(latency, busy(rng), 0.1, 0.3)
     again = Latency(["new", "a"], {"a": PRIOR, "new": PRIOR})
     again.restore(latency.to_arrays())
-    shifted = replace(load(), model=np.ones(1, dtype=np.int64))
+    shifted = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))
 
     np.testing.assert_array_equal(
         arrays(predicted(again, shifted)), arrays(predicted(latency, load()))

@@ -92,7 +92,7 @@ def test_a_full_replica_gives_way_to_one_with_a_place() -> None:
     idle = found({"a": 2, "b": 1}, None, {})
     assert some.replicas == ("a-1", "b-0")
     assert some.wait_s.tolist() == [0.0, 3.0]
-    assert some.total_p50_s == pytest.approx(idle.total_p50_s + [0.0, 3.0])
+    assert some.total_p50_s == pytest.approx(idle.total_p50_s + np.array([0.0, 3.0]))
     assert some.ttft_p90_s[1] - some.ttft_p50_s[1] > idle.ttft_p90_s[1] - idle.ttft_p50_s[1]
 
 
