@@ -40,7 +40,7 @@ def found(
         predictors=Predictors(
             judge=Judge(Quality(names, {m: {"general": q} for m, q in priors.items()})),
             confidence=confidence,
-            latency=Latency(names, dict.fromkeys(names, slow)),
+            latency=Latency(names, dict.fromkeys(names, slow), replicas=replicas(layout).names),
             length=Length(names),
             gains=Gains(),
             stalls=Stalls(),
