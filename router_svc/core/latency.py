@@ -10,7 +10,9 @@ An analytic model per served model, linear in what load means to the device:
 Its coefficients start at a prior and follow observations by recursive ridge regression in relative
 error, with forgetting. A replica's own machine may be slower or faster than its model's others: one
 factor each, shrunk towards 1. Residuals are log-normal with an online variance, and uncertainty
-also grows with the age of the report. N = rows asked about, R = replicas, M = models.
+also grows with the age of the report. Where they are not log-normal, the 90 % quantile is moved
+until it holds in nine cases of ten (adaptive conformal inference: Gibbs and Candès, 2021).
+N = rows asked about, R = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +35,10 @@ _NOISE: Final = 0.1
 """Assumed variance of a relative error: how fast the prior yields."""
 _SPREAD: Final = 0.15
 """Variance of a log residual before any is seen."""
+_COVERED: Final = 0.9
+_COVERING: Final = 0.1
+"""How far a miss moves the 90 % quantile, in shares of its distance from the median."""
+_NARROWEST, _WIDEST = 0.1, 10.0
 _SPREAD_OUTCOMES: Final = 10.0
 _ALIKE: Final = 0.005
 """Variance of what sets replicas of a model apart, in logarithms, before any answer is seen."""
@@ -131,6 +137,8 @@ class Latency:
         self._step = _Rates(step, self._forgetting)
         self._residuals = np.zeros((2, 2, len(self.models)))
         """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
+        self._reach = np.ones((2, len(self.models)))
+        """For ttft and total: 90 % quantile over what log-normal residuals would have; (2, M)."""
 
     def predict(
         self, loads: ReplicaLoads, prompt_tokens: Floats | float, output_tokens: Floats
@@ -145,7 +153,7 @@ class Latency:
         first = np.clip(self._first.times(loads.model, x) * slower, _SHORTEST_S, _LONGEST_S)
         total = np.minimum(first + step * np.maximum(output_tokens - 1.0, 0.0), _LONGEST_S)
         sigma = self._sigma(loads)
-        wide = np.exp(_Z90 * sigma)
+        wide = np.exp(_Z90 * sigma * self._reach[:, loads.model])
         return LatencyQuantiles(
             ttft_p50_s=first,
             ttft_p90_s=first * wide[0],
@@ -179,6 +187,8 @@ class Latency:
         guess = self.predict(load, prompt_tokens, expected)
         self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
         self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
+        self._cover(i, 0, within=first_s <= guess.ttft_p90_s[0])
+        self._cover(i, 1, within=whole_s <= guess.total_p90_s[0])
         exact = guess.ttft_p50_s[0] + guess.tpot_s[0] * max(output_tokens - 1, 0)
         slower = float(self._slower(load)[0])
         self._paced(int(load.replica[0]), log(slower * whole_s / exact))
@@ -211,6 +221,7 @@ class Latency:
             "step_gram": step_gram,
             "step_moment": step_moment,
             "residuals": self._residuals.copy(),
+            "reach": self._reach.copy(),
             "replicas": np.array(self.replicas, dtype=np.str_),
             "pace": self._pace.copy(),
         }
@@ -227,6 +238,8 @@ class Latency:
                 self._first.ridges.restore(i, arrays["first_gram"][j], arrays["first_moment"][j])
                 self._step.ridges.restore(i, arrays["step_gram"][j], arrays["step_moment"][j])
                 self._residuals[:, :, i] = arrays["residuals"][:, :, j]
+                if "reach" in arrays:  # not known at first
+                    self._reach[:, i] = arrays["reach"][:, j]
         saved = arrays.get("replicas", np.array([], dtype=np.str_))  # not known at first
         for j, name in enumerate(saved.tolist()):
             if name in self.replicas:
@@ -276,6 +289,11 @@ class Latency:
         squared = min(abs(residual), log(_SURPRISE)) ** 2
         self._residuals[kind, :, i] *= self._forgetting
         self._residuals[kind, :, i] += (1.0, squared)
+
+    def _cover(self, i: int, kind: int, *, within: bool) -> None:
+        """Take in whether a time was within its 90 % quantile."""
+        moved = self._reach[kind, i] * np.exp(_COVERING * (_COVERED - within))
+        self._reach[kind, i] = min(max(moved, _NARROWEST), _WIDEST)
 
 
 class _Rates:

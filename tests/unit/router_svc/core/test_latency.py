@@ -131,6 +131,21 @@ def test_quantiles_cover_what_they_say(rng: np.random.Generator) -> None:
     assert 0.84 < np.mean([b for b in before if b is not None]) < 0.96
 
 
+@pytest.mark.parametrize("slow_ratio", [0.02, 0.2])
+def test_quantiles_cover_what_is_not_log_normal(
+    rng: np.random.Generator, slow_ratio: float
+) -> None:
+    """Times that are the same but for a few that are eight times as long."""
+    device, model, within = Latency(["a"], {"a": PRIOR}), Latency(["a"]), []
+    true = predicted(device, load())
+    for _ in range(1200):
+        slow = 8.0 if rng.random() < slow_ratio else np.exp(rng.normal(0.0, 0.01))
+        within.append(slow * true.total_p50_s[0] <= predicted(model, load()).total_p90_s[0])
+        observe(model, load(), slow * true.ttft_p50_s[0], slow * true.total_p50_s[0])
+
+    assert 0.85 < np.mean(within[400:]) < 0.95
+
+
 def test_the_length_s_uncertainty_widens_the_spread() -> None:
     """Answers of unforeseen length make the total less certain than foreseen ones."""
     foreseen, unforeseen = Latency(["a"]), Latency(["a"])
