@@ -38,7 +38,7 @@ _SPREAD: Final = 0.15
 _COVERED: Final = 0.9
 _COVERING: Final = 0.1
 """How far a miss moves the 90 % quantile, in shares of its distance from the median."""
-_NARROWEST, _WIDEST = 0.1, 10.0
+_NARROWEST, _WIDEST = 0.01, 10.0
 _SPREAD_OUTCOMES: Final = 10.0
 _ALIKE: Final = 0.005
 """Variance of what sets replicas of a model apart, in logarithms, before any answer is seen."""
