@@ -131,11 +131,11 @@ def test_quantiles_cover_what_they_say(rng: np.random.Generator) -> None:
     assert 0.84 < np.mean([b for b in before if b is not None]) < 0.96
 
 
-@pytest.mark.parametrize("slow_ratio", [0.02, 0.2])
+@pytest.mark.parametrize("slow_ratio", [0.15, 0.3])
 def test_quantiles_cover_what_is_not_log_normal(
     rng: np.random.Generator, slow_ratio: float
 ) -> None:
-    """Times that are the same but for a few that are eight times as long."""
+    """Times that are the same but for some that are eight times as long."""
     device, model, within = Latency(["a"], {"a": PRIOR}), Latency(["a"]), []
     true = predicted(device, load())
     for _ in range(1200):
