@@ -47,8 +47,9 @@ class Admission:
 
     def check(self, ask: Ask) -> None:
         """Refuse at once whoever could not even wait. Raises OverloadedError."""
-        if self._gate.refuses(ask.priority):
-            raise self._refusal(self._ticket(ask, 0.0, 0.0))
+        ticket = self._ticket(ask, 0.0, 0.0)
+        if self._gate.refuses(ticket, self._clock()):
+            raise self._refusal(ticket)
 
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[None]:
@@ -83,7 +84,7 @@ class Admission:
 
     def places(self, ask: Ask) -> Places | None:
         """Return what would stand between *ask* and the replicas, None for nothing."""
-        return self._gate.places(self._ticket(ask, 0.0, 0.0))
+        return self._gate.places(self._ticket(ask, 0.0, 0.0), self._clock())
 
     def use(self) -> Use:
         """Say how much of it is taken."""
@@ -98,12 +99,13 @@ class Admission:
             self._looks = asyncio.get_running_loop().call_soon(self._look)
 
     async def _chosen(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
-        choice = choose(self._gate.places(ticket))
+        ticket = self._gate.promised(ticket, self._clock())
+        choice = choose(self._gate.places(ticket, self._clock()))
         if choice.model < 0:
-            return choice.value
+            return self._told(ticket, choice)
         refused = self._gate.push(ticket, choose, choice)
-        if refused is ticket:
-            return self._refusal(ticket)
+        if refused is not None and refused.number == ticket.number:
+            return self._refusal(refused)
         if refused is not None:
             self._settle(refused, self._refusal(refused))
         mine = self._waiting[ticket.number] = asyncio.get_running_loop().create_future()
@@ -124,8 +126,8 @@ class Admission:
         self._looks = None
         for ticket in self._gate.late(self._clock()):
             self._settle(ticket, self._refusal(ticket))
-        if (found := self._gate.next()) is not None:
-            self._settle(*found)
+        if (found := self._gate.next(self._clock())) is not None:
+            self._settle(found[0], self._told(*found))
         loop = asyncio.get_running_loop()
         if len(self._gate):
             again = loop.call_soon if found else lambda f: loop.call_later(_LOOKS_AGAIN_S, f)
@@ -148,6 +150,7 @@ class Admission:
             due_s=inf if ask.deadline_s is None else self._clock() + ask.deadline_s,
             difficulty=difficulty,
             number=next(self._numbers),
+            key=hash((ask.tenant, ask.session, ask.text, ask.characters, ask.priority)),
             priority=ask.priority,
             tenant=ask.tenant,
             tokens=tokens,
@@ -158,5 +161,14 @@ class Admission:
         return OverloadedError(
             f"{self._running} requests run and {len(self._gate)} wait; "
             f"one more of class {ticket.priority.name} would not be answered in time",
-            retry_after_s=self._gate.retry_after_s(ticket),
+            retry_after_s=self._gate.retry_after_s(ticket, ticket.model, self._clock()),
         )
+
+    def _told(self, ticket: Ticket, choice: Choice[T]) -> T:
+        """Return what becomes of *ticket*; where it is refused, with a time that is kept."""
+        if choice.wanted >= 0 and isinstance(choice.value, OverloadedError):
+            metrics.REFUSED.labels(ticket.priority.name.lower()).inc()
+            choice.value.retry_after_s = self._gate.retry_after_s(
+                ticket, choice.wanted, self._clock()
+            )
+        return choice.value

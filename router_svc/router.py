@@ -21,6 +21,7 @@ from router_svc.core.decide import (
     QualityError,
     choice_of,
     decide,
+    keeping,
     weighed,
 )
 from router_svc.core.features import Features
@@ -195,7 +196,10 @@ class ZetaDynamicRouter:
         profiled = await self._profiler.profile(ask.text)
         features = with_hint(profiled.features, ask)
         began_s = self._clock()
-        decision = self._decide(ask, features, places=self.admission.places(ask))
+        try:
+            decision = self._decide(ask, features, places=self.admission.places(ask))
+        except DeadlineError as late:
+            raise _too_late(ask, late) from late
         return wire.decision_pb_of(
             self._explained(decision, ask, features),
             decision_id=str(uuid4()),
@@ -228,6 +232,9 @@ class ZetaDynamicRouter:
             decision = self._decide(ask, features, places=places)
         except ZetaError as error:
             return Choice(value=error)
+        except DeadlineError as late:
+            wanted = self.fleet.models.index(late.model) if late.wait_s > 0.0 else -1
+            return Choice(value=_too_late(ask, late), wanted=wanted)
         choice = choice_of(decision, self.fleet.models)
         made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
         return Choice(value=made, model=choice.model, service_s=choice.service_s)
@@ -302,8 +309,8 @@ class ZetaDynamicRouter:
         places: Places | None = None,
         singles: bool = False,
     ) -> Decision:
-        """Decide, and turn what stands in the way into the caller's error."""
-        policy = weighed(self.policies.named(ask.policy), ask)
+        """Decide, and turn what stands in the way, but for time, into the caller's error."""
+        policy = keeping(weighed(self.policies.named(ask.policy), ask), places)
         if self._affinity.in_session(ask):
             # A conversation is not the place to try what else there is.
             policy = replace(policy, explore_ratio=0.0)
@@ -336,17 +343,6 @@ class ZetaDynamicRouter:
                 f"preference.min_quality: {ask.min_quality:g} is asked, "
                 f"the best plan is expected to reach {low.best:.3f}"
             ) from low
-        except DeadlineError as late:
-            if late.wait_s > 0.0:
-                raise OverloadedError(
-                    f"{ask.deadline_s:.3f} s are left and the model that suits it has a place in "
-                    f"about {late.wait_s:.3f} s: too late",
-                    retry_after_s=max(late.wait_s, 0.05),
-                ) from late
-            raise PredictedDeadlineMissError(
-                f"{ask.deadline_s:.3f} s are left and the fastest plan is expected to take "
-                f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"
-            ) from late
 
     def _replan(self, ask: Ask, features: Features, failed: frozenset[str], model: str) -> Decision:
         """Decide for a single model without the replicas that failed. Raises ZetaError.
@@ -393,6 +389,20 @@ class ZetaDynamicRouter:
 
 def _shown(run: Run) -> str:
     return "".join(event.delta.text for event in run.shown)
+
+
+def _too_late(ask: Ask, late: DeadlineError) -> ZetaError:
+    """Build the error of a request that cannot be answered in time."""
+    if late.wait_s > 0.0:
+        return OverloadedError(
+            f"{ask.deadline_s:.3f} s are left, and {late.model} has a place in about "
+            f"{late.wait_s:.3f} s: too late",
+            retry_after_s=late.wait_s,
+        )
+    return PredictedDeadlineMissError(
+        f"{ask.deadline_s:.3f} s are left and the fastest plan is expected to take "
+        f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"
+    )
 
 
 def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:

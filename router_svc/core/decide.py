@@ -21,6 +21,7 @@ from router_svc.core.types import (
     Bools,
     Candidates,
     Floats,
+    Places,
     Policy,
     Priority,
     Rejection,
@@ -30,6 +31,7 @@ VERSION: Final = 3
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
+_EVEN: Final = 0.5
 _OPTIMISM: Final = 0.5
 """Standard deviations that a single model is given the benefit of, among single models."""
 
@@ -54,14 +56,15 @@ class DeadlineError(LookupError):
     """No plan is expected to finish in time; `best` is the highest probability of it.
 
     `wait_s` is how long the request would wait for a place at the model that suits it best: where
-    that is above 0, load is what stands in its way.
+    that is above 0, load is what stands in its way, at `model`.
     """
 
-    def __init__(self, best: float, expected_s: float, wait_s: float) -> None:
+    def __init__(self, best: float, expected_s: float, wait_s: float, model: str) -> None:
         super().__init__("no plan makes the deadline")
         self.best = best
         self.expected_s = expected_s
         self.wait_s = wait_s
+        self.model = model
 
 
 class QualityError(LookupError):
@@ -145,6 +148,13 @@ def weighed(policy: Policy, ask: Ask) -> Policy:
     )
 
 
+def keeping(policy: Policy, places: Places | None) -> Policy:
+    """Return *policy* for a request with these *places*: a promise is kept if it is any use."""
+    if places is None or not places.promised:
+        return policy
+    return replace(policy, deadline_confidence=min(policy.deadline_confidence, _EVEN))
+
+
 def decide(
     ask: Ask,
     candidates: Candidates,
@@ -218,8 +228,12 @@ def _able(ask: Ask, policy: Policy, priced: Menu, candidates: Candidates) -> Boo
     if not able.any() or _too_bad(policy, priced, good, able):
         in_time = np.where(good, figures.deadline_probability, 0.0)
         best = int(np.where(good, figures.quality, -1.0).argmax())
+        block, i = priced.at(best)
         raise DeadlineError(
-            float(in_time.max()), float(figures.latency_s[good].min()), float(wait_s[best])
+            float(in_time.max()),
+            float(figures.latency_s[good].min()),
+            float(wait_s[best]),
+            models_of(block.plan(i, candidates.models))[0],
         )
     return able
 

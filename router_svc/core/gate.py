@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
+from router_svc.core.promises import Promises
 from router_svc.core.queue import Ticket, WaitQueue
 from router_svc.core.types import Bools, Floats, Ints, Places, Priority
 
@@ -24,7 +25,6 @@ T = TypeVar("T")
 _SWEEP_S: Final = 0.05
 """Who cannot make it any more is looked for so often."""
 _LEAST_WAIT_S: Final = 1e-3
-_LONGEST_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,8 @@ class Choice(Generic[T]):
     """What becomes of it, if it goes or is refused."""
     model: int = -1
     """The model where it waits for a place; -1: it does not wait."""
+    wanted: int = -1
+    """The model that had no place in time, where it is refused for that."""
     service_s: float = 0.0
     """Median of what it then takes there."""
 
@@ -55,7 +57,6 @@ class Choice(Generic[T]):
 class _Waiting(Generic[T]):
     ticket: Ticket
     choose: "Choose[T]"
-    model: int
 
 
 class Gate(Generic[T]):
@@ -68,16 +69,18 @@ class Gate(Generic[T]):
         self._model_of, self._limit, self._vacancy = model_of, limit, vacancy
         self._queues = [WaitQueue() for _ in range(models)]
         self._waiting: dict[int, _Waiting[T]] = {}
+        self._promises = Promises(models)
         self._swept_s = -inf
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def refuses(self, priority: Priority) -> bool:
-        """Whether there is no room for one more of class *priority* to wait."""
-        return len(self._waiting) >= self._limit and self._last_below(priority) is None
+    def refuses(self, ticket: Ticket, now_s: float) -> bool:
+        """Whether there is no room for *ticket* to wait."""
+        full = len(self._waiting) >= self._limit and self._last_below(ticket.priority) is None
+        return full and not self._promises.due(ticket.key, now_s)
 
-    def places(self, ticket: Ticket, *, turn: int = -1) -> Places | None:
+    def places(self, ticket: Ticket, now_s: float, *, turn: int = -1) -> Places | None:
         """Return what stands between *ticket* and the replicas, None for nothing.
 
         Nobody is ahead of it at the model whose *turn* it is.
@@ -86,10 +89,14 @@ class Gate(Generic[T]):
         if not self._waiting and not vacancy.full.any():
             return None
         ahead = np.array([q.ahead(ticket) if len(q) else 0 for q in self._queues], dtype=float)
+        if ticket.promised_s == inf:
+            until_s = now_s + (ahead + 1.0) * vacancy.pace_s
+            ahead += np.floor(self._promises.owed(now_s, until_s) + 0.5)
         if turn >= 0:
             ahead[turn] = 0.0
         wait_s = np.maximum(ahead * vacancy.pace_s, _LEAST_WAIT_S)
-        return Places(full=vacancy.full | (ahead > 0.0)[self._model_of], wait_s=wait_s)
+        full = vacancy.full | (ahead > 0.0)[self._model_of]
+        return Places(full=full, wait_s=wait_s, promised=ticket.promised_s < inf)
 
     def push(self, ticket: Ticket, choose: "Choose[T]", choice: Choice[T]) -> Ticket | None:
         """Have *ticket* wait as it chose; return who is refused for want of room: perhaps itself.
@@ -97,15 +104,15 @@ class Gate(Generic[T]):
         It is asked to *choose* again when it is its turn.
         """
         refused = None
-        if len(self._waiting) >= self._limit:
+        if len(self._waiting) >= self._limit and ticket.promised_s == inf:
             refused = self._last_below(ticket.priority)
             if refused is None:
-                return ticket
+                return replace(ticket, model=choice.model)
             self.remove(refused)
-        self._push(_Waiting(ticket, choose, choice.model), choice)
+        self._push(_Waiting(ticket, choose), choice)
         return refused
 
-    def next(self) -> tuple[Ticket, T] | None:
+    def next(self, now_s: float) -> tuple[Ticket, Choice[T]] | None:
         """Take out the next one that goes, or is refused; None where all go on waiting."""
         for model, queue in enumerate(self._queues):
             priority = queue.first_class()
@@ -114,9 +121,9 @@ class Gate(Generic[T]):
             ticket = queue.pop()
             assert ticket is not None
             waiting = self._waiting.pop(ticket.number)
-            choice = waiting.choose(self.places(ticket, turn=model))
+            choice = waiting.choose(self.places(ticket, now_s, turn=model))
             if choice.model < 0:
-                return ticket, choice.value
+                return ticket, choice
             self._push(waiting, choice)
         return None
 
@@ -137,18 +144,27 @@ class Gate(Generic[T]):
         """Take *ticket* out; False where it does not wait."""
         if (waiting := self._waiting.pop(ticket.number, None)) is None:
             return False
-        return self._queues[waiting.model].remove(waiting.ticket)
+        return self._queues[waiting.ticket.model].remove(waiting.ticket)
 
-    def retry_after_s(self, ticket: Ticket) -> float:
-        """When the fleet should have worked off what waits before *ticket*."""
+    def promised(self, ticket: Ticket, now_s: float) -> Ticket:
+        """Return *ticket* with the place that it was promised when it was refused, if any."""
+        at_s = self._promises.keep(ticket.key, now_s)
+        return ticket if at_s is None else replace(ticket, promised_s=at_s)
+
+    def retry_after_s(self, ticket: Ticket, model: int, now_s: float) -> float:
+        """Promise a place to *ticket*, which is refused; -1: no model is known that it wants."""
         pace_s = self._vacancy(ticket.priority).pace_s
-        ahead = np.array([queue.ahead(ticket) + 1.0 for queue in self._queues])
-        return float(np.clip((ahead * pace_s).max(), 0.05, _LONGEST_S))
+        wait_s = pace_s * [queue.ahead(ticket) for queue in self._queues]
+        at = model if model >= 0 else int(wait_s.argmax())
+        return self._promises.make(
+            ticket.key, at, wait_s=float(wait_s[at]), pace_s=float(pace_s[at]), now_s=now_s
+        )
 
     def _push(self, waiting: _Waiting[T], choice: Choice[T]) -> None:
-        ticket = replace(waiting.ticket, latest_s=waiting.ticket.due_s - choice.service_s)
+        latest_s = waiting.ticket.due_s - choice.service_s
+        ticket = replace(waiting.ticket, latest_s=latest_s, model=choice.model)
         self._queues[choice.model].push(ticket)
-        self._waiting[ticket.number] = replace(waiting, ticket=ticket, model=choice.model)
+        self._waiting[ticket.number] = replace(waiting, ticket=ticket)
 
     def _last_below(self, priority: Priority) -> Ticket | None:
         found = [last for q in self._queues if (last := q.last_below(priority)) is not None]

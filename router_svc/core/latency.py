@@ -36,7 +36,7 @@ _NOISE: Final = 0.1
 _SPREAD: Final = 0.15
 """Variance of a log residual before any is seen."""
 _COVERED: Final = 0.9
-_COVERING: Final = 0.1
+_COVERING: Final = 0.2
 """How far a miss moves the 90 % quantile, in shares of its distance from the median."""
 _NARROWEST, _WIDEST = 0.01, 10.0
 _SPREAD_OUTCOMES: Final = 10.0

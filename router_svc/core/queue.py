@@ -21,13 +21,22 @@ _QUANTUM_TOKENS: Final = 64.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Ticket:
-    """One waiting request; tickets of a tenant sort by deadline, difficulty, arrival."""
+    """One waiting request; tickets of a tenant sort by deadline, difficulty, arrival.
 
+    Who was refused and told to come back now goes before those who were not.
+    """
+
+    promised_s: float = inf
+    """Since when a place is promised to it; infinite if none is."""
     due_s: float
     """When its answer is due; infinite without a deadline."""
     difficulty: float = 0.0
     number: int
     """Ascends with arrival; names the ticket."""
+    key: int = field(compare=False, default=0)
+    """Known again when it comes back."""
+    model: int = field(compare=False, default=-1)
+    """Where it waits."""
     priority: Priority = field(compare=False)
     tenant: str = field(compare=False)
     tokens: float = field(compare=False, default=1.0)

@@ -140,6 +140,8 @@ class Places:
     """(R,) Replicas that take it only once somebody else is done."""
     wait_s: Floats
     """(M,) How long that is expected to take where all of a model's replicas are full."""
+    promised: bool = False
+    """Whether a place was promised to it when it was refused before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

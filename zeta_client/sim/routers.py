@@ -7,7 +7,14 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from router_svc.core.decide import DeadlineError, Decision, NoCandidateError, choice_of, decide
+from router_svc.core.decide import (
+    DeadlineError,
+    Decision,
+    NoCandidateError,
+    choice_of,
+    decide,
+    keeping,
+)
 from router_svc.core.features import TASKS, Features, lexical_profile
 from router_svc.core.gate import Choice, Gate
 from router_svc.core.plan import Single
@@ -43,6 +50,14 @@ class Question:
     """When the answer is; infinite without a deadline."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a request is not served, and when a retry is worth it."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
     """Where a request went; *lease* and *features* are the router's own."""
@@ -57,11 +72,11 @@ class Sent:
 class Decider(Protocol):
     """Chooses replicas, by their number, and learns what becomes of requests."""
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str | None:
-        """Choose, or say in one word why not; None: it waits."""
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused | None:
+        """Choose, or say why not; None: it waits."""
         ...
 
-    def next(self) -> tuple[int, Sent | str] | None:
+    def next(self) -> tuple[int, Sent | Refused] | None:
         """Say who waits no longer, by its number, and where it goes or why it does not."""
         ...
 
@@ -99,11 +114,11 @@ class Routed:
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
         models, limit = len(self._fleet.models), config.router.max_queued
-        self._gate: Gate[Decision | str] = Gate(
+        self._gate: Gate[Decision | Refused] = Gate(
             self._fleet.model_of, models, limit, self._fleet.vacancy
         )
         self._asked: dict[int, Question] = {}
-        self._gone: list[tuple[int, Sent | str]] = []
+        self._gone: list[tuple[int, Sent | Refused]] = []
 
     @staticmethod
     def _policy_of(config: FleetConfig, way: Way) -> Policy:
@@ -112,40 +127,52 @@ class Routed:
         single = replace(policy, plans=frozenset({"single"}))
         return replace(single, balancer=way.balancer) if way.balancer else single
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str | None:
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused | None:
         """Decide as the router does; requests that were lost go before all others."""
         features = replace(self._features[question.kind], prompt_tokens=question.prompt_tokens)
         ticket = Ticket(
             due_s=question.due_s,
             number=question.number,
+            key=question.number,
             priority=question.priority,
             tenant=question.tenant,
             tokens=question.prompt_tokens + features.expected_output_tokens,
         )
 
-        def choose(places: Places | None) -> Choice[Decision | str]:
+        def choose(places: Places | None) -> Choice[Decision | Refused]:
             return self._choose(question, features, failed, places)
 
-        choice = choose(None if failed else self._gate.places(ticket))
-        if choice.model < 0:
-            return self._sent(question, choice.value)
+        ticket = self._gate.promised(ticket, self._clock())
+        choice = choose(None if failed else self._gate.places(ticket, self._clock()))
         self._asked[question.number] = question
+        if choice.model < 0:
+            return self._told(ticket, choice)
         refused = self._gate.push(ticket, choose, choice)
-        if refused is ticket:
-            return "OVERLOADED"
+        if refused is not None and refused.number == ticket.number:
+            return self._refused(refused, refused.model)
         if refused is not None:
-            self._gone.append((refused.number, "OVERLOADED"))
+            self._gone.append((refused.number, self._refused(refused, refused.model)))
         return None
 
-    def next(self) -> tuple[int, Sent | str] | None:
+    def next(self) -> tuple[int, Sent | Refused] | None:
         """Let the next one go, or say that it is too late for it."""
-        self._gone += [(ticket.number, "OVERLOADED") for ticket in self._gate.late(self._clock())]
+        for ticket in self._gate.late(self._clock()):
+            self._gone.append((ticket.number, self._refused(ticket, ticket.model)))
         if self._gone:
             return self._gone.pop()
-        if (found := self._gate.next()) is None:
+        if (found := self._gate.next(self._clock())) is None:
             return None
-        ticket, value = found
-        return ticket.number, self._sent(self._asked.pop(ticket.number), value)
+        return found[0].number, self._told(*found)
+
+    def _told(self, ticket: Ticket, choice: Choice[Decision | Refused]) -> Sent | Refused:
+        question = self._asked.pop(ticket.number)
+        if not isinstance(choice.value, Refused):
+            return self._sent(question, choice.value)
+        return self._refused(ticket, choice.wanted) if choice.wanted >= 0 else choice.value
+
+    def _refused(self, ticket: Ticket, model: int) -> Refused:
+        self._asked.pop(ticket.number, None)
+        return Refused("OVERLOADED", self._gate.retry_after_s(ticket, model, self._clock()))
 
     def _choose(
         self,
@@ -153,7 +180,7 @@ class Routed:
         features: Features,
         failed: frozenset[int],
         places: Places | None,
-    ) -> Choice[Decision | str]:
+    ) -> Choice[Decision | Refused]:
         ask = Ask(
             text=_TEXT,
             characters=len(_TEXT),
@@ -174,17 +201,16 @@ class Routed:
             places=places,
         )
         try:
-            decision = decide(ask, found, self._policy, self._rng, gains={})
+            decision = decide(ask, found, keeping(self._policy, places), self._rng, gains={})
         except NoCandidateError:
-            return Choice(value="NO_REPLICA")
+            return Choice(value=Refused("NO_REPLICA"))
         except DeadlineError as late:
-            return Choice(value="OVERLOADED" if late.wait_s > 0.0 else "PREDICTED_DEADLINE_MISS")
+            wanted = self._fleet.models.index(late.model) if late.wait_s > 0.0 else -1
+            return Choice(value=Refused("PREDICTED_DEADLINE_MISS"), wanted=wanted)
         choice = choice_of(decision, self._fleet.models)
         return Choice(value=decision, model=choice.model, service_s=choice.service_s)
 
-    def _sent(self, question: Question, value: Decision | str) -> Sent | str:
-        if isinstance(value, str):
-            return value
+    def _sent(self, question: Question, value: Decision) -> Sent:
         assert isinstance(value.plan, Single), "one call a plan"
         model = value.plan.model
         replica = value.replica_of(model)
@@ -257,11 +283,13 @@ class Plain:
         self._blind = Blind(self._models, [model.max_running for model, _ in pairs], way.balancer)
         self._clock = clock
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused:
         """Choose as the balancer does."""
         del failed
         i = self._blind.begin(self._clock(), self._model_of.get(question.kind, ""))
-        return "NO_REPLICA" if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
+        return (
+            Refused("NO_REPLICA") if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
+        )
 
     def next(self) -> None:
         """Nobody waits here."""

@@ -27,6 +27,7 @@ from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
 from zeta_client.sim.server import Costs, fitted
 
+NonNegativeInt = Annotated[int, Meta(ge=0)]
 Kind: TypeAlias = Literal["code", "reasoning", "general"]
 
 
@@ -87,6 +88,8 @@ class Scenario(Section, frozen=True, kw_only=True):
     slo_total_s: Positive | None = None
     routers: Count = 1
     report_interval_s: Positive = 0.1
+    returns: NonNegativeInt = 0
+    """How often a caller that is refused comes back, when it is told to."""
     policy: Policy = Policy(latency_weight_per_s=0.05)
     models: tuple[Model, ...]
     failures: tuple[Failure, ...] = ()

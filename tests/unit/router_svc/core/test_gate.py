@@ -1,5 +1,6 @@
 """Who goes, who waits, who is refused."""
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -29,7 +30,7 @@ class House:
             waits = places is not None and bool(places.full[2 * model : 2 * model + 2].all())
             return Choice(value=f"to {model}", model=model if waits else -1, service_s=service_s)
 
-        choice = choose(self.gate.places(ticket))
+        choice = choose(self.gate.places(ticket, 0.0))
         assert choice.model == model
         return self.gate.push(ticket, choose, choice)
 
@@ -44,7 +45,7 @@ def test_nothing_stands_in_the_way_where_there_are_places() -> None:
     """Deciding costs nothing more then."""
     house = House()
     house.full[:] = False
-    assert house.gate.places(ticket(0)) is None
+    assert house.gate.places(ticket(0), 0.0) is None
 
 
 def test_a_request_waits_behind_those_before_it() -> None:
@@ -53,7 +54,7 @@ def test_a_request_waits_behind_those_before_it() -> None:
     for number in range(3):
         house.wait(ticket(number))
     house.full[3] = False
-    places = house.gate.places(ticket(9))
+    places = house.gate.places(ticket(9), 0.0)
     assert places is not None
     assert places.full.tolist() == [True, True, True, False]
     assert places.wait_s[0] == pytest.approx(1.5)
@@ -66,8 +67,8 @@ def test_a_free_place_is_no_newcomer_s_while_others_wait_for_it() -> None:
     house.wait(ticket(0))
     house.full[0] = False
     behind, above = (
-        house.gate.places(ticket(1)),
-        house.gate.places(ticket(2, priority=Priority.CRITICAL)),
+        house.gate.places(ticket(1), 0.0),
+        house.gate.places(ticket(2, priority=Priority.CRITICAL), 0.0),
     )
     assert behind is not None
     assert behind.full[:2].all()
@@ -81,13 +82,13 @@ def test_one_goes_when_there_is_a_place() -> None:
     house.wait(ticket(0), model=0)
     house.wait(ticket(1), model=1)
     house.wait(ticket(2, priority=Priority.CRITICAL), model=1)
-    assert house.gate.next() is None
+    assert house.gate.next(0.0) is None
     house.full[2] = False
-    out = house.gate.next()
+    out = house.gate.next(0.0)
     assert out is not None
-    assert (out[0].number, out[1]) == (2, "to 1")
+    assert (out[0].number, out[1].value) == (2, "to 1")
     house.full[2] = True
-    assert house.gate.next() is None
+    assert house.gate.next(0.0) is None
     assert len(house.gate) == 2
 
 
@@ -97,10 +98,12 @@ def test_a_full_gate_refuses_the_lowest_class_first() -> None:
     batch = ticket(0, priority=Priority.BATCH)
     assert house.wait(batch, model=1) is None
     assert house.wait(ticket(1)) is None
-    assert house.gate.refuses(Priority.BATCH)
-    assert not house.gate.refuses(Priority.STANDARD)
+    assert house.gate.refuses(ticket(7, priority=Priority.BATCH), 0.0)
+    assert not house.gate.refuses(ticket(7), 0.0)
     also = ticket(2, priority=Priority.BATCH)
-    assert house.wait(also) is also
+    itself = house.wait(also)
+    assert itself is not None
+    assert itself.number == 2
     refused = house.wait(ticket(3))
     assert refused is not None
     assert refused.number == 0
@@ -118,8 +121,34 @@ def test_who_cannot_be_in_time_any_more_is_refused_and_not_kept() -> None:
 
 
 def test_the_time_to_retry_is_what_the_queue_takes() -> None:
-    """At the pace at which places come free."""
+    """At the pace at which places come free, with a margin; the next one's is a place later."""
     house = House()
     for number in range(5):
         house.wait(ticket(number))
-    assert house.gate.retry_after_s(ticket(9)) == pytest.approx(3.0)
+    assert house.gate.retry_after_s(ticket(9), 0, 0.0) == pytest.approx(5 * 0.5 + 0.6)
+    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 1.2)
+    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(0.12)
+
+
+def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
+    """They leave it its place, and it is let in where there is no room for others; only once."""
+    house = House(limit=1)
+    house.wait(ticket(0))
+    first = replace(ticket(1), key=7)
+    after_s = house.gate.retry_after_s(first, 0, 0.0)
+    early = house.gate.promised(replace(ticket(2), key=7), after_s - 0.1)
+    assert early.promised_s == inf
+    newcomer = house.gate.places(ticket(3), after_s)
+    assert newcomer is not None
+    again = house.gate.promised(replace(ticket(4), key=7), after_s + 0.1)
+    assert again.promised_s == pytest.approx(after_s)
+    mine = house.gate.places(again, after_s)
+    assert mine is not None
+    assert mine.promised
+    assert mine.wait_s[0] < newcomer.wait_s[0]
+    assert house.wait(again) is None
+    house.full[0] = False
+    out = house.gate.next(after_s)
+    assert out is not None
+    assert out[0].number == 4
+    assert house.gate.promised(replace(ticket(5), key=7), after_s + 0.2).promised_s == inf

@@ -134,6 +134,17 @@ def test_more_than_a_fleet_can_do_does_not_keep_it_from_what_it_can() -> None:
     assert good["all:p2c"] < 0.5 * capacity
 
 
+def test_whoever_comes_back_when_told_to_is_served() -> None:
+    """At twice what a fleet can do, with every caller that is refused coming back once."""
+    model = edited_model(ONE, replicas=2)
+    crowd = edited(BUSY, models=(model,), warm_s=4.0, duration_s=8.0, rate=60.0)
+    results = run(edited(crowd, deadline_s=2.5, returns=1))
+    back = [r for r in results if r.returns]
+
+    assert len(back) > 100
+    assert sum(r.status == OK for r in back) > 0.9 * len(back)
+
+
 def per_s(results: list[Result]) -> float:
     """Answers per second until the last one."""
     ended = [r.at_s + r.total_s for r in results if r.status == OK]
