@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from router_svc.core.ahead import Ahead
 from router_svc.core.decide import (
     DeadlineError,
     Decision,
@@ -96,6 +97,10 @@ class Decider(Protocol):
         """Take in a report."""
         ...
 
+    def look_ahead(self) -> None:
+        """Foresee what comes; called every `forecast.STEP_S`."""
+        ...
+
 
 class Routed:
     """The router: its fleet, its learner, its decisions, in simulated time."""
@@ -110,6 +115,7 @@ class Routed:
         self._policy = self._policy_of(config, way)
         self._model_of = way.model_of or {}
         self._index = {name: i for i, name in enumerate(self._fleet.names)}
+        self._ahead = Ahead(self._fleet.models, target=config.router.target_utilisation)
         self._features = {kind: _features(kind) for kind in TASKS}
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
@@ -198,6 +204,7 @@ class Routed:
             prices=self._learner.prices,
             policy=self._policy,
             rotation=self._rotation,
+            slot_prices=self._ahead.prices if self._policy.forecast else None,
             places=places,
         )
         try:
@@ -207,6 +214,8 @@ class Routed:
         except DeadlineError as late:
             wanted = self._fleet.models.index(late.model) if late.wait_s > 0.0 else -1
             return Choice(value=Refused("PREDICTED_DEADLINE_MISS"), wanted=wanted)
+        if question.number not in self._asked:
+            self._ahead.decided(decision, ask, self._clock())
         choice = choice_of(decision, self._fleet.models)
         return Choice(value=decision, model=choice.model, service_s=choice.service_s)
 
@@ -272,6 +281,11 @@ class Routed:
             age_s=0.0,
         )
 
+    def look_ahead(self) -> None:
+        """Forecast and price as the router does."""
+        if self._policy.forecast:
+            self._ahead.step(self._fleet.replicas(), self._clock())
+
 
 class Plain:
     """A plain load balancer, over all replicas or those of the model that the kind names."""
@@ -308,6 +322,9 @@ class Plain:
 
     def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
         """It reads no reports."""
+
+    def look_ahead(self) -> None:
+        """It foresees nothing."""
 
 
 def _features(kind: str) -> Features:

@@ -11,6 +11,7 @@ from itertools import count
 from math import inf
 from typing import Final
 
+from router_svc.core.forecast import STEP_S
 from router_svc.core.types import Priority
 from zeta_client.load.send import OK, Result
 from zeta_client.load.ways import Way
@@ -80,6 +81,7 @@ class World:
         for part in range(_PARTS):
             delay_s = self._scenario.report_interval_s * part / _PARTS
             self._at(delay_s, lambda part=part: self._report(part))  # type: ignore[misc] # bound now
+        self._at(STEP_S, self._look_ahead)
         for failure in self._scenario.failures:
             replica = self._number(failure.model, failure.replica)
             self._at(failure.at_s, lambda i=replica: self._down(i))  # type: ignore[misc] # bound now
@@ -216,6 +218,11 @@ class World:
         for router in range(len(self._routers)):
             self._pump(router)
         self._at(self._now_s + self._scenario.report_interval_s, lambda: self._report(part))
+
+    def _look_ahead(self) -> None:
+        for decider in self._routers:
+            decider.look_ahead()
+        self._at(self._now_s + STEP_S, self._look_ahead)
 
     def _down(self, i: int) -> None:
         self._up[i] = False
