@@ -72,6 +72,7 @@ class ZetaDynamicRouter:
         journal: Journal,
         rng: np.random.Generator,
         clock: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self.fleet = fleet
         self.learner = learner
@@ -81,6 +82,7 @@ class ZetaDynamicRouter:
         self._journal = journal
         self._rng = rng
         self._clock = clock
+        self._new_id = new_id
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
@@ -175,7 +177,7 @@ class ZetaDynamicRouter:
         decision = self._decide(ask, features)
         return wire.decision_pb_of(
             self._explained(decision, ask, features),
-            decision_id=str(uuid4()),
+            decision_id=self._new_id(),
             at_s=time.time(),
             took_s=self._clock() - began_s,
             features=features,
@@ -232,7 +234,7 @@ class ZetaDynamicRouter:
         decision = self._decide(ask, features)
         took_s = self._clock() - now_s
         self.ahead.decided(decision, ask, now_s)
-        decision_id, at_s = str(uuid4()), time.time()
+        decision_id, at_s = self._new_id(), time.time()
 
         def explain() -> DecisionMessage:
             return wire.decision_pb_of(
