@@ -20,11 +20,13 @@ from zeta.router.v1 import router_service_pb2 as router_pb
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import client, warm, wire
+from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
 from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
+from router_svc.history import History
 from router_svc.journal import Journal
 from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
@@ -89,12 +91,15 @@ async def running(
     )
     router.verdicts.patience_s = _PATIENCE_S if worker.count > 1 else 0.0
     siblings = Siblings(worker, config.server)
+    history = History(journal, router.ahead.seasons, fleet.models)
     try:
         await router.verdicts.restore(_beginning(config, learner))
+        await history.restore()
     except ConfigError:
         await journal.close()
         raise
     embed = _embed_dispatch(config, router, upstreams, embedders)
+    allocations = Allocations(config, fleet, router.ahead, upstreams.allocate)
     tickets = Tickets(router, keyring, config.tickets.life_s) if keyring else None
     inference = InferenceServicer(router, upstreams, config, siblings)
     services = {
@@ -119,8 +124,14 @@ async def running(
                 "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
-                **(_first_works(config, router, journal) if worker.first else {}),
-                **({} if worker.first else {"following": partial(_follow, router, siblings)}),
+                **(
+                    {
+                        **_first_works(config, router, journal, history),
+                        "allocating": partial(allocations.run),
+                    }
+                    if worker.first
+                    else {"following": partial(_follow, router, siblings)}
+                ),
                 "looking ahead": partial(_look_ahead, router),
                 **({"tickets": partial(_expire, tickets)} if tickets else {}),
             }
@@ -137,6 +148,7 @@ async def running(
         await siblings.close()
         if worker.first:
             await router.verdicts.save()
+            await history.save()
         await journal.close()
 
 
@@ -209,12 +221,12 @@ async def _tell_health(
 
 
 def _first_works(
-    config: FleetConfig, router: ZetaDynamicRouter, journal: Journal
+    config: FleetConfig, router: ZetaDynamicRouter, journal: Journal, history: History
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """Return what one worker does for all."""
     keep_s = config.router.journal_keep_days * _DAY_S
     return {
-        "saving": partial(_save, router),
+        "saving": partial(_save, router, history),
         "lessons": partial(study_for_ever, router.learner),
         "forgetting": partial(_forget, journal, keep_s),
     }
@@ -233,10 +245,11 @@ async def _follow(router: ZetaDynamicRouter, siblings: Siblings) -> None:
             log.warning("the first worker is away", status=failed.code().name)
 
 
-async def _save(router: ZetaDynamicRouter) -> None:
+async def _save(router: ZetaDynamicRouter, history: History) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.verdicts.save()
+        await history.save()
 
 
 async def _look_ahead(router: ZetaDynamicRouter) -> None:

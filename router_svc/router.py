@@ -203,7 +203,7 @@ class ZetaDynamicRouter:
 
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
-        self.ahead.step(self.fleet.replicas(), self._clock())
+        self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
         metrics.show_outlooks(self.ahead.outlooks())
 
     def known(self, model: str) -> str:
