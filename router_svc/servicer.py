@@ -119,6 +119,15 @@ class RouterServicer(router_grpc.RouterServiceServicer):
         )
         return router_pb.SubmitFeedbackResponse(counted=counted, score=score)
 
+    async def ForgetTexts(  # noqa: N802 - named by the contract
+        self, request: router_pb.ForgetTextsRequest, context: Context
+    ) -> router_pb.ForgetTextsResponse:
+        """Delete what was kept of an answer."""
+        check_deadline(context)
+        decision_id = _id(request.decision_id)
+        forgotten = await self._router.verdicts.forget_texts(decision_id)
+        return router_pb.ForgetTextsResponse(forgotten=forgotten)
+
     async def WatchDecisions(  # noqa: N802 - named by the contract
         self, request: router_pb.WatchDecisionsRequest, context: Context
     ) -> AsyncIterator[router_pb.WatchDecisionsResponse]:
@@ -184,8 +193,7 @@ class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
 
 async def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str]:
     """Return the score of the answer, and the decision it was compared with, if any."""
-    if not request.decision_id or len(request.decision_id) > _MAX_ID:
-        raise invalid("decision_id", f"must have 1 to {_MAX_ID} characters")
+    _id(request.decision_id)
     if len(request.feedback_id) > _MAX_ID:
         raise invalid("feedback_id", f"must have at most {_MAX_ID} characters")
     if len(request.source) > _MAX_ID:
@@ -205,6 +213,12 @@ async def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str
                 verify, asked.verifier, asked.answer, asked.reference
             ), ""
     raise invalid("verdict", "one of score, comparison, verification is required")
+
+
+def _id(decision_id: str) -> str:
+    if not 1 <= len(decision_id) <= _MAX_ID:
+        raise invalid("decision_id", f"must have 1 to {_MAX_ID} characters")
+    return decision_id
 
 
 def _source(request: router_pb.SubmitFeedbackRequest) -> str:

@@ -28,6 +28,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
+    ForgetTextsRequest,
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
@@ -105,17 +106,29 @@ class AsyncClient:
 
     async def ask(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         model: str = "",
         policy: str = "",
         temperature: float | None = None,
         max_tokens: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> AsyncIterator[str]:
-        """Stream the text of the answer to one question."""
+        """Stream the text of the answer to a question, or to the last message of a conversation.
+
+        Requests of one *session_id* stay where their beginning is cached. *consent_to_train*
+        allows the operator to keep prompt and answer.
+        """
         request = wire.question(
-            prompt, model=model, policy=policy, temperature=temperature, max_tokens=max_tokens
+            prompt,
+            model=model,
+            policy=policy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         async for event in self.generate(request, deadline_s=deadline_s):
             if event.delta.text:
@@ -123,7 +136,7 @@ class AsyncClient:
 
     async def answers(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         samples: int = 1,
         model: str = "",
@@ -131,9 +144,11 @@ class AsyncClient:
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> Answer:
-        """Return the whole answer to one question; with several *samples*, all of them.
+        """Return the whole answer to *prompt*, as for `ask`; with several *samples*, all of them.
 
         `Answer.samples` has a text and an end of each; the prompt is read once for all.
         """
@@ -145,13 +160,15 @@ class AsyncClient:
             max_tokens=max_tokens,
             seed=seed,
             samples=samples if samples > 1 else None,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         answer, start_s = Answer(), perf_counter()
         async for event in self.generate(request, deadline_s=deadline_s):
             answer.add(event, perf_counter() - start_s)
         return answer
 
-    async def count_tokens(self, prompt: str, model: str = "") -> int:
+    async def count_tokens(self, prompt: wire.Prompt, model: str = "") -> int:
         """Count the tokens of a question as the model sees it, chat template included."""
         request = wire.count_request(prompt, model)
         return (await self._call(self._inference.CountTokens, request)).tokens
@@ -161,7 +178,7 @@ class AsyncClient:
         return (await self._call(self._inference.ListModels, ListModelsRequest())).models
 
     async def score(
-        self, prompt: str, continuations: Sequence[str], model: str = ""
+        self, prompt: wire.Prompt, continuations: Sequence[str], model: str = ""
     ) -> Sequence[ContinuationScore]:
         """Give the log-probability of each answer to a question."""
         request = wire.score_request(prompt, continuations, model)
@@ -220,6 +237,11 @@ class AsyncClient:
             source=source,
         )
         return (await self._call(self._router.SubmitFeedback, request)).counted
+
+    async def forget_texts(self, decision_id: str) -> bool:
+        """Delete the prompt and answer kept with consent; False where none were kept."""
+        request = ForgetTextsRequest(decision_id=decision_id)
+        return (await self._call(self._router.ForgetTexts, request)).forgotten
 
     def watch_decisions(self, model: str = "") -> AsyncIterator[WatchDecisionsResponse]:
         """Stream decisions as they are made; *model* keeps those that involve it."""

@@ -28,6 +28,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
+    ForgetTextsRequest,
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
@@ -115,17 +116,29 @@ class Client:
 
     def ask(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         model: str = "",
         policy: str = "",
         temperature: float | None = None,
         max_tokens: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> Iterator[str]:
-        """Stream the text of the answer to one question."""
+        """Stream the text of the answer to a question, or to the last message of a conversation.
+
+        Requests of one *session_id* stay where their beginning is cached. *consent_to_train*
+        allows the operator to keep prompt and answer.
+        """
         request = wire.question(
-            prompt, model=model, policy=policy, temperature=temperature, max_tokens=max_tokens
+            prompt,
+            model=model,
+            policy=policy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         for event in self.generate(request, deadline_s=deadline_s):
             if event.delta.text:
@@ -133,7 +146,7 @@ class Client:
 
     def answers(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         samples: int = 1,
         model: str = "",
@@ -141,9 +154,11 @@ class Client:
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> Answer:
-        """Return the whole answer to one question; with several *samples*, all of them.
+        """Return the whole answer to *prompt*, as for `ask`; with several *samples*, all of them.
 
         `Answer.samples` has a text and an end of each; the prompt is read once for all.
         """
@@ -155,13 +170,15 @@ class Client:
             max_tokens=max_tokens,
             seed=seed,
             samples=samples if samples > 1 else None,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         answer, start_s = Answer(), perf_counter()
         for event in self.generate(request, deadline_s=deadline_s):
             answer.add(event, perf_counter() - start_s)
         return answer
 
-    def count_tokens(self, prompt: str, model: str = "") -> int:
+    def count_tokens(self, prompt: wire.Prompt, model: str = "") -> int:
         """Count the tokens of a question as the model sees it, chat template included."""
         request = wire.count_request(prompt, model)
         return (self._call(self._inference.CountTokens, request)).tokens
@@ -171,7 +188,7 @@ class Client:
         return (self._call(self._inference.ListModels, ListModelsRequest())).models
 
     def score(
-        self, prompt: str, continuations: Sequence[str], model: str = ""
+        self, prompt: wire.Prompt, continuations: Sequence[str], model: str = ""
     ) -> Sequence[ContinuationScore]:
         """Give the log-probability of each answer to a question."""
         request = wire.score_request(prompt, continuations, model)
@@ -228,6 +245,11 @@ class Client:
             source=source,
         )
         return (self._call(self._router.SubmitFeedback, request)).counted
+
+    def forget_texts(self, decision_id: str) -> bool:
+        """Delete the prompt and answer kept with consent; False where none were kept."""
+        request = ForgetTextsRequest(decision_id=decision_id)
+        return (self._call(self._router.ForgetTexts, request)).forgotten
 
     def watch_decisions(self, model: str = "") -> Iterator[WatchDecisionsResponse]:
         """Stream decisions as they are made; *model* keeps those that involve it."""

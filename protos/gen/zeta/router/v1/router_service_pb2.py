@@ -27,7 +27,7 @@ from zeta.inference.v1 import decision_pb2 as zeta_dot_inference_dot_v1_dot_deci
 from zeta.inference.v1 import inference_service_pb2 as zeta_dot_inference_dot_v1_dot_inference__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#zeta/router/v1/router_service.proto\x12\x0ezeta.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zeta/inference/v1/decision.proto\x1a)zeta/inference/v1/inference_service.proto\"T\n\x0cRouteRequest\x12\x34\n\x08generate\x18\x01 \x01(\x0b\x32\".zeta.inference.v1.GenerateRequest\x12\x0e\n\x06ticket\x18\x02 \x01(\x08\"f\n\rRouteResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.zeta.inference.v1.Decision\x12&\n\x06ticket\x18\x02 \x01(\x0b\x32\x16.zeta.router.v1.Ticket\"U\n\x06Ticket\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd5\x01\n\x15SubmitFeedbackRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x05score\x18\x02 \x01(\x01H\x00\x12\x30\n\ncomparison\x18\x03 \x01(\x0b\x32\x1a.zeta.router.v1.ComparisonH\x00\x12\x34\n\x0cverification\x18\x06 \x01(\x0b\x32\x1c.zeta.router.v1.VerificationH\x00\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\tB\t\n\x07verdict\";\n\nComparison\x12\x19\n\x11other_decision_id\x18\x01 \x01(\t\x12\x12\n\npreference\x18\x02 \x01(\x01\"C\n\x0cVerification\x12\x10\n\x08verifier\x18\x01 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\"8\n\x16SubmitFeedbackResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x12\r\n\x05score\x18\x02 \x01(\x01\"&\n\x15WatchDecisionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"X\n\x16WatchDecisionsResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.zeta.inference.v1.Decision\x12\x0f\n\x07skipped\x18\x02 \x01(\x04\"\x12\n\x10GetPolicyRequest\"\x8c\x01\n\x11GetPolicyResponse\x12(\n\x08policies\x18\x01 \x03(\x0b\x32\x16.zeta.router.v1.Policy\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\'\n\x07\x62\x65liefs\x18\x04 \x03(\x0b\x32\x16.zeta.router.v1.Belief\"\xf0\x01\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x14latency_weight_per_s\x18\x02 \x01(\x01\x12\x1b\n\x13\x63ost_weight_per_usd\x18\x03 \x01(\x01\x12\x15\n\rexplore_ratio\x18\x04 \x01(\x01\x12\x1b\n\x13\x64\x65\x61\x64line_confidence\x18\x05 \x01(\x01\x12\x11\n\tmax_calls\x18\x06 \x01(\r\x12*\n\x08\x62\x61lancer\x18\x07 \x01(\x0e\x32\x18.zeta.router.v1.Balancer\x12*\n\x05plans\x18\x08 \x03(\x0e\x32\x1b.zeta.inference.v1.PlanKind\"\xad\x01\n\x06\x42\x65lief\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\ttask_kind\x18\x02 \x01(\x0e\x32\x1b.zeta.inference.v1.TaskKind\x12\x0f\n\x07quality\x18\x03 \x01(\x01\x12\x16\n\x0equality_stddev\x18\x04 \x01(\x01\x12\x10\n\x08outcomes\x18\x05 \x01(\x01\x12\x13\n\x0bttft_mean_s\x18\x06 \x01(\x01\x12\x14\n\x0ctotal_mean_s\x18\x07 \x01(\x01\"a\n\x13UpdatePolicyRequest\x12&\n\x06policy\x18\x01 \x01(\x0b\x32\x16.zeta.router.v1.Policy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x14\n\x0cmake_default\x18\x03 \x01(\x08\"L\n\x14UpdatePolicyResponse\x12&\n\x06policy\x18\x01 \x01(\x0b\x32\x16.zeta.router.v1.Policy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t*\xba\x01\n\x08\x42\x61lancer\x12\x18\n\x14\x42\x41LANCER_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x42\x41LANCER_PREDICTED_LATENCY\x10\x01\x12\x1a\n\x16\x42\x41LANCER_LEAST_REQUEST\x10\x02\x12\x18\n\x14\x42\x41LANCER_ROUND_ROBIN\x10\x03\x12\x10\n\x0c\x42\x41LANCER_P2C\x10\x04\x12\x16\n\x12\x42\x41LANCER_PEAK_EWMA\x10\x05\x12\x14\n\x10\x42\x41LANCER_PREQUAL\x10\x06\x32\xdf\x03\n\rRouterService\x12I\n\x05Route\x12\x1c.zeta.router.v1.RouteRequest\x1a\x1d.zeta.router.v1.RouteResponse\"\x03\x90\x02\x02\x12\x64\n\x0eSubmitFeedback\x12%.zeta.router.v1.SubmitFeedbackRequest\x1a&.zeta.router.v1.SubmitFeedbackResponse\"\x03\x90\x02\x02\x12\x66\n\x0eWatchDecisions\x12%.zeta.router.v1.WatchDecisionsRequest\x1a&.zeta.router.v1.WatchDecisionsResponse\"\x03\x90\x02\x01\x30\x01\x12U\n\tGetPolicy\x12 .zeta.router.v1.GetPolicyRequest\x1a!.zeta.router.v1.GetPolicyResponse\"\x03\x90\x02\x01\x12^\n\x0cUpdatePolicy\x12#.zeta.router.v1.UpdatePolicyRequest\x1a$.zeta.router.v1.UpdatePolicyResponse\"\x03\x90\x02\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#zeta/router/v1/router_service.proto\x12\x0ezeta.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zeta/inference/v1/decision.proto\x1a)zeta/inference/v1/inference_service.proto\"T\n\x0cRouteRequest\x12\x34\n\x08generate\x18\x01 \x01(\x0b\x32\".zeta.inference.v1.GenerateRequest\x12\x0e\n\x06ticket\x18\x02 \x01(\x08\"f\n\rRouteResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.zeta.inference.v1.Decision\x12&\n\x06ticket\x18\x02 \x01(\x0b\x32\x16.zeta.router.v1.Ticket\"U\n\x06Ticket\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\x12+\n\x07\x65xpires\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd5\x01\n\x15SubmitFeedbackRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x05score\x18\x02 \x01(\x01H\x00\x12\x30\n\ncomparison\x18\x03 \x01(\x0b\x32\x1a.zeta.router.v1.ComparisonH\x00\x12\x34\n\x0cverification\x18\x06 \x01(\x0b\x32\x1c.zeta.router.v1.VerificationH\x00\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\tB\t\n\x07verdict\";\n\nComparison\x12\x19\n\x11other_decision_id\x18\x01 \x01(\t\x12\x12\n\npreference\x18\x02 \x01(\x01\"C\n\x0cVerification\x12\x10\n\x08verifier\x18\x01 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\"8\n\x16SubmitFeedbackResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x12\r\n\x05score\x18\x02 \x01(\x01\")\n\x12\x46orgetTextsRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\"(\n\x13\x46orgetTextsResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x08\"&\n\x15WatchDecisionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"X\n\x16WatchDecisionsResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.zeta.inference.v1.Decision\x12\x0f\n\x07skipped\x18\x02 \x01(\x04\"\x12\n\x10GetPolicyRequest\"\x8c\x01\n\x11GetPolicyResponse\x12(\n\x08policies\x18\x01 \x03(\x0b\x32\x16.zeta.router.v1.Policy\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x02 \x01(\t\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\'\n\x07\x62\x65liefs\x18\x04 \x03(\x0b\x32\x16.zeta.router.v1.Belief\"\xf0\x01\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x14latency_weight_per_s\x18\x02 \x01(\x01\x12\x1b\n\x13\x63ost_weight_per_usd\x18\x03 \x01(\x01\x12\x15\n\rexplore_ratio\x18\x04 \x01(\x01\x12\x1b\n\x13\x64\x65\x61\x64line_confidence\x18\x05 \x01(\x01\x12\x11\n\tmax_calls\x18\x06 \x01(\r\x12*\n\x08\x62\x61lancer\x18\x07 \x01(\x0e\x32\x18.zeta.router.v1.Balancer\x12*\n\x05plans\x18\x08 \x03(\x0e\x32\x1b.zeta.inference.v1.PlanKind\"\xad\x01\n\x06\x42\x65lief\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\ttask_kind\x18\x02 \x01(\x0e\x32\x1b.zeta.inference.v1.TaskKind\x12\x0f\n\x07quality\x18\x03 \x01(\x01\x12\x16\n\x0equality_stddev\x18\x04 \x01(\x01\x12\x10\n\x08outcomes\x18\x05 \x01(\x01\x12\x13\n\x0bttft_mean_s\x18\x06 \x01(\x01\x12\x14\n\x0ctotal_mean_s\x18\x07 \x01(\x01\"a\n\x13UpdatePolicyRequest\x12&\n\x06policy\x18\x01 \x01(\x0b\x32\x16.zeta.router.v1.Policy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x14\n\x0cmake_default\x18\x03 \x01(\x08\"L\n\x14UpdatePolicyResponse\x12&\n\x06policy\x18\x01 \x01(\x0b\x32\x16.zeta.router.v1.Policy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t*\xba\x01\n\x08\x42\x61lancer\x12\x18\n\x14\x42\x41LANCER_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x42\x41LANCER_PREDICTED_LATENCY\x10\x01\x12\x1a\n\x16\x42\x41LANCER_LEAST_REQUEST\x10\x02\x12\x18\n\x14\x42\x41LANCER_ROUND_ROBIN\x10\x03\x12\x10\n\x0c\x42\x41LANCER_P2C\x10\x04\x12\x16\n\x12\x42\x41LANCER_PEAK_EWMA\x10\x05\x12\x14\n\x10\x42\x41LANCER_PREQUAL\x10\x06\x32\xbc\x04\n\rRouterService\x12I\n\x05Route\x12\x1c.zeta.router.v1.RouteRequest\x1a\x1d.zeta.router.v1.RouteResponse\"\x03\x90\x02\x02\x12\x64\n\x0eSubmitFeedback\x12%.zeta.router.v1.SubmitFeedbackRequest\x1a&.zeta.router.v1.SubmitFeedbackResponse\"\x03\x90\x02\x02\x12[\n\x0b\x46orgetTexts\x12\".zeta.router.v1.ForgetTextsRequest\x1a#.zeta.router.v1.ForgetTextsResponse\"\x03\x90\x02\x02\x12\x66\n\x0eWatchDecisions\x12%.zeta.router.v1.WatchDecisionsRequest\x1a&.zeta.router.v1.WatchDecisionsResponse\"\x03\x90\x02\x01\x30\x01\x12U\n\tGetPolicy\x12 .zeta.router.v1.GetPolicyRequest\x1a!.zeta.router.v1.GetPolicyResponse\"\x03\x90\x02\x01\x12^\n\x0cUpdatePolicy\x12#.zeta.router.v1.UpdatePolicyRequest\x1a$.zeta.router.v1.UpdatePolicyResponse\"\x03\x90\x02\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,14 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['Route']._serialized_options = b'\220\002\002'
   _globals['_ROUTERSERVICE'].methods_by_name['SubmitFeedback']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['SubmitFeedback']._serialized_options = b'\220\002\002'
+  _globals['_ROUTERSERVICE'].methods_by_name['ForgetTexts']._loaded_options = None
+  _globals['_ROUTERSERVICE'].methods_by_name['ForgetTexts']._serialized_options = b'\220\002\002'
   _globals['_ROUTERSERVICE'].methods_by_name['WatchDecisions']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['WatchDecisions']._serialized_options = b'\220\002\001'
   _globals['_ROUTERSERVICE'].methods_by_name['GetPolicy']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['GetPolicy']._serialized_options = b'\220\002\001'
   _globals['_ROUTERSERVICE'].methods_by_name['UpdatePolicy']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['UpdatePolicy']._serialized_options = b'\220\002\000'
-  _globals['_BALANCER']._serialized_start=1736
-  _globals['_BALANCER']._serialized_end=1922
+  _globals['_BALANCER']._serialized_start=1821
+  _globals['_BALANCER']._serialized_end=2007
   _globals['_ROUTEREQUEST']._serialized_start=165
   _globals['_ROUTEREQUEST']._serialized_end=249
   _globals['_ROUTERESPONSE']._serialized_start=251
@@ -60,22 +62,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFICATION']._serialized_end=786
   _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=788
   _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=844
-  _globals['_WATCHDECISIONSREQUEST']._serialized_start=846
-  _globals['_WATCHDECISIONSREQUEST']._serialized_end=884
-  _globals['_WATCHDECISIONSRESPONSE']._serialized_start=886
-  _globals['_WATCHDECISIONSRESPONSE']._serialized_end=974
-  _globals['_GETPOLICYREQUEST']._serialized_start=976
-  _globals['_GETPOLICYREQUEST']._serialized_end=994
-  _globals['_GETPOLICYRESPONSE']._serialized_start=997
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1137
-  _globals['_POLICY']._serialized_start=1140
-  _globals['_POLICY']._serialized_end=1380
-  _globals['_BELIEF']._serialized_start=1383
-  _globals['_BELIEF']._serialized_end=1556
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1558
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1655
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=1657
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=1733
-  _globals['_ROUTERSERVICE']._serialized_start=1925
-  _globals['_ROUTERSERVICE']._serialized_end=2404
+  _globals['_FORGETTEXTSREQUEST']._serialized_start=846
+  _globals['_FORGETTEXTSREQUEST']._serialized_end=887
+  _globals['_FORGETTEXTSRESPONSE']._serialized_start=889
+  _globals['_FORGETTEXTSRESPONSE']._serialized_end=929
+  _globals['_WATCHDECISIONSREQUEST']._serialized_start=931
+  _globals['_WATCHDECISIONSREQUEST']._serialized_end=969
+  _globals['_WATCHDECISIONSRESPONSE']._serialized_start=971
+  _globals['_WATCHDECISIONSRESPONSE']._serialized_end=1059
+  _globals['_GETPOLICYREQUEST']._serialized_start=1061
+  _globals['_GETPOLICYREQUEST']._serialized_end=1079
+  _globals['_GETPOLICYRESPONSE']._serialized_start=1082
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1222
+  _globals['_POLICY']._serialized_start=1225
+  _globals['_POLICY']._serialized_end=1465
+  _globals['_BELIEF']._serialized_start=1468
+  _globals['_BELIEF']._serialized_end=1641
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1643
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1740
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=1742
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=1818
+  _globals['_ROUTERSERVICE']._serialized_start=2010
+  _globals['_ROUTERSERVICE']._serialized_end=2582
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,10 @@ class RouterServiceStub:
     """Decides without running: what would happen to this request now, and why."""
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.SubmitFeedbackRequest, _router_service_pb2.SubmitFeedbackResponse]
     """Says how good an answer was. Repeating a feedback id changes nothing."""
+    ForgetTexts: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ForgetTextsRequest, _router_service_pb2.ForgetTextsResponse]
+    """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+    withdrawn. What was learned from the answer's score has no text in it, and stays.
+    """
     WatchDecisions: _grpc.UnaryStreamMultiCallable[_router_service_pb2.WatchDecisionsRequest, _router_service_pb2.WatchDecisionsResponse]
     """Streams decisions as they are made. A slow reader misses some, and is told how many."""
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.GetPolicyRequest, _router_service_pb2.GetPolicyResponse]
@@ -53,6 +57,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Decides without running: what would happen to this request now, and why."""
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_router_service_pb2.SubmitFeedbackRequest, _router_service_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
     """Says how good an answer was. Repeating a feedback id changes nothing."""
+    ForgetTexts: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ForgetTextsRequest, _router_service_pb2.ForgetTextsResponse]  # type: ignore[assignment]
+    """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+    withdrawn. What was learned from the answer's score has no text in it, and stays.
+    """
     WatchDecisions: _aio.UnaryStreamMultiCallable[_router_service_pb2.WatchDecisionsRequest, _router_service_pb2.WatchDecisionsResponse]  # type: ignore[assignment]
     """Streams decisions as they are made. A slow reader misses some, and is told how many."""
     GetPolicy: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GetPolicyRequest, _router_service_pb2.GetPolicyResponse]  # type: ignore[assignment]
@@ -78,6 +86,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.SubmitFeedbackResponse, _abc.Awaitable[_router_service_pb2.SubmitFeedbackResponse]]:
         """Says how good an answer was. Repeating a feedback id changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ForgetTexts(
+        self,
+        request: _router_service_pb2.ForgetTextsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.ForgetTextsResponse, _abc.Awaitable[_router_service_pb2.ForgetTextsResponse]]:
+        """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+        withdrawn. What was learned from the answer's score has no text in it, and stays.
+        """
 
     @_abc_1.abstractmethod
     def WatchDecisions(
