@@ -254,6 +254,7 @@ class Fleet:
         draining: bool,
         dead: bool,
         age_s: float,
+        held_s: float = np.inf,
     ) -> None:
         """Take in a telemetry report; of a replica that is not configured, ignore it."""
         if (i := self._index.get(replica)) is None:
@@ -271,7 +272,14 @@ class Fleet:
             prompt_tokens=prompt_tokens,
             max_running=max_running,
             read_at_s=self._clock() - age_s,
+            held_s=held_s,
         )
+
+    def told(self, *, anew: bool) -> None:
+        """Note a sign of life of telemetry: reports that hold, still hold; not *anew*."""
+        if anew:
+            self._load.untold()
+        self._load.told(self._clock())
 
     def _tell(self) -> None:
         news, self._news = self._news, []
@@ -296,6 +304,7 @@ class Fleet:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
         self._draining[:] = self._dead[:] = False
         self._dead_since_s[:] = np.inf
+        self._load.untold()
         self._tell()
 
     def knows(self, model: str, info: Info, *, generates: bool, embeds: bool = False) -> None:
