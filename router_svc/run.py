@@ -43,6 +43,16 @@ class Scores(Protocol):
         ...
 
 
+def not_here(*_: object, **__: object) -> AsyncGenerator[Event, None]:
+    """Stand in for the upstream of a run whose caller asks the replica itself."""
+    raise AssertionError("a run that is carried out elsewhere")
+
+
+async def no_scores(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+    """Stand in for the scores of such a run, which has one answer."""
+    raise AssertionError("a run that is carried out elsewhere", model, answers, timeout_s)
+
+
 class Observer(Protocol):
     """Learns from calls and judges answers; the learner, or a fake."""
 
@@ -173,12 +183,11 @@ def call_of(
     """Begin a call of *model* on the replica that was decided for it, or on its *spare* one."""
     c = decision.candidates
     i = c.models.index(model)
-    late_s = late_after_s(c.ttft_p50_s[i : i + 1], c.ttft_p90_s[i : i + 1])
     return Call(
         model=model,
         replica=c.spares[i] if spare else c.replicas[i],
         part=part,
         twist=twist,
         expected_s=float(c.total_p50_s[i]),
-        late_s=float(late_s[0]),
+        late_s=late_after_s(float(c.ttft_p50_s[i]), float(c.ttft_p90_s[i])),
     )
