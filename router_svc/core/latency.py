@@ -95,6 +95,7 @@ class ReplicaLoads:
         """Return replica *i* alone, to remember with a dispatch and `learn` from."""
         row = slice(i, i + 1)
         return ReplicaLoads(
+            replica=self.replica[row],
             model=self.model[row],
             running=self.running[row],
             waiting=self.waiting[row],
