@@ -77,7 +77,7 @@ def test_an_answer_is_worth_as_much_as_it_is_likely_in_time() -> None:
     """A better model that is likely late gives way, one that is likely in time does not."""
     found = candidates([0.7, 0.9], total_s=[0.5, 4.0])
     assert decide(ask(deadline_s=3.8), found, PLAIN, RNG, gains={}).plan == Single("a")
-    assert decide(ask(deadline_s=5.0), found, PLAIN, RNG, gains={}).plan == Single("b")
+    assert decide(ask(deadline_s=5.5), found, PLAIN, RNG, gains={}).plan == Single("b")
 
 
 def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
