@@ -86,10 +86,10 @@ class Fleet:
         """What is known of each model, by its name."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a replica's health changes."""
-        self.freed: Callable[[], None] = lambda: None
-        """Called when a replica may have a place that it had not."""
         self.ask: Callable[[str], Awaitable[None]] = _nobody_asks
         """Finds out whether a replica still answers, and tells `probed`."""
+        self.freed: Callable[[], None] = lambda: None
+        """Called when a replica may have a place that it had not."""
         self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
@@ -99,9 +99,9 @@ class Fleet:
         ]
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
         self._recent = Recent(len(pairs))
+        self._outliers = Outliers(self.model_of, settings.outlier_ratio)
         self._call_s = np.full(len(models), _FIRST_GUESS_S)
         """(M,) How long a call lately took, its wait at the replica included."""
-        self._outliers = Outliers(self.model_of, settings.outlier_ratio)
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What does not answer, whatever its connection says: a process that hangs."""
