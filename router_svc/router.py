@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -117,6 +117,32 @@ class ZetaDynamicRouter:
         self, ask: Ask, upstream: Callable[[Features], Upstream], scores: Scores
     ) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
+        async with self._admitted(ask, upstream, scores) as run:
+            with self._followed(run) as ending:
+                async with aclosing(self._dispatch.run(run)) as events:
+                    async for event in events:
+                        ending.last = event
+                        yield event
+
+    def elsewhere(self, ask: Ask) -> AbstractAsyncContextManager[Run]:
+        """Hold a place for a call of one model that the caller will make itself.
+
+        Its text is never seen here, so that nothing of it is kept. Raises ZetaError.
+        """
+        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
+        return self._admitted(ask, lambda _: not_here, no_scores)
+
+    def ended_elsewhere(self, run: Run, status: str) -> None:
+        """Take in how such a run ended: "OK", or why it has no whole answer."""
+        if status == "OK":
+            self._finished(run)
+        self._record(run, status)
+
+    @asynccontextmanager
+    async def _admitted(
+        self, ask: Ask, upstream: Callable[[Features], Upstream], scores: Scores
+    ) -> AsyncIterator[Run]:
+        """Hold a place for *ask*, and decide what becomes of it. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
         self.admission.check(ask)
@@ -133,12 +159,7 @@ class ZetaDynamicRouter:
         async with self.admission.place(
             ask, choose, tokens=tokens, difficulty=features.difficulty
         ) as made:
-            run = self._begin(made, profiled, upstream, scores, arrived_s)
-            with self._followed(run) as ending:
-                async with aclosing(self._dispatch.run(run)) as events:
-                    async for event in events:
-                        ending.last = event
-                        yield event
+            yield self._begin(made, profiled, upstream, scores, arrived_s)
 
     async def resume(
         self, decision_id: str, after_seq: int, *, tenant: str, deadline_s: float | None
@@ -211,27 +232,6 @@ class ZetaDynamicRouter:
             features=features,
             source=profiled.source,
         )
-
-    async def decide_elsewhere(self, ask: Ask) -> Run:
-        """Decide for one model that the caller will ask itself. Raises ZetaError.
-
-        Its text is never seen here, so that nothing of it is kept.
-        """
-        arrived_s = self._clock()
-        self._check(ask)
-        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
-        profiled = await self._profiler.profile(ask.text)
-        profiled = replace(profiled, features=with_hint(profiled.features, ask))
-        made = self._choose(ask, profiled.features, arrived_s, None, first=True).value
-        if isinstance(made, ZetaError):
-            raise made
-        return self._begin(made, profiled, lambda _: not_here, no_scores, arrived_s)
-
-    def ended_elsewhere(self, run: Run, status: str) -> None:
-        """Take in how such a run ended: "OK", or why it has no whole answer."""
-        if status == "OK":
-            self._finished(run)
-        self._record(run, status)
 
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
