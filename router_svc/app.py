@@ -77,7 +77,9 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
     embed = _embed_dispatch(config, router, upstreams, embedders)
     services = _services(config, router, upstreams, embedders, embed)
     try:
-        async with serving(config.router.listen, config.server, services) as server:
+        async with serving(
+            config.router.listen, config.server, services, use=router.admission.use
+        ) as server:
             works = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
                 **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},

@@ -115,13 +115,18 @@ class ZetaDynamicRouter:
         """Stream an earlier answer's events behind delta *after_seq*. Raises ZetaError."""
         arrived_s = self._clock()
         trail = await self._trails.take(decision_id, tenant, after_seq)
-        run = trail.run
+        run, followed = trail.run, False
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
-        async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
-            rest = self._rest(run, trail.finished, after_seq)
-            async with aclosing(self._followed(run, rest)) as events:
-                async for event in events:
-                    yield event
+        try:
+            async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
+                followed = True
+                rest = self._rest(run, trail.finished, after_seq)
+                async with aclosing(self._followed(run, rest)) as events:
+                    async for event in events:
+                        yield event
+        finally:
+            if not followed:  # refused, or gone again while it waited: it may still come back
+                self._trails.end(run, trail.finished)
 
     async def _rest(
         self, run: Run, finished: Event | None, after_seq: int

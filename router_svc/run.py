@@ -173,12 +173,11 @@ def call_of(
     """Begin a call of *model* on the replica that was decided for it, or on its *spare* one."""
     c = decision.candidates
     i = c.models.index(model)
-    late_s = late_after_s(c.ttft_p50_s[i : i + 1], c.ttft_p90_s[i : i + 1])
     return Call(
         model=model,
         replica=c.spares[i] if spare else c.replicas[i],
         part=part,
         twist=twist,
         expected_s=float(c.total_p50_s[i]),
-        late_s=float(late_s[0]),
+        late_s=late_after_s(float(c.ttft_p50_s[i]), float(c.ttft_p90_s[i])),
     )

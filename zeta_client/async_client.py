@@ -8,8 +8,10 @@ Errors are those of `services.kit.errors`; messages are the protos' own, embeddi
 arrays. `client` is the same without asyncio.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from time import perf_counter
+from random import Random
+from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -51,6 +53,7 @@ from services.kit.channel import open_channel
 from services.kit.config import Server
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.resume import PATIENT, Patience, Thread
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -61,7 +64,8 @@ class AsyncClient:
     """Calls from asyncio code.
 
     *target* is HOST:PORT or unix:PATH; *settings* hold TLS and message limits. Every call but
-    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError.
+    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError. *resume* says
+    how long to go on with an answer whose connection broke; `resume.NEVER`: not at all.
     """
 
     def __init__(
@@ -70,8 +74,12 @@ class AsyncClient:
         *,
         settings: Server | None = None,
         timeout_s: float = UNARY_TIMEOUT_S,
+        resume: Patience = PATIENT,
     ) -> None:
         self._target, self._timeout_s = target, timeout_s
+        self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
+        self._reached = False
+        """Whether anything ever came from the server: a wrong address is told at once."""
         self._channel = open_channel(target, settings or Server())
         self._inference = InferenceServiceStub(self._channel)
         self._embedding = EmbeddingServiceStub(self._channel)
@@ -93,6 +101,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the channel; running calls are cancelled."""
+        self._reached = False
         await self._channel.close()
 
     def generate(
@@ -100,9 +109,13 @@ class AsyncClient:
     ) -> AsyncIterator[GenerateResponse]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
+        Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
         Raises StreamBrokenError after the last event where the answer was cut short.
         """
-        return self._whole(self._inference.Generate(request, timeout=deadline_s))
+        thread = Thread(
+            request, patience=self._resume, deadline_s=deadline_s, clock=monotonic, rng=self._rng
+        )
+        return self._whole(thread)
 
     async def ask(
         self,
@@ -275,9 +288,11 @@ class AsyncClient:
         deadline_s: float | None = None,
     ) -> R:
         try:
-            return await method(request, timeout=deadline_s or self._timeout_s)
+            answer = await method(request, timeout=deadline_s or self._timeout_s)
         except grpc.aio.AioRpcError as failed:
             raise wire.error_of(failed, self._target) from failed
+        self._reached = True
+        return answer
 
     async def _stream(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncIterator[R]:
         try:
@@ -288,12 +303,19 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def _whole(
-        self, call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]
-    ) -> AsyncIterator[GenerateResponse]:
-        finished = False
-        async for event in self._stream(call):
-            finished = event.HasField("finished")
-            yield event
-        if not finished:
-            raise wire.cut_short()
+    async def _whole(self, thread: Thread) -> AsyncIterator[GenerateResponse]:
+        while not thread.finished:
+            call = self._inference.Generate(thread.request, timeout=thread.left_s())
+            try:
+                async for event in call:
+                    self._reached = True
+                    if thread.is_new(event):
+                        yield event
+                if not thread.finished:
+                    raise wire.cut_short()
+            except grpc.aio.AioRpcError as failed:
+                broke = self._reached and wire.connection_broke(failed)
+                pause_s = thread.again_in_s(wire.error_of(failed, self._target), broke=broke)
+                await asyncio.sleep(pause_s)
+            finally:
+                call.cancel()

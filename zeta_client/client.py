@@ -9,7 +9,8 @@ arrays. `async_client` is the same on asyncio.
 """
 
 from collections.abc import Iterator, Sequence
-from time import perf_counter
+from random import Random
+from time import monotonic, perf_counter, sleep
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -52,6 +53,7 @@ from services.kit.config import Server
 from services.kit.security import channel_credentials
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.resume import PATIENT, Patience, Thread
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -71,7 +73,8 @@ class Client:
     """Calls that block.
 
     *target* is HOST:PORT or unix:PATH; *settings* hold TLS and message limits. Every call but
-    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError.
+    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError. *resume* says
+    how long to go on with an answer whose connection broke; `resume.NEVER`: not at all.
     """
 
     def __init__(
@@ -80,8 +83,12 @@ class Client:
         *,
         settings: Server | None = None,
         timeout_s: float = UNARY_TIMEOUT_S,
+        resume: Patience = PATIENT,
     ) -> None:
         self._target, self._timeout_s = target, timeout_s
+        self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
+        self._reached = False
+        """Whether anything ever came from the server: a wrong address is told at once."""
         self._channel = _open(target, settings or Server())
         self._inference = InferenceServiceStub(self._channel)
         self._embedding = EmbeddingServiceStub(self._channel)
@@ -103,6 +110,7 @@ class Client:
 
     def close(self) -> None:
         """Close the channel; running calls are cancelled."""
+        self._reached = False
         self._channel.close()
 
     def generate(
@@ -110,9 +118,13 @@ class Client:
     ) -> Iterator[GenerateResponse]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
+        Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
         Raises StreamBrokenError after the last event where the answer was cut short.
         """
-        return self._whole(self._inference.Generate(request, timeout=deadline_s))
+        thread = Thread(
+            request, patience=self._resume, deadline_s=deadline_s, clock=monotonic, rng=self._rng
+        )
+        return self._whole(thread)
 
     def ask(
         self,
@@ -283,9 +295,11 @@ class Client:
         deadline_s: float | None = None,
     ) -> R:
         try:
-            return method(request, timeout=deadline_s or self._timeout_s)
+            answer = method(request, timeout=deadline_s or self._timeout_s)
         except grpc.RpcError as failed:
             raise wire.error_of(failed, self._target) from failed
+        self._reached = True
+        return answer
 
     def _stream(self, call: _Messages[R]) -> Iterator[R]:
         try:
@@ -295,13 +309,22 @@ class Client:
         finally:
             call.cancel()
 
-    def _whole(self, call: _Messages[GenerateResponse]) -> Iterator[GenerateResponse]:
-        finished = False
-        for event in self._stream(call):
-            finished = event.HasField("finished")
-            yield event
-        if not finished:
-            raise wire.cut_short()
+    def _whole(self, thread: Thread) -> Iterator[GenerateResponse]:
+        while not thread.finished:
+            call = self._inference.Generate(thread.request, timeout=thread.left_s())
+            try:
+                for event in call:
+                    self._reached = True
+                    if thread.is_new(event):
+                        yield event
+                if not thread.finished:
+                    raise wire.cut_short()
+            except grpc.RpcError as failed:
+                broke = self._reached and wire.connection_broke(failed)
+                pause_s = thread.again_in_s(wire.error_of(failed, self._target), broke=broke)
+                sleep(pause_s)
+            finally:
+                call.cancel()
 
 
 def _open(target: str, settings: Server) -> grpc.Channel:

@@ -27,6 +27,12 @@ Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
 """A question, or a conversation: {"role": …, "content": …} each, the last one to be answered."""
 
 _ROLES: Final = {name.removeprefix("ROLE_").lower(): value for name, value in Role.items() if value}
+# What gRPC makes of a reset connection, of a server that closed it, and of a reset stream.
+_OF_CONNECTIONS: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
 
 
 def question(
@@ -97,12 +103,16 @@ def vectors(response: EmbedResponse) -> NDArray[np.float32]:
 
 def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
     """Turn a failed call into the error that the other side raised, or that it is not there."""
-    # A synchronous call's error has the same methods, under a class that gRPC does not name.
-    call = cast("grpc.aio.AioRpcError", failed)
-    bare = not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
-    if bare and call.code() is grpc.StatusCode.UNAVAILABLE:
+    call = _call(failed)
+    if _bare(call) and call.code() is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError(f"nothing answers at {target}")
     return zeta_error(call)
+
+
+def connection_broke(failed: grpc.RpcError) -> bool:
+    """Whether a call ended because its connection did, and not by the other side's will."""
+    call = _call(failed)
+    return _bare(call) and call.code() in _OF_CONNECTIONS
 
 
 def cut_short() -> StreamBrokenError:
@@ -115,6 +125,16 @@ def duration(seconds: float) -> Duration | None:
     span = Duration()
     span.FromNanoseconds(round(seconds * 1e9))
     return span if seconds else None
+
+
+def _call(failed: grpc.RpcError) -> grpc.aio.AioRpcError:
+    """Name the methods of a failed call: a synchronous one's class has the same, and no name."""
+    return cast("grpc.aio.AioRpcError", failed)
+
+
+def _bare(call: grpc.aio.AioRpcError) -> bool:
+    """Whether the status is gRPC's own: every error of Zeta's servers has details."""
+    return not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
 
 
 def _conversation(prompt: Prompt) -> Conversation:

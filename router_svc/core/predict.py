@@ -11,6 +11,7 @@ import numpy as np
 
 from router_svc.core.agreement import Agreement
 from router_svc.core.balance import BALANCERS, View, best_per_model, spare_per_model
+from router_svc.core.clip import within
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
@@ -19,7 +20,6 @@ from router_svc.core.judge import Judge
 from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
 from router_svc.core.load import capacity_price
-from router_svc.core.price import within
 from router_svc.core.quality import Quality
 from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 
@@ -113,21 +113,22 @@ def candidates(
     limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
     output = np.minimum(predictors.length.predict(features), limit)
     loads = replicas.loads.beside(ask.samples - 1) if ask.samples > 1 else replicas.loads
-    held = np.zeros(len(replicas.names)) if cached_tokens is None else cached_tokens
-    fed = np.maximum(prompt - held, 1.0)
-    when = predictors.latency.predict(loads, fed, output[replicas.model])
+    held = 0.0 if cached_tokens is None else cached_tokens
+    fed = np.maximum(prompt - held + np.zeros(len(replicas.names)), 1.0)
+    when = predictors.latency.predict(loads, fed, output.take(replicas.model))
     lost = _lost(predictors.latency, replicas, fed, when)
     view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
     keys = BALANCERS[policy.balancer](view)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
     judged = predictors.judge.judge(features)
+    believed = within(judged.quality, 0.0, 1.0)
     cost = prices.usd_per_prompt_token * prompt
     cost = cost + prices.usd_per_completion_token * output * ask.samples
     return Candidates(
-        models=tuple(replicas.models[m] for m in model.tolist()),
-        replicas=tuple(replicas.names[r] for r in best.tolist()),
-        quality=within(judged.quality[model], 0.0, 1.0),
+        models=tuple([replicas.models[m] for m in model.tolist()]),
+        replicas=tuple([replicas.names[r] for r in best.tolist()]),
+        quality=believed[model],
         quality_stddev=judged.stddev[model],
         ttft_p50_s=when.ttft_p50_s[best],
         ttft_p90_s=when.ttft_p90_s[best],
@@ -139,8 +140,10 @@ def candidates(
         capacity_price=(capacity_price(replicas.loads) + lost)[best],
         spares=spare_per_model(replicas, able, keys, best),
         stall_ratio=predictors.stalls.ratio,
-        confidence=predictors.confidence.spread(within(judged.quality, 0.0, 1.0))[model],
-        agreement=predictors.agreement.correlation(features.tasks)[np.ix_(model, model)],
+        confidence=predictors.confidence.spread(believed).take(model, axis=0),
+        agreement=predictors.agreement.correlation(features.tasks)
+        .take(model, axis=0)
+        .take(model, axis=1),
         probe_ratio=judged.probes[model],
     )
 
@@ -153,7 +156,7 @@ def _lost(
     That is beside the caller's own wait, which the latency's price covers.
     """
     least = fed.min()
-    if not (fed > least).any():
+    if not np.count_nonzero(fed > least):
         return 0.0
     there = latency.predict(replicas.loads, least, np.ones(()))
     return _DEVICE_PRICE_PER_S * np.maximum(when.ttft_p50_s - there.ttft_p50_s, 0.0)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core import joint, stack
+from router_svc.core.clip import within
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
 from router_svc.core.joint import Joint
 from router_svc.core.memory import SIZE, Memory, Seen
@@ -130,7 +131,7 @@ class Quality:
         excess, leverage = self._excess.predict(known.x)
         if known.learned is not None:
             excess += _JOINT_SHARE * (known.learned - excess)
-        mean = np.clip(known.expected + excess, 0.0, 1.0)
+        mean = within(known.expected + excess, 0.0, 1.0)
         stddev = np.sqrt(self._noise() * np.maximum(leverage, 0.0))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
 

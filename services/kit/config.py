@@ -97,6 +97,8 @@ class Replica(Config, frozen=True, kw_only=True):
     listen: Listen
     metrics: str = ""
     agent_metrics: str = ""
+    dcgm: str = ""
+    """HOST:PORT of the dcgm-exporter on the replica's machine; empty: none."""
 
 
 class TensorRT(Config, frozen=True, kw_only=True):

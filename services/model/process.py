@@ -22,6 +22,7 @@ from services.kit.config import FleetConfig, model_named, replica_name
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
 from services.kit.kserve.servicer import KSERVE, KserveServicer
+from services.kit.orca import Use
 from services.kit.server import Add, Serving, serving
 from services.model import account, text
 from services.model.backends import cuda
@@ -215,8 +216,18 @@ async def _serving(
         services[EMBEDDING] = partial(
             embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding
         )
-    async with serving(listen, config.server, services) as server:
+    use = partial(_use, device)
+    async with serving(listen, config.server, services, use=use) as server:
         yield server
+
+
+def _use(device: DeviceLoop) -> Use:
+    held, limits = device.occupancy, device.limits
+    return Use(
+        slots=limits.max_running,
+        shares={"kv_cache": min(held.kv_used_tokens / limits.kv_tokens, 1.0)},
+        figures={"running": float(held.running), "queue_depth": float(len(device.waiting()))},
+    )
 
 
 def _warm(engine: Engine, model: Model) -> None:

@@ -787,7 +787,11 @@ Global___Preference: _TypeAlias = Preference  # noqa: Y015
 
 @_typing.final
 class Resume(_message.Message):
-    """Where to go on with an earlier stream."""
+    """Where to go on with an earlier stream whose connection broke; the other fields of such a
+    request but `tenant` are ignored. `Started` comes again, then what follows `after_seq`. A
+    stream that still runs for the old connection is stopped. `NOT_FOUND`: the answer is not
+    kept any more; ask again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
