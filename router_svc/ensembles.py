@@ -109,12 +109,22 @@ async def cascade(calls: Calls, run: Run, plan: Cascade) -> AsyncGenerator[Event
 
 
 async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
-    """Ask all at once; show the heaviest answer as soon as the rest cannot change it."""
+    """Ask all at once; show the heaviest answer as soon as the rest cannot change it.
+
+    An answer weighs by how sure its model turned out to be, one to come by how sure it may be.
+    """
     voters = [call_of(run.decision, model, "voter") for model in plan.models]
     candidates = run.decision.candidates
     index = [candidates.models.index(call.model) for call in voters]
-    weights = [vote_weight(q) for q in candidates.quality[index].tolist()]
-    answers = await gathered(calls, run, voters, lambda found, rest: decided(found, weights, rest))
+    most = [vote_weight(max(sure)) for sure in candidates.confidence[index].tolist()]
+    weights = list(most)
+
+    def enough(found: dict[int, str], rest: list[int]) -> bool:
+        for voter in found:
+            weights[voter] = vote_weight(calls.sureness(run, voters[voter]))
+        return decided(found, weights, rest)
+
+    answers = await gathered(calls, run, voters, enough)
     if not answers:
         async with aclosing(calls.everybody_failed(run, voters)) as events:
             async for event in events:

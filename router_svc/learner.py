@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from router_svc import metrics
 from router_svc.core import reward
-from router_svc.core.agreement import Agreement, Member
+from router_svc.core.agreement import Agreement, Member, differing
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features, Floats
 from router_svc.core.hedging import Stalls
@@ -51,6 +51,10 @@ class Remembered:
     decided_s: float = 0.0
     """Seconds since 1970."""
     steps: tuple[Step, ...] = ()
+    alone: str = ""
+    """The single model that would have been asked instead; empty where nobody knows any more."""
+    alone_quality: float = 0.0
+    """What was expected of it."""
 
 
 class Learner:
@@ -153,7 +157,7 @@ class Learner:
         metrics.TRUST.observe(believed)
         if learned:
             if believed >= _TRUSTED:
-                self.predictors.gains.learn(about.kind, about.expected_quality, score)
+                self._gain(about, score, expected)
                 self._agreement(about, score, expected)
             self.dirty = True
 
@@ -190,6 +194,28 @@ class Learner:
         """Name the model whose answer was shown, None where nothing is known of it any more."""
         models = (step.model for step in about.steps if step.chosen)
         return next((model for model in models if model in self._index), None)
+
+    def _gain(self, about: Remembered, score: float, expected: Floats) -> None:
+        """Learn what an ensemble added to the model that would have been asked alone.
+
+        Where that was not asked, what is known of it is how it agrees with who answered.
+        """
+        i = self._index.get(about.alone)
+        if about.kind == "single" or i is None:
+            return
+        rival = Member(model=about.alone, quality=float(expected[i]), score=None)
+        told = {step.model: each for step, each in reward.joint(about.steps, score)}
+        if about.alone in told:
+            each = told[about.alone]
+            alone = differing(rival.quality) if each is None else each
+        elif (answerer := self._answerer(about)) is not None:
+            quality = float(expected[self._index[answerer]])
+            seen = Member(model=answerer, quality=quality, score=score)
+            alone = self.predictors.agreement.expected(about.features.tasks, rival, seen)
+        else:
+            return
+        added = about.expected_quality - about.alone_quality
+        self.predictors.gains.learn(about.kind, added, score - alone)
 
     def _agreement(self, about: Remembered, score: float, expected: Floats) -> None:
         """Learn which models succeed together, where several answered; *expected* (M,) before."""

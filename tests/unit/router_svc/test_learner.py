@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,13 +80,38 @@ def test_a_vote_teaches_about_every_voter() -> None:
     assert after[1] < before[1]
 
 
-def test_ensembles_that_disappoint_are_believed_less() -> None:
-    """Relative to how single models do against their own expectation."""
-    learner = Learner(models({"a": 1}), 1000.0)
-    for _ in range(100):
-        learner.feedback(about(step("a"), kind="single", expected=0.5), 0.5)
-        learner.feedback(about(step("a"), kind="cascade", expected=0.9), 0.5)
-    assert learner.predictors.gains.by_kind()["cascade"] == pytest.approx(-0.3, abs=0.06)
+@pytest.mark.parametrize(("score", "proved"), [(1.0, 0.0), (0.0, 0.0)])
+def test_ensembles_that_add_nothing_are_believed_less(score: float, proved: float) -> None:
+    """However often they are right: what counts is what the best model alone would have been."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    for _ in range(300):
+        gain = learner.predictors.gains.by_kind().get("vote", 0.0)
+        voters = step("a"), step("b", chosen=False, agrees=True)
+        learner.feedback(
+            replace(about(*voters, kind="vote", expected=0.7 + gain), alone="a", alone_quality=0.5),
+            score,
+        )
+    assert learner.predictors.gains.by_kind()["vote"] == pytest.approx(proved - 0.2, abs=0.04)
+
+
+def test_ensembles_that_help_are_believed_more() -> None:
+    """Where the best model was outvoted by a right answer, it alone would have been wrong."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    for _ in range(20):
+        voters = step("a", chosen=False, agrees=False), step("b")
+        seen = about(*voters, kind="vote", expected=0.6)
+        learner.feedback(replace(seen, alone="a", alone_quality=0.5), 1.0)
+    assert learner.predictors.gains.by_kind()["vote"] > 0.2
+
+
+def test_who_was_not_asked_is_expected_to_agree_as_usual() -> None:
+    """A cascade that stops at its first, right model has gained little on its second."""
+    learner = Learner(models({"a": 1, "b": 1}), 1000.0)
+    for _ in range(20):
+        seen = about(step("a"), kind="cascade", expected=0.6)
+        learner.feedback(replace(seen, alone="b", alone_quality=0.5), 1.0)
+    # At the prior, a right answer of one makes another half as unsure as it was.
+    assert 0.0 < learner.predictors.gains.by_kind()["cascade"] < 0.2
 
 
 def test_votes_teach_how_models_agree() -> None:
