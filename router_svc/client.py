@@ -31,10 +31,12 @@ from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
 from router_svc.run import Scores, Upstream
 from router_svc.wire import Event
+from services.kit import aio
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
 from services.kit.errors import UnavailableError, ZetaError
 from services.kit.rpc import zeta_error
+from services.kit.tickets import Keyring, Passes
 
 log = structlog.get_logger()
 
@@ -48,6 +50,9 @@ _PROFILE_LIMIT_S: Final = 2.0
 """A profile that took longer would help nobody."""
 _PROFILE_HALF: Final = 10_000
 """Characters sent from each end of a long text; the embedder reads far fewer."""
+_PROBE_S: Final = 2.0
+"""A process that takes longer to say how it is hangs."""
+_PROBE_EVERY_S: Final = 0.5
 _AGAIN_S: Final = 0.1
 """Pause before a broken stream is opened again; the channel itself backs off up to a second."""
 
@@ -55,8 +60,10 @@ _AGAIN_S: Final = 0.1
 class Upstreams:
     """Channels to every replica."""
 
-    def __init__(self, config: FleetConfig, fleet: Fleet) -> None:
+    def __init__(self, config: FleetConfig, fleet: Fleet, keyring: Keyring | None = None) -> None:
         self._fleet = fleet
+        some_need_it = any(model.requires_ticket for model in config.models)
+        self._passes = Passes(keyring) if keyring and some_need_it else None
         self._channels = {
             name: open_channel(address, config.server)
             for name, address in zip(fleet.names, fleet.addresses, strict=True)
@@ -79,7 +86,7 @@ class Upstreams:
             call = self._stubs[lease.replica].Generate(
                 wire.upstream_request(request, model, features, behind, twist),
                 timeout=timeout_s,
-                metadata=metadata,
+                metadata=self._shown(metadata),
             )
             lease.abort = call.cancel
             try:
@@ -110,7 +117,9 @@ class Upstreams:
         """Count tokens where the model is least busy. Raises ZetaError."""
         return await self._least_busy(
             request.model,
-            lambda stub: stub.CountTokens(request, timeout=timeout_s, metadata=metadata),
+            lambda stub: stub.CountTokens(
+                request, timeout=timeout_s, metadata=self._shown(metadata)
+            ),
         )
 
     async def score(
@@ -118,7 +127,8 @@ class Upstreams:
     ) -> inference_pb.ScoreResponse:
         """Score continuations where the model is least busy. Raises ZetaError."""
         return await self._least_busy(
-            request.model, lambda stub: stub.Score(request, timeout=timeout_s, metadata=metadata)
+            request.model,
+            lambda stub: stub.Score(request, timeout=timeout_s, metadata=self._shown(metadata)),
         )
 
     async def embed(
@@ -130,7 +140,7 @@ class Upstreams:
     ) -> embedding_pb.EmbedResponse:
         """Embed on the leased replica. Raises ZetaError; the lease's `abort` cancels the call."""
         stub = embedding_grpc.EmbeddingServiceStub(self._channels[lease.replica])
-        call = stub.Embed(request, timeout=timeout_s, metadata=metadata)
+        call = stub.Embed(request, timeout=timeout_s, metadata=self._shown(metadata))
         lease.abort = call.cancel
         with _translated(lease):
             return await call
@@ -145,10 +155,30 @@ class Upstreams:
 
         await watch_health(self._channels[replica], INFERENCE, tell)
 
+    async def probe(self) -> None:
+        """Ask for ever whoever may hang whether it still answers."""
+        while True:
+            await aio.all_of(*(self._probe(replica) for replica in self._fleet.suspects()))
+            await asyncio.sleep(_PROBE_EVERY_S)
+
+    async def _probe(self, replica: str) -> None:
+        stub: Any = health_pb2_grpc.HealthStub(self._channels[replica])
+        request, answers = health_pb2.HealthCheckRequest(service=INFERENCE), True
+        try:
+            await stub.Check(request, timeout=_PROBE_S)
+        except grpc.aio.AioRpcError as failed:
+            # Whatever else went wrong is the health stream's to tell.
+            answers = failed.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        self._fleet.probed(replica, answers=answers)
+
     async def close(self) -> None:
         """Close every channel."""
         for channel in self._channels.values():
             await channel.close()
+
+    def _shown(self, metadata: Metadata) -> Metadata:
+        """Add what lets the router in where callers need a ticket."""
+        return (*metadata, *self._passes.metadata()) if self._passes else metadata
 
     async def _introduce(self, replica: str) -> None:
         """Ask what the replica's model can do; where it does not say, the configuration stands."""

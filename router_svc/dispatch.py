@@ -47,11 +47,12 @@ _ELSEWHERE: Final = (
     UnknownModelError,
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
-_COMES_BACK_S: Final = 15.0
-"""How long an answer that was begun waits for somebody to go on with it."""
+_COMES_BACK_S: Final = 30.0
+"""How long a request that was accepted waits for somebody to answer it, or to go on with it."""
 _LOOKS_AGAIN_S: Final = 0.5
+_SAME_MOMENT_S: Final = 0.2
 _MOST_HANDOVERS: Final = 3
-"""An answer that broke so often waits for nobody any more."""
+"""An answer that broke so often waits for nobody any more; nor does a request that failed so."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
@@ -227,6 +228,7 @@ class Dispatch:
     async def stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Yield the deltas of *call*; a failure moves it elsewhere, behind what was shown."""
         run.calls.append(call)
+        waits = 0
         while True:
             try:
                 async with aclosing(self.attempt(run, call)) as events:
@@ -239,7 +241,7 @@ class Dispatch:
                 if run.shown:
                     yield await self.hand_over(run, call, error)
                 else:
-                    self._move(run, call, error)
+                    waits += await self._elsewhere(run, call, error, waits)
             else:
                 return
 
@@ -363,6 +365,32 @@ class Dispatch:
         tokens = handover.shown_tokens(run, call.behind)
         cost_usd = self._cost_usd(call.model, call.prompt_tokens, tokens)
         return handover.broken_off(call, error, tokens=tokens, cost_usd=cost_usd)
+
+    async def _elsewhere(self, run: Run, call: Call, error: ZetaError, waits: int) -> bool:
+        """Point *call* at who can take it, and say whether that had to be waited for.
+
+        Who was accepted is not sent away because the only replica that could do it restarts.
+        Raises ZetaError where nobody comes.
+        """
+        try:
+            self._move(run, call, error)
+        except UnavailableError as none_left:
+            if waits >= _MOST_HANDOVERS or not await self._is_gone(call.replica, error):
+                raise
+            try:
+                await self._move_back(run, call)
+            except (ZetaError, TimeoutError):
+                raise none_left from error
+            return True
+        return False
+
+    async def _is_gone(self, replica: str, error: ZetaError) -> bool:
+        """Whether *replica* is lost or leaving, rather than there and failing."""
+        if not isinstance(error, DrainingError) and self._fleet.able(replica):
+            # Its health stream ends with the same connection, though not in the same moment.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fleet.next_change(), _SAME_MOMENT_S)
+        return isinstance(error, DrainingError) or not self._fleet.able(replica)
 
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""

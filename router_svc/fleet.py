@@ -23,8 +23,11 @@ from services.kit.config import Model, Router, replica_name
 
 log = structlog.get_logger()
 
+_AGENT, _PROBE = 0, 1
+_SILENT_S: Final = 2.0
+"""Without a report, or a word in a call, for so long a replica is asked whether it answers."""
 _HUNG_S: Final = 1.0
-"""Silence after which the calls of a replica that does not answer its agent are given up."""
+"""Silence after which the calls of a replica that does not answer are given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,9 @@ class Fleet:
         self._recent = Recent(len(pairs))
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
-        """What agents say does not answer, whatever its connection says: a process that hangs."""
+        """What does not answer, whatever its connection says: a process that hangs."""
+        self._told = np.zeros((2, len(pairs)), dtype=np.bool_)
+        """Who says so: its agent, or a probe of our own."""
         self._dead_since_s = np.full(len(pairs), np.inf)
         self._leases: list[set[Lease]] = [set() for _ in pairs]
         """Requests in flight, by replica."""
@@ -137,6 +142,11 @@ class Fleet:
     def answers(self, model: str) -> bool:
         """Whether some replica of *model*, or of any where it is empty, takes requests."""
         return bool(self.healthy_replicas(model)) if model else self.serves()
+
+    def able(self, replica: str) -> bool:
+        """Whether *replica* serves and takes new work, whatever its circuit says."""
+        i = self._index[replica]
+        return bool(self._healthy[i] and not self._dead[i] and not self._draining[i])
 
     def index(self, replica: str) -> int:
         """Return the number of *replica* in every array."""
@@ -232,7 +242,7 @@ class Fleet:
             return
         self._healthy[i] = serving
         self._draining[i] = self._dead[i] = False
-        self._dead_since_s[i] = np.inf
+        self._told[:, i], self._dead_since_s[i] = False, np.inf
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
@@ -259,12 +269,7 @@ class Fleet:
         if (i := self._index.get(replica)) is None:
             return
         self._draining[i] = draining
-        if self._dead[i] != dead:
-            self._dead[i] = dead
-            self._dead_since_s[i] = self._clock() if dead else np.inf
-            self._tell()
-        if dead:
-            self._give_up(i)
+        self._hangs(_AGENT, i, hangs=dead)
         self._load.reported(
             i,
             requests=requests,
@@ -272,6 +277,34 @@ class Fleet:
             max_running=max_running,
             read_at_s=self._clock() - age_s,
         )
+
+    def suspects(self) -> list[str]:
+        """Name healthy replicas that may hang: nobody reports on them, or a call is silent.
+
+        An agent may be gone with its machine, and a link may be dead that looks alive.
+        """
+        now_s = self._clock()
+        silent = (self._load.ages_s(now_s) > _SILENT_S) | self._told[_PROBE]
+        for i, leases in enumerate(self._leases):
+            silent[i] |= any(now_s - lease.heard_s > _SILENT_S for lease in leases)
+        return [self.names[i] for i in np.flatnonzero(silent & self._healthy).tolist()]
+
+    def probed(self, replica: str, *, answers: bool) -> None:
+        """Take in whether a suspect answers when it is asked how it is."""
+        i = self._index[replica]
+        if self._healthy[i]:
+            self._hangs(_PROBE, i, hangs=not answers)
+
+    def _hangs(self, who: int, i: int, *, hangs: bool) -> None:
+        self._told[who, i] = hangs
+        dead = bool(self._told[:, i].any())
+        if self._dead[i] != dead:
+            self._dead[i] = dead
+            self._dead_since_s[i] = self._clock() if dead else np.inf
+            log.info("replica", replica=self.names[i], hangs=dead)
+            self._tell()
+        if dead:
+            self._give_up(i)
 
     def _tell(self) -> None:
         news, self._news = self._news, []
@@ -294,8 +327,9 @@ class Fleet:
 
     def reports_lost(self) -> None:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
-        self._draining[:] = self._dead[:] = False
-        self._dead_since_s[:] = np.inf
+        self._draining[:] = False
+        for i in np.flatnonzero(self._told[_AGENT]).tolist():
+            self._hangs(_AGENT, i, hangs=False)
         self._tell()
 
     def knows(self, model: str, info: Info, *, generates: bool, embeds: bool = False) -> None:

@@ -13,6 +13,7 @@ import structlog
 from router_svc import metrics, records, wire
 from router_svc.admission import Admission
 from router_svc.core.affinity import Affinity
+from router_svc.core.ahead import Ahead
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import (
     DeadlineError,
@@ -34,7 +35,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
-from router_svc.run import Run, Scores, Upstream
+from router_svc.run import Run, Scores, Upstream, no_scores, not_here
 from router_svc.trails import Trails
 from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
@@ -82,6 +83,7 @@ class ZetaDynamicRouter:
         self._clock = clock
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
+        self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
@@ -181,6 +183,28 @@ class ZetaDynamicRouter:
             source=profiled.source,
         )
 
+    async def decide_elsewhere(self, ask: Ask) -> Run:
+        """Decide for one model that the caller will ask itself. Raises ZetaError.
+
+        Its text is never seen here, so that nothing of it is kept.
+        """
+        arrived_s = self._clock()
+        self._check(ask)
+        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
+        profiled = await self._profiler.profile(ask.text)
+        return self._begin(ask, profiled, lambda _: not_here, no_scores, arrived_s)
+
+    def ended_elsewhere(self, run: Run, status: str) -> None:
+        """Take in how such a run ended: "OK", or why it has no whole answer."""
+        if status == "OK":
+            self._finished(run)
+        self._record(run, status)
+
+    def look_ahead(self) -> None:
+        """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
+        self.ahead.step(self.fleet.replicas(), self._clock())
+        metrics.show_outlooks(self.ahead.outlooks())
+
     def known(self, model: str) -> str:
         """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""
         if model and model not in self.fleet.models:
@@ -208,6 +232,7 @@ class ZetaDynamicRouter:
         features = with_hint(profiled.features, ask)
         decision = self._decide(ask, features)
         took_s = self._clock() - now_s
+        self.ahead.decided(decision, ask, now_s)
         decision_id, at_s = str(uuid4()), time.time()
 
         def explain() -> DecisionMessage:
@@ -270,7 +295,7 @@ class ZetaDynamicRouter:
             policy = replace(policy, explore_ratio=0.0)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
-        elif ask.samples > 1:
+        elif ask.samples > 1 or ask.elsewhere:
             # Cascades judge one answer and votes count one of each model.
             policy = replace(policy, max_calls=1)
         self._rotation += 1
@@ -284,6 +309,7 @@ class ZetaDynamicRouter:
             policy=policy,
             rotation=self._rotation,
             cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
+            slot_prices=self.ahead.prices if policy.forecast else None,
         )
         try:
             return decide(

@@ -43,6 +43,16 @@ class Scores(Protocol):
         ...
 
 
+def not_here(*_: object, **__: object) -> AsyncGenerator[Event, None]:
+    """Stand in for the upstream of a run whose caller asks the replica itself."""
+    raise AssertionError("a run that is carried out elsewhere")
+
+
+async def no_scores(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+    """Stand in for the scores of such a run, which has one answer."""
+    raise AssertionError("a run that is carried out elsewhere", model, answers, timeout_s)
+
+
 class Observer(Protocol):
     """Learns from calls and judges answers; the learner, or a fake."""
 

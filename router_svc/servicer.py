@@ -16,6 +16,7 @@ from router_svc import wire
 from router_svc.client import Embedders, Upstreams, model_infos
 from router_svc.embedding import EmbedDispatch
 from router_svc.router import ZetaDynamicRouter
+from router_svc.tickets import Tickets
 from router_svc.verifiers import verify
 from services.kit.config import FleetConfig
 from services.kit.errors import NotBuiltError, invalid
@@ -91,18 +92,29 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
 class RouterServicer(router_grpc.RouterServiceServicer):
     """The router's own face."""
 
-    def __init__(self, router: ZetaDynamicRouter) -> None:
-        self._router = router
+    def __init__(self, router: ZetaDynamicRouter, tickets: Tickets | None) -> None:
+        self._router, self._tickets = router, tickets
 
     async def Route(  # noqa: N802 - named by the contract
         self, request: router_pb.RouteRequest, context: Context
     ) -> router_pb.RouteResponse:
-        """Decide without running."""
+        """Decide without running, or have the caller run it."""
         check_deadline(context)
-        if request.ticket:
-            raise NotBuiltError("ticket: lookaside tickets are not built yet")
-        decision = await self._router.route(wire.ask_of(request.generate, deadline_s(context)))
-        return router_pb.RouteResponse(decision=decision)
+        ask = wire.ask_of(request.generate, deadline_s(context))
+        if not request.ticket:
+            return router_pb.RouteResponse(decision=await self._router.route(ask))
+        wire.no_resume(request.generate)
+        made = await self._made().issue(ask, request.generate)
+        ticket = wire.ticket_pb(made.address, made.replica, made.token, made.expires_s)
+        return router_pb.RouteResponse(decision=made.decision, ticket=ticket)
+
+    async def ReportOutcome(  # noqa: N802 - named by the contract
+        self, request: router_pb.ReportOutcomeRequest, context: Context
+    ) -> router_pb.ReportOutcomeResponse:
+        """Learn from an answer that did not pass through here, once."""
+        check_deadline(context)
+        counted = await self._made().report(request.token, wire.outcome_of(request))
+        return router_pb.ReportOutcomeResponse(counted=counted)
 
     async def SubmitFeedback(  # noqa: N802 - named by the contract
         self, request: router_pb.SubmitFeedbackRequest, context: Context
@@ -155,6 +167,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
             default_policy=policies.default,
             etag=policies.etag(),
             beliefs=[wire.belief_pb(*each) for each in self._router.learner.beliefs()],
+            outlooks=[wire.outlook_pb(each) for each in self._router.ahead.outlooks()],
         )
 
     async def UpdatePolicy(  # noqa: N802 - named by the contract
@@ -165,6 +178,12 @@ class RouterServicer(router_grpc.RouterServiceServicer):
         policy, policies = wire.policy_of(request.policy), self._router.policies
         policies.update(policy, etag=request.etag, make_default=request.make_default)
         return router_pb.UpdatePolicyResponse(policy=wire.policy_pb(policy), etag=policies.etag())
+
+    def _made(self) -> Tickets:
+        """Return what makes tickets. Raises NotBuiltError where nothing does."""
+        if self._tickets is None:
+            raise NotBuiltError("ticket: this router makes none; its operator can set tickets.keys")
+        return self._tickets
 
 
 class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):

@@ -29,6 +29,7 @@ class Proxy:
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared: connections stay, and nothing passes."""
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _joined: set[asyncio.Task[None]] = field(default_factory=set)
 
     def cut(self) -> int:
         """Reset every connection, and say how many there were."""
@@ -37,9 +38,21 @@ class Proxy:
             _reset(end)
         return len(ends) // 2
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Join a caller with the target until either end is gone."""
         self.connections += 1
+        task = asyncio.create_task(self._join(reader, writer))
+        self._joined.add(task)
+        task.add_done_callback(self._joined.discard)
+
+    async def closed(self) -> None:
+        """Reset every connection, and wait until all are gone."""
+        tasks = list(self._joined)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self.target.rpartition(":")
         try:
             there, back = await asyncio.open_connection(host, int(port))
@@ -94,5 +107,5 @@ async def proxied(target: str, listen: str = "127.0.0.1:0") -> AsyncIterator[Pro
         yield proxy
     finally:
         server.close()
-        proxy.cut()
+        await proxy.closed()
         await server.wait_closed()

@@ -114,14 +114,3 @@ class Load:
         self._since[i] += requests
         self._since_prompt[i] += prompt_tokens
         self._changes[i].append((now_s, requests, prompt_tokens))
-
-
-def capacity_price(loads: ReplicaLoads) -> Floats:
-    """Price a call by how full its replica is: nothing up to 80 %, then rising; (R,).
-
-    A seam: forecast and dual ascent will set these prices. Until then the price rises with
-    present utilisation alone, and stays small beside any clear difference in quality.
-    """
-    used = (loads.running + loads.waiting) / np.maximum(loads.max_running, 1.0)
-    price: Floats = 0.05 * np.minimum(np.maximum((used - 0.8) / 0.2, 0.0), 4.0)
-    return price

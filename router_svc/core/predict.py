@@ -19,8 +19,8 @@ from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge
 from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
-from router_svc.core.load import capacity_price
 from router_svc.core.quality import Quality
+from router_svc.core.shadow import congestion, slot_s
 from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
@@ -110,10 +110,12 @@ def candidates(
     policy: Policy,
     rotation: int = 0,
     cached_tokens: Floats | None = None,
+    slot_prices: Floats | None = None,
 ) -> Candidates:
     """Filter, predict and choose each model's best replica; *rotation* counts decisions.
 
-    *cached_tokens* (R,) of the prompt need not be fed; None: all must be.
+    *cached_tokens* (R,) of the prompt need not be fed; None: all must be. *slot_prices* (M,) are
+    the shadow prices of a second of a slot; None: capacity has the price of present use alone.
     """
     prompt = prompt_tokens(ask, features)
     able = admitted(ask, prompt, replicas)
@@ -128,6 +130,10 @@ def candidates(
     keys = BALANCERS[policy.balancer](view)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
+    work_s = slot_s(loads, when)[best] * ask.samples
+    capacity = (congestion(replicas.loads) + lost)[best]
+    if slot_prices is not None:
+        capacity = capacity + slot_prices[model] * work_s
     judged = predictors.judge.judge(features)
     believed = within(judged.quality, 0.0, 1.0)
     cost = prices.usd_per_prompt_token * prompt
@@ -144,13 +150,14 @@ def candidates(
         cost_usd=cost[model],
         output_tokens=output[model],
         report_age_s=replicas.report_age_s[best],
-        capacity_price=(capacity_price(replicas.loads) + lost)[best],
+        capacity_price=capacity,
         spares=spare_per_model(replicas, able, keys, best),
         stall_ratio=predictors.stalls.ratio,
         confidence=predictors.confidence.spread(believed).take(model, axis=0),
         agreement=predictors.agreement.correlation(features.tasks)
         .take(model, axis=0)
         .take(model, axis=1),
+        work_s=work_s,
         probe_ratio=judged.probes[model],
     )
 

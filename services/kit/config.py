@@ -56,6 +56,15 @@ class Server(Config, frozen=True, kw_only=True):
     tls: Tls | None = None
 
 
+class Tickets(Config, frozen=True, kw_only=True):
+    """Permissions to stream from a replica without the router in between."""
+
+    keys: str = ""
+    """A file of keys, a name and a key per line; the first signs, all verify. Empty: no tickets."""
+    life_s: Positive = 5.0
+    """A ticket's call has to begin within this time."""
+
+
 class Telemetry(Config, frozen=True, kw_only=True):
     """The telemetry service and its agents."""
 
@@ -145,6 +154,8 @@ class Model(Config, frozen=True, kw_only=True):
     """0: what the checkpoint says."""
     prefill_chunk_tokens: Count = 128
     default_max_tokens: Count = 256
+    requires_ticket: bool = False
+    """Take calls from the router and from callers with a ticket alone."""
     usd_per_m_prompt_tokens: NonNegative = 0.0
     usd_per_m_completion_tokens: NonNegative = 0.0
     priors: Mapping[Literal["code", "reasoning", "general"], Ratio] = {}
@@ -163,6 +174,8 @@ class Policy(Config, frozen=True, kw_only=True):
     balancer: Literal[
         "predicted_latency", "least_request", "round_robin", "p2c", "peak_ewma", "prequal"
     ] = "predicted_latency"
+    forecast: bool = True
+    """Price capacity by what is forecast to come; false: by present use alone."""
     plans: tuple[Literal["single", "cascade", "vote", "best_of", "refine", "hedge"], ...] = ()
     """Kinds of plans that may be chosen; empty: all."""
 
@@ -182,6 +195,8 @@ class Router(Config, frozen=True, kw_only=True):
     max_queued: Count = 1024
     retry_ratio: Ratio = 0.1
     """Retries may add this share to the load."""
+    target_utilisation: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """A model that is forecast to be used more gets dearer."""
     max_extra_load: Ratio = 0.05
     """Hedges may add this share to the calls; 0: no hedging."""
     resume_keep_s: Positive = 60.0
@@ -203,6 +218,7 @@ class FleetConfig(Config, frozen=True, kw_only=True):
 
     fleet: Fleet = Fleet()
     server: Server = Server()
+    tickets: Tickets = Tickets()
     telemetry: Telemetry = Telemetry()
     embedding: Embedding = Embedding()
     router: Router = Router()
@@ -310,6 +326,8 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
     for i, model in enumerate(config.models):
         if not model.replicas:
             yield f"models[{i}].replicas: at least one is needed"
+        if model.requires_ticket and not config.tickets.keys:
+            yield f"models[{i}].requires_ticket: needs tickets.keys"
     yield from _encoders(config)
     if config.router.default_policy not in config.router.policies:
         name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))
@@ -359,6 +377,7 @@ def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
         models=tuple(
             replace(m, dir=_absolute(m.dir, base), tensorrt=plans(m)) for m in config.models
         ),
+        tickets=replace(config.tickets, keys=_absolute(config.tickets.keys, base)),
         router=replace(config.router, warm_start=_absolute(config.router.warm_start, base)),
         embedding=replace(
             config.embedding,

@@ -43,6 +43,9 @@ _BY_REASON: dict[str, type[ZetaError]] = {
 }
 # What a status without Zeta's details amounts to; the others say nothing that Zeta knows.
 _BY_STATUS: dict[grpc.StatusCode, type[ZetaError]] = {
+    # A call that this side did not cancel: the other side's process or connection ended.
+    grpc.StatusCode.CANCELLED: errors.UnavailableError,
+} | {
     kind.status: kind
     for kind in (
         errors.InvalidRequestError,
@@ -119,7 +122,7 @@ def deadline_s(context: Context) -> float | None:
 
 def outgoing(context: Context) -> tuple[tuple[str, str], ...]:
     """Metadata that goes with every call made on behalf of this one."""
-    trace = _metadata(context, TRACE_KEY)
+    trace = metadata_of(context, TRACE_KEY)
     own = ((REQUEST_ID_KEY, request_id()),)
     return (*own, (TRACE_KEY, trace)) if trace else own
 
@@ -235,10 +238,11 @@ async def _abort(context: Context, error: ZetaError) -> None:
 
 
 def _request_id(context: Context) -> str:
-    return _metadata(context, REQUEST_ID_KEY) or uuid.uuid4().hex
+    return metadata_of(context, REQUEST_ID_KEY) or uuid.uuid4().hex
 
 
-def _metadata(context: Context, key: str) -> str:
+def metadata_of(context: Context, key: str) -> str:
+    """Return what the caller sent under *key*; empty where nothing."""
     for name, value in context.invocation_metadata() or ():
         if name == key:
             return str(value)

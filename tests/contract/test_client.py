@@ -152,6 +152,7 @@ class Judge(RouterServiceServicer):
 
     def __init__(self) -> None:
         self.verdicts: dict[str, router.SubmitFeedbackRequest] = {}
+        self.reported: list[router.ReportOutcomeRequest] = []
 
     async def Route(  # noqa: N802 - the name is the wire's
         self, request: router.RouteRequest, context: Context
@@ -193,6 +194,14 @@ class Judge(RouterServiceServicer):
         """Name one policy."""
         del request, context
         return router.GetPolicyResponse(policies=[router.Policy(name="fast")], etag="1")
+
+    async def ReportOutcome(  # noqa: N802 - the name is the wire's
+        self, request: router.ReportOutcomeRequest, context: Context
+    ) -> router.ReportOutcomeResponse:
+        """Write it down."""
+        del context
+        self.reported.append(request)
+        return router.ReportOutcomeResponse(counted=True)
 
     async def UpdatePolicy(  # noqa: N802 - the name is the wire's
         self, request: router.UpdatePolicyRequest, context: Context

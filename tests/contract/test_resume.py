@@ -1,7 +1,7 @@
 """The Python clients and a router, with a network between them that breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
 from services.kit.config import Policy, Router
 from services.kit.errors import StreamBrokenError, UnavailableError
-from services.kit.rpc import Context
 from tests.contract.router_fakes import (
     FakeModel,
     asking,
+    begun_only,
     config_of,
     hang,
+    mute,
     routed,
     saying,
     until,
@@ -25,23 +26,6 @@ from tests.contract.router_fakes import (
 from tests.proxy import Proxy, proxied
 from zeta_client import AsyncClient, Client
 from zeta_client.resume import NEVER
-
-
-async def mute(
-    request: inference_pb.GenerateRequest, _context: Context
-) -> AsyncIterator[inference_pb.GenerateResponse]:
-    """Take the request, and say nothing until cancelled."""
-    yield inference_pb.GenerateResponse(started=inference_pb.Started(model=request.model))
-    await asyncio.Event().wait()
-
-
-async def begun_only(
-    request: inference_pb.GenerateRequest, context: Context
-) -> AsyncIterator[inference_pb.GenerateResponse]:
-    """Answer behind a beginning, else begin and hang."""
-    answer = saying(" and four") if request.HasField("continuation") else hang
-    async for event in answer(request, context):
-        yield event
 
 
 async def read(

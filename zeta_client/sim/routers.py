@@ -6,6 +6,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from router_svc.core.ahead import Ahead
 from router_svc.core.decide import DeadlineError, NoCandidateError, decide
 from router_svc.core.features import TASKS, Features, lexical_profile
 from router_svc.core.plan import Single
@@ -70,6 +71,10 @@ class Decider(Protocol):
         """Take in a report."""
         ...
 
+    def look_ahead(self) -> None:
+        """Foresee what comes; called every `forecast.STEP_S`."""
+        ...
+
 
 class Routed:
     """The router: its fleet, its learner, its decisions, in simulated time."""
@@ -84,6 +89,7 @@ class Routed:
         self._policy = self._policy_of(config, way)
         self._model_of = way.model_of or {}
         self._index = {name: i for i, name in enumerate(self._fleet.names)}
+        self._ahead = Ahead(self._fleet.models, target=config.router.target_utilisation)
         self._features = {kind: _features(kind) for kind in TASKS}
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
@@ -114,6 +120,7 @@ class Routed:
             prices=self._learner.prices,
             policy=self._policy,
             rotation=self._rotation,
+            slot_prices=self._ahead.prices if self._policy.forecast else None,
         )
         try:
             decision = decide(ask, found, self._policy, self._rng, gains={})
@@ -122,6 +129,7 @@ class Routed:
         except DeadlineError:
             return "PREDICTED_DEADLINE_MISS"
         assert isinstance(decision.plan, Single), "one call a plan"
+        self._ahead.decided(decision, ask, self._clock())
         replica = decision.replica_of(decision.plan.model)
         lease = self._fleet.begin(replica, question.prompt_tokens, features.expected_output_tokens)
         plan = f"single({decision.plan.model})"
@@ -169,6 +177,11 @@ class Routed:
             age_s=0.0,
         )
 
+    def look_ahead(self) -> None:
+        """Forecast and price as the router does."""
+        if self._policy.forecast:
+            self._ahead.step(self._fleet.replicas(), self._clock())
+
 
 class Plain:
     """A plain load balancer, over all replicas or those of the model that the kind names."""
@@ -200,6 +213,9 @@ class Plain:
 
     def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
         """It reads no reports."""
+
+    def look_ahead(self) -> None:
+        """It foresees nothing."""
 
 
 def _features(kind: str) -> Features:

@@ -127,7 +127,9 @@ def fleet_of(scenario: Scenario) -> FleetConfig:
         )
         for model in scenario.models
     )
-    router = Router(default_policy="routed", policies={"routed": scenario.policy})
+    reactive = msgspec.structs.replace(scenario.policy, forecast=False)
+    policies = {"routed": scenario.policy, "reactive": reactive}
+    router = Router(default_policy="routed", policies=policies)
     return FleetConfig(models=models, router=router)
 
 

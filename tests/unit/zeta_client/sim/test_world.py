@@ -109,6 +109,29 @@ def test_slower_machines_get_less() -> None:
     assert p90["routed:peak_ewma"] < 0.9 * p90["routed:round_robin"]
 
 
+# Three models, the larger the better, that can stand in for each other.
+ALIKE = tuple(
+    Model(
+        name=f"m{i}",
+        max_running=slots,
+        quality={"code": quality},
+        output_tokens={"code": tokens},
+        costs=Costs(step_s=step_s, step_s_per_running=0.001, prefill_s_per_token=0.0002),
+    )
+    for i, (slots, quality, tokens, step_s) in enumerate(
+        [(12, 0.6, 50.0, 0.012), (8, 0.7, 60.0, 0.018), (6, 0.8, 80.0, 0.026)]
+    )
+)
+
+
+def test_forecasts_raise_goodput_where_models_can_stand_in_for_each_other() -> None:
+    """Under bursts more is answered within four seconds than by the price of present use alone."""
+    burst = edited(BUSY, models=ALIKE, rate=10.0, burst="3,8,2", duration_s=24.0, mix={"code": 1.0})
+    good = {way: sum(r.total_s <= 4.0 for r in run(burst, way)) for way in ("routed", "reactive")}
+
+    assert good["routed"] > 1.03 * good["reactive"]
+
+
 def test_a_deadline_is_kept_or_refused() -> None:
     """What counts as answered was in time."""
     tight = edited(BUSY, rate=400.0, deadline_s=0.8)

@@ -40,6 +40,11 @@ class RouterServiceStub(object):
                 request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteRequest.SerializeToString,
                 response_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteResponse.FromString,
                 _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/zeta.router.v1.RouterService/ReportOutcome',
+                request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
         self.SubmitFeedback = channel.unary_unary(
                 '/zeta.router.v1.RouterService/SubmitFeedback',
                 request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackRequest.SerializeToString,
@@ -72,7 +77,16 @@ class RouterServiceServicer(object):
     """
 
     def Route(self, request, context):
-        """Decides without running: what would happen to this request now, and why.
+        """Decides without running: what would happen to this request now, and why. With `ticket`,
+        the decision counts as made: the caller runs it and reports how it ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportOutcome(self, request, context):
+        """Says how a ticket's call ended, so that it stops counting as work in flight and is learned
+        from. NOT_FOUND where the router does not know the ticket any more; repeating changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +135,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Route,
                     request_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteRequest.FromString,
                     response_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteResponse.SerializeToString,
+            ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.SerializeToString,
             ),
             'SubmitFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitFeedback,
@@ -176,6 +195,33 @@ class RouterService(object):
             '/zeta.router.v1.RouterService/Route',
             zeta_dot_router_dot_v1_dot_router__service__pb2.RouteRequest.SerializeToString,
             zeta_dot_router_dot_v1_dot_router__service__pb2.RouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zeta.router.v1.RouterService/ReportOutcome',
+            zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.SerializeToString,
+            zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.FromString,
             options,
             channel_credentials,
             insecure,
