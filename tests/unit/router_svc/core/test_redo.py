@@ -39,7 +39,7 @@ def drawn(rng: np.random.Generator) -> tuple[Decision, Ask]:
         cost_weight_per_usd=100.0 * rng.random(),
         explore_ratio=0.5 * rng.random(),
         max_calls=int(rng.integers(1, 4)),
-        plans=frozenset({"single", *rng.choice(KINDS, 1).tolist()}),
+        plans=frozenset(rng.choice(KINDS, 2).tolist()),
     )
     asked = ask(
         deadline_s=float(rng.uniform(10.0, 50.0)) if rng.random() < 0.5 else None,
