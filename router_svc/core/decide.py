@@ -103,14 +103,23 @@ class Decision:
 
     def alone(self) -> tuple[str, float]:
         """Return the single model that is worth most, and its expected quality."""
-        k = max(range(self.menu.singles), key=self.menu.utility.__getitem__)
+        k = self._single()
         return self.menu.models[k], self.menu.quality[k]
 
     def plans(self, limit: int = 16) -> list[PricedPlan]:
-        """Return the best plans and those that could have been chosen, best first."""
-        utility, chances = self.menu.utility, self.probabilities
-        worth = sorted(range(len(utility)), key=lambda k: (chances[k] == 0.0, -utility[k]))
+        """Return the best plans and those that could have been chosen, best first.
+
+        The best single model is among them.
+        """
+        utility, chances, single = self.menu.utility, self.probabilities, self._single()
+        worth = sorted(
+            range(len(utility)),
+            key=lambda k: (chances[k] == 0.0 and k != single, -utility[k]),
+        )
         return [self._priced(k) for k in sorted(worth[:limit], key=lambda k: -utility[k])]
+
+    def _single(self) -> int:
+        return max(range(self.menu.singles), key=self.menu.utility.__getitem__)
 
     def _priced(self, k: int) -> PricedPlan:
         m, (_, latency, cost, capacity) = self.menu, rates(self.policy)

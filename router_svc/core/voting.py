@@ -46,11 +46,11 @@ def surest(confidences: Sequence[Sequence[float]], together: float) -> float:
     by the correlation *together*.
     """
     count = len(confidences[0])
-    alike = sum([max(each) for each in zip(*confidences, strict=True)]) / count
+    alike: float = sum([max(each) for each in zip(*confidences, strict=True)]) / count
     # E max = 1 - ∫ Π Fᵢ, which is constant between two neighbouring confidences.
     below, left, apart = [0] * len(confidences), 0.0, 1.0
     for value, i in sorted((v, i) for i, each in enumerate(confidences) for v in each):
-        apart -= (value - left) * prod(below) / float(count) ** len(below)
+        apart -= (value - left) * prod([b / count for b in below])
         below[i] += 1
         left = value
     apart -= 1.0 - left
