@@ -203,6 +203,8 @@ class Router(Config, frozen=True, kw_only=True):
     """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3
     breaker_open_s: Positive = 2.0
+    outlier_ratio: NonNegative = 5.0
+    """A replica that many times slower than its peers is left out for a while; 0: none is."""
     half_life_outcomes: Positive = 2000.0
     """Outcomes after which an old one weighs half."""
     warm_start: str = ""
