@@ -116,12 +116,14 @@ async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None
     voters = [call_of(run.decision, model, "voter") for model in plan.models]
     candidates = run.decision.candidates
     index = [candidates.models.index(call.model) for call in voters]
-    most = [vote_weight(max(sure)) for sure in candidates.confidence[index].tolist()]
-    weights = list(most)
+    weights = [vote_weight(max(sure)) for sure in candidates.confidence[index].tolist()]
 
     def enough(found: dict[int, str], rest: list[int]) -> bool:
         for voter in found:
-            weights[voter] = vote_weight(calls.sureness(run, voters[voter]))
+            call = voters[voter]
+            expected = float(candidates.quality[index[voter]])
+            sure = expected if call.mean_logprob is None else calls.sureness(run, call)
+            weights[voter] = vote_weight(sure)
         return decided(found, weights, rest)
 
     answers = await gathered(calls, run, voters, enough)
