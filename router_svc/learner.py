@@ -12,7 +12,8 @@ import structlog
 from numpy.typing import NDArray
 
 from router_svc import metrics
-from router_svc.core import reward
+from router_svc.core import adapters, reward
+from router_svc.core.adapters import Adapters
 from router_svc.core.agreement import Agreement, Member, differing
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features, Floats
@@ -37,6 +38,7 @@ _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
 _TRUSTED: Final = 0.5
 """Verdicts that count less teach about quality alone: the others take no weights."""
+_ADAPTERS: Final = "adapters."
 _PARTS: Final = ("quality", "judge", "confidence", "latency", "length", "agreement")
 
 
@@ -73,6 +75,7 @@ class Learner:
             stalls=Stalls(),
             agreement=Agreement(names),
         )
+        self.adapters = Adapters(names)
         self.prices = Prices(
             usd_per_prompt_token=np.array([m.usd_per_m_prompt_tokens for m in models]) / 1e6,
             usd_per_completion_token=np.array([m.usd_per_m_completion_tokens for m in models])
@@ -154,6 +157,7 @@ class Learner:
                 self.predictors.confidence.learn(
                     step.model, step.mean_logprob, float(expected[i]), each
                 )
+            self.adapters.noted(about.features)
         metrics.TRUST.observe(believed)
         if learned:
             if believed >= _TRUSTED:
@@ -234,10 +238,15 @@ class Learner:
 
         In another thread: no decision waits for it, and outcomes go on being learned.
         """
-        quality = self.predictors.quality
+        quality, adapted = self.predictors.quality, self.adapters
         if (lesson := quality.lesson()) is None:
             return False
         quality.adopt(await asyncio.to_thread(lesson.learn))
+        before, encoder, newest = adapted.adapted(), adapted.encoder, adapted.outcomes
+        found = await asyncio.to_thread(adapters.learn, lesson.seen, newest, lesson.models)
+        adapted.adopt(found, encoder)
+        if adapted.adapted() != before:
+            log.info("embeddings adapted", models=adapted.adapted())
         self.dirty = True
         return True
 
@@ -258,6 +267,8 @@ class Learner:
         for part in _PARTS:
             state = getattr(self.predictors, part).to_arrays()
             arrays |= {f"{part}.{name}": array for name, array in state.items()}
+        state = self.adapters.to_arrays()
+        arrays |= {f"{_ADAPTERS}{name}": array for name, array in state.items()}
         gains = self.predictors.gains
         arrays["gains.kinds"] = np.array(list(gains.sums), dtype=np.str_)
         arrays["gains.sums"] = np.array(list(gains.sums.values()))
@@ -277,6 +288,10 @@ class Learner:
             if part == "agreement" and not state:
                 continue  # saved before it was learned
             getattr(self.predictors, part).restore(state)
+        if state := {
+            k.removeprefix(_ADAPTERS): v for k, v in arrays.items() if k.startswith(_ADAPTERS)
+        }:
+            self.adapters.restore(state)
         kinds = arrays["gains.kinds"].tolist()
         gains = self.predictors.gains
         gains.sums = dict(zip(kinds, arrays["gains.sums"].tolist(), strict=True))

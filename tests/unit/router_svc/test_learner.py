@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
+from router_svc.core.features import EMBEDDING_SIZE
 from router_svc.core.joint import Joint
 from router_svc.core.quality import Lesson
 from router_svc.core.reward import Step
@@ -67,6 +68,22 @@ async def test_lessons_are_learned_beside_the_loop(monkeypatch: pytest.MonkeyPat
     assert learner.dirty
     assert quality(learner) != before
     assert not await learner.study()
+
+
+async def test_adapters_are_learned_with_a_lesson_and_survive() -> None:
+    """From outcomes that follow the embedding, of the model that they are of."""
+    learner, rng = Learner(models({"a": 1, "b": 1}), 1000.0), np.random.default_rng(3)
+    for n in range(700):
+        vector = rng.normal(size=EMBEDDING_SIZE) * np.where(np.arange(EMBEDDING_SIZE) < 8, 1, 0.05)
+        vector /= np.linalg.norm(vector)
+        asked = replace(features(), embedding=vector, source="mini+classifier")
+        right = vector[0] > 0.0 if n % 2 else rng.random() < 0.5
+        learner.feedback(replace(about(step("ba"[n % 2])), features=asked), float(right))
+    assert await learner.study()
+    assert learner.adapters.adapted() == ("a",)
+    again = Learner(models({"a": 1, "new": 1}), 1000.0)
+    again.restore(unpacked(packed(learner.to_arrays())))
+    assert again.adapters.adapted() == ("a",)
 
 
 def test_a_vote_teaches_about_every_voter() -> None:
