@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -21,10 +21,13 @@ from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
 from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+from zeta.model.v1 import model_control_service_pb2 as control_pb
+from zeta.model.v1 import model_control_service_pb2_grpc as control_grpc
 from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
+from router_svc.coalesce import coalesced
 from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
@@ -48,6 +51,7 @@ EMBEDDING: Final = "zeta.embedding.v1.EmbeddingService"
 
 _PROFILE_LIMIT_S: Final = 2.0
 """A profile that took longer would help nobody."""
+_ALLOCATION_LIMIT_S: Final = 1.0
 _PROFILE_HALF: Final = 10_000
 """Characters sent from each end of a long text; the embedder reads far fewer."""
 _PROBE_S: Final = 2.0
@@ -97,8 +101,9 @@ class Upstreams:
             lease.abort = call.cancel
             try:
                 with _translated(lease):
-                    async for event in call:
-                        yield event
+                    async with aclosing(coalesced(call)) as events:
+                        async for event in events:
+                            yield event
             finally:
                 call.cancel()
 
@@ -150,6 +155,17 @@ class Upstreams:
         lease.abort = call.cancel
         with _translated(lease):
             return await call
+
+    async def allocate(self, replica: str, slots: int, kv_tokens: int) -> int:
+        """Give *replica* so many slots and cache tokens; return its slots. Raises ZetaError."""
+        stub = control_grpc.ModelControlServiceStub(self._channels[replica])
+        wanted = control_pb.Allocation(max_running=slots, kv_tokens=kv_tokens)
+        request = control_pb.SetAllocationRequest(allocation=wanted)
+        try:
+            answer = await stub.SetAllocation(request, timeout=_ALLOCATION_LIMIT_S)
+        except grpc.aio.AioRpcError as failed:
+            raise zeta_error(failed) from None
+        return answer.allocation.max_running
 
     async def watch(self, replica: str) -> None:
         """Tell the fleet for ever how *replica* is."""

@@ -6,7 +6,7 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -125,24 +125,23 @@ class Dispatch:
             case Hedge() as plan:
                 return ensembles.hedge(self, run, plan)
 
-    async def single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    def single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Stream one call, whole."""
-        async with aclosing(self.stream(run, call)) as deltas:
-            async for event in self.show(run, call, deltas):
-                yield event
+        return self.show(run, call, self.stream(run, call))
 
     async def show(
         self,
         run: Run,
         call: Call,
-        deltas: AsyncIterable[Event],
+        deltas: AsyncGenerator[Event, None],
         before_end: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Event, None]:
         """Show what comes of *call* as the answer, from its beginning to its end."""
-        async for delta in deltas:
-            if not run.started:
-                yield self._started(run, call)
-            yield delta
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if not run.started:
+                    yield self._started(run, call)
+                yield delta
         before_end()
         async for event in self._end(run, call):
             yield event
@@ -265,6 +264,7 @@ class Dispatch:
         call.ttft_s = 0.0
         try:
             call.behind, seq, twist = len(run.shown), run.last_seq, call.twist
+            hidden = twist.logprobs and not run.ask.logprobs
             behind, timeout_s = handover.continuation(run, call), self.left_s(run)
             asked = run.upstream(call.model, lease, timeout_s, behind, twist)
             async with aclosing(asked) as events:
@@ -278,13 +278,15 @@ class Dispatch:
                         if not lease.fed:
                             call.ttft_s = self._clock() - lease.began_s
                             self._fleet.first_token(lease)
-                        call.tokens += len(event.delta.token_ids)
-                        call.logprob += sum(each.logprob for each in event.delta.logprobs)
-                        if call.twist.logprobs and not run.ask.logprobs:
-                            event.delta.ClearField("logprobs")
+                        delta = event.delta
+                        call.got(event)
+                        if hidden:
+                            delta.ClearField("logprobs")
                         lease.heard_s = self._clock()
-                        if seq:
-                            event.delta.seq += seq
+                        seq += 1
+                        if delta.seq != seq:
+                            # Behind another's deltas, or several of its own that were joined.
+                            delta.seq = seq
                         yield event
             if call.last is None:
                 raise UnavailableError(f"{call.replica} ended its stream without an end")

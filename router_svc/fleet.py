@@ -344,6 +344,10 @@ class Fleet:
             lease.lost = True
             lease.abort()
 
+    def allocated(self, replica: str, max_running: int) -> None:
+        """Note how many requests *replica* runs at once from now on."""
+        self._load.allocated(self._index[replica], max_running)
+
     def reports_lost(self) -> None:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
         self._draining[:] = False

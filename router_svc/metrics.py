@@ -63,6 +63,12 @@ FORECAST_ERROR = Gauge(
     "Mean absolute error of the forecast; naive: of taking the last second for the future.",
     (*_MODEL, "method"),
 )
+ALLOCATED = Gauge(
+    "zeta_router_allocated_slots", "Requests that a replica may run at once.", ("device", "replica")
+)
+ALLOCATIONS = Counter(
+    "zeta_router_allocation_changes_total", "Times that a device was divided anew.", ("device",)
+)
 
 
 def show_outlooks(outlooks: Iterable[Outlook]) -> None:

@@ -108,6 +108,13 @@ class Call:
     agrees: bool | None = None
     error: str = ""
 
+    def got(self, event: Event) -> None:
+        """Count a delta that came."""
+        delta = event.delta
+        self.tokens += len(delta.token_ids)
+        if delta.logprobs:
+            self.logprob += sum([each.logprob for each in delta.logprobs])
+
     @property
     def answer(self) -> str:
         """The whole text."""
