@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
-from router_svc.app import study_for_ever
+from router_svc.chores import study_for_ever
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical_profile
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.reward import Step
