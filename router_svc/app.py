@@ -17,11 +17,13 @@ from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import client, warm
+from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
 from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
+from router_svc.history import History
 from router_svc.journal import Journal
 from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
@@ -74,12 +76,15 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         journal=journal,
         rng=np.random.default_rng(seed),
     )
+    history = History(journal, router.ahead.seasons, fleet.models)
     try:
         await router.verdicts.restore(_beginning(config, learner))
+        await history.restore()
     except ConfigError:
         await journal.close()
         raise
     embed = _embed_dispatch(config, router, upstreams, embedders)
+    allocations = Allocations(config, fleet, router.ahead, upstreams.allocate)
     tickets = Tickets(router, keyring, config.tickets.life_s) if keyring else None
     services = _services(config, router, upstreams, embedders, embed, tickets=tickets)
     try:
@@ -92,8 +97,9 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
-                "saving": partial(_save, router),
+                "saving": partial(_save, router, history),
                 "looking ahead": partial(_look_ahead, router),
+                "allocating": partial(allocations.run),
                 "lessons": partial(study_for_ever, learner),
                 **({"tickets": partial(_expire, tickets)} if tickets else {}),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
@@ -109,6 +115,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await upstreams.close()
         await embedders.close()
         await router.verdicts.save()
+        await history.save()
         await journal.close()
 
 
@@ -187,10 +194,11 @@ async def _tell_health(
         await news.wait()
 
 
-async def _save(router: ZetaDynamicRouter) -> None:
+async def _save(router: ZetaDynamicRouter, history: History) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.verdicts.save()
+        await history.save()
 
 
 async def _look_ahead(router: ZetaDynamicRouter) -> None:

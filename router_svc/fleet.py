@@ -2,11 +2,11 @@
 
 Whether a replica serves comes from its own health stream. How busy it is comes from telemetry's
 reports, carried on by our own requests in flight; without telemetry those alone have to do. A
-circuit breaker keeps replicas that fail out for a while.
+circuit breaker keeps replicas that fail out for a while, and so are outliers among their peers.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from router_svc import metrics
 from router_svc.core.breaker import Breaker
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
+from router_svc.core.outliers import Outliers, Verdict
 from router_svc.core.recent import Recent
 from router_svc.core.types import Replicas
 from services.kit.config import Model, Router, replica_name
@@ -79,6 +80,8 @@ class Fleet:
         """What is known of each model, by its name."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a replica's health changes."""
+        self.ask: Callable[[str], Awaitable[None]] = _nobody_asks
+        """Finds out whether a replica still answers, and tells `probed`."""
         self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
@@ -88,6 +91,7 @@ class Fleet:
         ]
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
         self._recent = Recent(len(pairs))
+        self._outliers = Outliers(self.model_of, settings.outlier_ratio)
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What does not answer, whatever its connection says: a process that hangs."""
@@ -113,6 +117,7 @@ class Fleet:
         closed = np.ones(len(self.names), dtype=np.bool_)
         for i in self._tripped:
             closed[i] = self._breakers[i].allows(now_s)
+        closed &= ~self._outliers.out(now_s)
         return Replicas(
             models=self.models,
             names=self.names,
@@ -216,9 +221,10 @@ class Fleet:
         self._leases[lease.index].discard(lease)
         self._load.ended(lease.index, lease.output_tokens, lease.requests, now_s=self._clock())
 
-    def succeeded(self, lease: Lease) -> None:
-        """Note that the replica answered."""
+    def succeeded(self, lease: Lease, slowness: float = 0.0) -> None:
+        """Note that the replica answered, in *slowness* times what was predicted; 0: unknown."""
         now_s = self._clock()
+        self._judge(lease, self._outliers.answered(lease.index, slowness, now_s))
         self._recent.took(lease.index, now_s - lease.began_s, now_s)
         self._breakers[lease.index].succeeded()
         if lease.index in self._tripped:
@@ -228,8 +234,9 @@ class Fleet:
 
     def failed(self, lease: Lease) -> None:
         """Note that the replica failed, through no fault of the request."""
-        breaker = self._breakers[lease.index]
-        breaker.failed(self._clock())
+        breaker, now_s = self._breakers[lease.index], self._clock()
+        self._judge(lease, self._outliers.failed(lease.index, now_s))
+        breaker.failed(now_s)
         if breaker.opened_at_s is not None and lease.index not in self._tripped:
             self._tripped.add(lease.index)
             metrics.BREAKER_OPEN.labels(lease.replica).set(1)
@@ -246,6 +253,7 @@ class Fleet:
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
+            self._outliers.restarted(i)
             self._tripped.discard(i)
             metrics.BREAKER_OPEN.labels(replica).set(0)
         else:
@@ -297,11 +305,22 @@ class Fleet:
             silent[i] |= any(now_s - lease.heard_s > _SILENT_S for lease in leases)
         return [self.names[i] for i in np.flatnonzero(silent & self._healthy).tolist()]
 
+    def drains(self, replica: str) -> None:
+        """Note that the replica refused a request because it drains."""
+        self._draining[self._index[replica]] = True
+
     def probed(self, replica: str, *, answers: bool) -> None:
         """Take in whether a suspect answers when it is asked how it is."""
         i = self._index[replica]
         if self._healthy[i]:
             self._hangs(_PROBE, i, hangs=not answers)
+
+    def _judge(self, lease: Lease, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            metrics.LEFT_OUT.labels(lease.replica).inc()
+            log.warning(
+                "left out", replica=lease.replica, why=verdict.why, seconds=round(verdict.out_s, 1)
+            )
 
     def _hangs(self, who: int, i: int, *, hangs: bool) -> None:
         self._told[who, i] = hangs
@@ -333,6 +352,10 @@ class Fleet:
             lease.lost = True
             lease.abort()
 
+    def allocated(self, replica: str, max_running: int) -> None:
+        """Note how many requests *replica* runs at once from now on."""
+        self._load.allocated(self._index[replica], max_running)
+
     def reports_lost(self) -> None:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
         self._draining[:] = False
@@ -348,3 +371,8 @@ class Fleet:
         self._generates[mine], self._embeds[mine] = generates, embeds
         if info.context_tokens:
             self._context[mine] = info.context_tokens
+
+
+async def _nobody_asks(replica: str) -> None:
+    """Believe what is known."""
+    del replica

@@ -27,6 +27,11 @@ HANDOVERS = Counter(
 )
 FAILURES = Counter("zeta_router_failures_total", "Model calls that failed.", ("replica", "reason"))
 BREAKER_OPEN = Gauge("zeta_router_breaker_open", "1 while a replica is not asked.", ("replica",))
+LEFT_OUT = Counter(
+    "zeta_router_outlier_ejections_total",
+    "Times a replica was left out because it did much worse than its peers.",
+    ("replica",),
+)
 HEALTHY = Gauge("zeta_router_replica_healthy", "1 while a replica can be asked.", ("replica",))
 QUEUED = Gauge("zeta_router_queued_requests", "Requests that wait for admission.")
 REFUSED = Counter("zeta_router_refused_total", "Requests refused for want of room.", ("priority",))
@@ -57,6 +62,12 @@ FORECAST_ERROR = Gauge(
     "zeta_router_forecast_error_requests_per_second",
     "Mean absolute error of the forecast; naive: of taking the last second for the future.",
     (*_MODEL, "method"),
+)
+ALLOCATED = Gauge(
+    "zeta_router_allocated_slots", "Requests that a replica may run at once.", ("device", "replica")
+)
+ALLOCATIONS = Counter(
+    "zeta_router_allocation_changes_total", "Times that a device was divided anew.", ("device",)
 )
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
@@ -107,9 +107,11 @@ class ZetaDynamicRouter:
         async with self.admission.slot(ask):
             profiled = await self._profiler.profile(ask.text)
             run = self._begin(ask, profiled, upstream, scores, arrived_s)
-            async with aclosing(self._followed(run, self._dispatch.run(run))) as events:
-                async for event in events:
-                    yield event
+            with self._followed(run) as ending:
+                async with aclosing(self._dispatch.run(run)) as events:
+                    async for event in events:
+                        ending.last = event
+                        yield event
 
     async def resume(
         self, decision_id: str, after_seq: int, *, tenant: str, deadline_s: float | None
@@ -121,11 +123,12 @@ class ZetaDynamicRouter:
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
         try:
             async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
-                followed = True
-                rest = self._rest(run, trail.finished, after_seq)
-                async with aclosing(self._followed(run, rest)) as events:
-                    async for event in events:
-                        yield event
+                followed, rest = True, self._rest(run, trail.finished, after_seq)
+                with self._followed(run) as ending:
+                    async with aclosing(rest) as events:
+                        async for event in events:
+                            ending.last = event
+                            yield event
         finally:
             if not followed:  # refused, or gone again while it waited: it may still come back
                 self._trails.end(run, trail.finished)
@@ -144,17 +147,13 @@ class ZetaDynamicRouter:
             async for event in events:
                 yield event
 
-    async def _followed(
-        self, run: Run, events: AsyncGenerator[Event, None]
-    ) -> AsyncGenerator[Event, None]:
-        """Pass *events* on, write down how they end, and keep them for who comes back."""
-        status, last = "CANCELLED", None
+    @contextmanager
+    def _followed(self, run: Run) -> Iterator["_Ending"]:
+        """Write down how the answer ends, and keep it for who comes back."""
+        status, ending = "CANCELLED", _Ending()
         self._trails.begin(run)
         try:
-            async with aclosing(events):
-                async for event in events:
-                    last = event
-                    yield event
+            yield ending
             status = "OK"
         except ZetaError as error:
             status = error.reason
@@ -165,7 +164,7 @@ class ZetaDynamicRouter:
             raise StreamBrokenError("the answer goes on in a call that resumed it") from None
         finally:
             self._record(run, status)
-            self._trails.end(run, last if last and last.HasField("finished") else None)
+            self._trails.end(run, ending.finished)
 
     async def route(self, ask: Ask) -> DecisionMessage:
         """Decide without running: no learning, no journal. Raises ZetaError."""
@@ -202,7 +201,7 @@ class ZetaDynamicRouter:
 
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
-        self.ahead.step(self.fleet.replicas(), self._clock())
+        self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
         metrics.show_outlooks(self.ahead.outlooks())
 
     def known(self, model: str) -> str:
@@ -366,6 +365,19 @@ class ZetaDynamicRouter:
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How far an answer got."""
+
+    last: Event | None = None
+    """Of its events."""
+
+    @property
+    def finished(self) -> Event | None:
+        """Its end, None where it has none yet."""
+        return self.last if self.last is not None and self.last.HasField("finished") else None
 
 
 def _shown(run: Run) -> str:

@@ -13,6 +13,11 @@ from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask
 from router_svc.fleet import Lease
 from router_svc.wire import Event
+from services.kit.errors import UnavailableError
+
+
+class LostError(UnavailableError):
+    """A connection ended, or was not to be had: nobody said a word against the request."""
 
 
 class Upstream(Protocol):
@@ -28,7 +33,8 @@ class Upstream(Protocol):
     ) -> AsyncGenerator[Event, None]:
         """Stream the events of the leased replica, of what follows *behind*.
 
-        Raises ZetaError; closing it cancels the call, and so does the lease's `abort`.
+        Raises ZetaError, LostError where no replica said so; closing it cancels the call, and so
+        does the lease's `abort`.
         """
         ...
 
@@ -101,6 +107,13 @@ class Call:
     """True of a scorer, which has no answer of its own, once it is done."""
     agrees: bool | None = None
     error: str = ""
+
+    def got(self, event: Event) -> None:
+        """Count a delta that came."""
+        delta = event.delta
+        self.tokens += len(delta.token_ids)
+        if delta.logprobs:
+            self.logprob += sum([each.logprob for each in delta.logprobs])
 
     @property
     def answer(self) -> str:

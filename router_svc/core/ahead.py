@@ -22,6 +22,7 @@ import numpy as np
 from router_svc.core.decide import Decision
 from router_svc.core.forecast import HORIZON_S, STEP_S, Forecast
 from router_svc.core.plan import Plan, kind_of, models_of
+from router_svc.core.seasons import SLOT_S, Seasons
 from router_svc.core.shadow import MOST, Demand, ascended, usual_s, utilisation, would_take
 from router_svc.core.types import Ask, Bools, Candidates, Floats, Ints, Policy, Priority, Replicas
 
@@ -37,6 +38,9 @@ _FULL: Final = 0.95
 _LATER: Final[Mapping[str, float]] = {"cascade": 0.5, "hedge": 0.05}
 """How often a plan's later call is made, about, where it is not always."""
 _HALVINGS: Final = 16
+_ALLOCATION_AHEAD_S: Final = 60.0
+"""Slots move for what usually comes a minute from now: they cannot move every second."""
+_WHOLE: Final = 0.9
 _SURPRISE_S: Final = 10.0
 """What expectations miss is averaged over about so long: prices do not chase their own effect."""
 
@@ -74,6 +78,10 @@ class Ahead:
     def __init__(self, models: Sequence[str], *, target: float) -> None:
         """Aim at *target* of every model's slots being used, in (0, 1]."""
         count = len(models)
+        self.seasons = Seasons(count)
+        self._wall_s: float | None = None
+        self._slot: tuple[int, Floats, float] | None = None
+        """The present slot of the season: its number, what came in it, and in how long."""
         self._models, self._target = tuple(models), target
         self._index = {name: m for m, name in enumerate(models)}
         self._pending: deque[_Seen] = deque(maxlen=_PENDING)
@@ -112,16 +120,18 @@ class Ahead:
             )
         )
 
-    def step(self, replicas: Replicas, now_s: float) -> None:
+    def step(self, replicas: Replicas, now_s: float, wall_s: float | None = None) -> None:
         """Forecast and price anew, from what came since the last step and the fleet's load now.
 
-        To be called every `STEP_S`; a step that comes late covers the longer time.
+        To be called every `STEP_S`; a step that comes late covers the longer time. *wall_s* is in
+        seconds since 1970; without it there are no seasons.
         """
         last_s, self._stepped_s = self._stepped_s, now_s
         passed_s = STEP_S if last_s is None else now_s - last_s
         if passed_s <= 0.0:
             return
         counts = self._take_in(now_s, passed_s)
+        self._live(counts, passed_s, wall_s)
         self.forecast.observe(counts / passed_s)
         demand = self._demand(replicas, passed_s)
         self.prices = ascended(demand, self.prices, self._target)
@@ -132,7 +142,7 @@ class Ahead:
         """Say what is foreseen of every model."""
         columns = (
             self.prices * self._usual_s,
-            self.forecast.rates(),
+            self.rates(),
             self._utilisation,
             self.forecast.error,
             self.forecast.naive_error,
@@ -156,7 +166,7 @@ class Ahead:
         All slots of the pool have the same price, at which the work that would come fits. Critical
         requests count twice, and so their models have room for them.
         """
-        demand = self._known(self._weights() * (1.0 + self._critical))
+        demand = self._known(self._weights(_ALLOCATION_AHEAD_S) * (1.0 + self._critical))
         low, high = 0.0, MOST / float(self._usual_s[models].min(initial=1.0))
         fixed = self._surprise + self._more + self._waiting
         for _ in range(_HALVINGS):
@@ -257,11 +267,32 @@ class Ahead:
         """Of the fleet's traffic that is ours, in (0, 1]."""
         return max(self._own / self._all, _LEAST_SHARE) if self._all > _LEAST_SHARE else 1.0
 
-    def _weights(self) -> Floats:
+    def rates(self, ahead_s: float = 0.5 * HORIZON_S) -> Floats:
+        """Return each stream's rate that is expected in *ahead_s* seconds (M,)."""
+        if self._wall_s is None:
+            return self.forecast.rates()
+        return self.forecast.rates() * self.seasons.ratio(self._wall_s, ahead_s)
+
+    def _live(self, counts: Floats, passed_s: float, wall_s: float | None) -> None:
+        """Live through the season: learn each slot that was seen whole, or nearly."""
+        if wall_s is None:
+            return
+        usual = self.seasons.rates(wall_s)
+        if self._wall_s is None and usual is not None:
+            self.forecast.begin(usual)
+        self._wall_s = wall_s
+        number = int(wall_s // SLOT_S)
+        if self._slot is None or self._slot[0] != number:
+            if self._slot is not None and self._slot[2] >= _WHOLE * SLOT_S:
+                self.seasons.learn(self._slot[0], self._slot[1] / self._slot[2])
+            self._slot = number, np.zeros(len(self._models)), 0.0
+        self._slot = number, self._slot[1] + counts, self._slot[2] + passed_s
+
+    def _weights(self, ahead_s: float = 0.5 * HORIZON_S) -> Floats:
         """Spread each stream's forecast over its requests in the sample (K,)."""
         stream = self._values.argmax(axis=1)
         counts = np.bincount(stream, minlength=len(self._models))
-        weights: Floats = (self.forecast.rates() / np.maximum(counts, 1.0))[stream]
+        weights: Floats = (self.rates(ahead_s) / np.maximum(counts, 1.0))[stream]
         return weights
 
 

@@ -42,17 +42,24 @@ class Forecast:
         """What was forecast in each of the last steps: by every speed, by all, naively."""
         self._errors = np.zeros((len(_SPEEDS), streams))
         self._weight = 0.0
+        self._begun = False
         self.error = np.zeros(streams)
         """Mean absolute error of `rates`, of late (S,)."""
         self.naive_error = np.zeros(streams)
         """The same of the naive forecast (S,)."""
+
+    def begin(self, rates: Floats) -> None:
+        """Begin at *rates* (S,), as long as nothing was seen."""
+        if not self._seen:
+            self._level[:] = rates
+            self._begun = True
 
     def observe(self, rates: Floats) -> None:
         """Take in the *rates* (S,) of the step that has ended."""
         self._seen.append(rates)
         if len(self._made) == _STEPS:
             self._judge(np.mean(self._seen, axis=0))
-        if len(self._seen) == 1:
+        if len(self._seen) == 1 and not self._begun:
             self._level[:] = rates
         before = self._level
         expected = before + _DAMPING * self._trend

@@ -13,7 +13,7 @@ with the age of the report. N = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any, Final, TypeAlias
 
@@ -82,7 +82,16 @@ class ReplicaLoads:
 
     def row(self, i: int) -> "ReplicaLoads":
         """Return replica *i* alone, to remember with a dispatch and `learn` from."""
-        return ReplicaLoads(**{f.name: getattr(self, f.name)[i : i + 1] for f in fields(self)})
+        row = slice(i, i + 1)
+        return ReplicaLoads(
+            model=self.model[row],
+            running=self.running[row],
+            waiting=self.waiting[row],
+            waiting_prompt_tokens=self.waiting_prompt_tokens[row],
+            remaining_tokens=self.remaining_tokens[row],
+            max_running=self.max_running[row],
+            age_s=self.age_s[row],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

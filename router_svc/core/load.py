@@ -97,6 +97,10 @@ class Load:
         if max_running > 0:
             self._max_running[i] = max_running
 
+    def allocated(self, i: int, max_running: float) -> None:
+        """Note how many requests replica *i* runs at once from now on."""
+        self._max_running[i] = max_running
+
     def forget(self, i: int) -> None:
         """Drop the report of a replica that restarted or is gone."""
         self._at_s[i], self._held_s[i] = -np.inf, np.inf

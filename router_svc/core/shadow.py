@@ -18,7 +18,7 @@ import numpy as np
 from router_svc.core.latency import LatencyQuantiles, ReplicaLoads
 from router_svc.core.types import Floats
 
-MOST: Final = 0.5
+MOST: Final = 0.2
 """Of quality: no price takes more from a call of the usual size."""
 _STEP: Final = 0.02
 """Of quality, per call of the usual size and unit of utilisation above the target."""

@@ -203,6 +203,8 @@ class Router(Config, frozen=True, kw_only=True):
     """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3
     breaker_open_s: Positive = 2.0
+    outlier_ratio: NonNegative = 5.0
+    """A replica that many times slower than its peers is left out for a while; 0: none is."""
     half_life_outcomes: Positive = 2000.0
     """Outcomes after which an old one weighs half."""
     warm_start: str = ""
@@ -211,6 +213,22 @@ class Router(Config, frozen=True, kw_only=True):
     """Relative to the state directory."""
     journal_keep_days: Positive = 30.0
     """Older decisions are forgotten, with their outcomes and feedback; what was learned stays."""
+
+
+class Device(Config, frozen=True, kw_only=True):
+    """Replicas that share one device: the router divides its slots and cache between them."""
+
+    name: Name
+    replicas: tuple[str, ...]
+    """As telemetry calls them, such as "coder-7b-0"."""
+    slots: Count
+    """Requests that run at once, on all of them together."""
+    kv_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Cache tokens of all of them together; 0: not shared."""
+    least_slots: Count = 1
+    """What no replica goes below."""
+    change_every_s: Positive = 2.0
+    """Time between two changes."""
 
 
 class FleetConfig(Config, frozen=True, kw_only=True):
@@ -223,6 +241,7 @@ class FleetConfig(Config, frozen=True, kw_only=True):
     embedding: Embedding = Embedding()
     router: Router = Router()
     models: tuple[Model, ...]
+    devices: tuple[Device, ...] = ()
 
 
 def load(path: Path) -> FleetConfig:
@@ -329,6 +348,7 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
         if model.requires_ticket and not config.tickets.keys:
             yield f"models[{i}].requires_ticket: needs tickets.keys"
     yield from _encoders(config)
+    yield from _devices(config)
     if config.router.default_policy not in config.router.policies:
         name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))
         yield f"router.default_policy: no policy {name!r}; there are: {known}"
@@ -349,6 +369,26 @@ def _encoders(config: FleetConfig) -> Iterator[str]:
     if config.router.embedding_model not in ("", own, *models):
         name, known = config.router.embedding_model, ", ".join((own, *models))
         yield f"router.embedding_model: no encoder {name!r}; there are: {known}"
+
+
+def _devices(config: FleetConfig) -> Iterator[str]:
+    """Yield what is wrong with devices that are shared."""
+    most = {
+        replica_name(model.name, i): model.max_running
+        for model in config.models
+        for i in range(len(model.replicas))
+    }
+    named = [name for device in config.devices for name in device.replicas]
+    for i, device in enumerate(config.devices):
+        for name in device.replicas:
+            if name not in most:
+                yield f"devices[{i}].replicas: no replica {name!r}; there are: {', '.join(most)}"
+            elif named.count(name) > 1:
+                yield f"devices[{i}].replicas: {name!r} is named {named.count(name)} times"
+            elif most[name] < device.least_slots:
+                yield f"devices[{i}].least_slots: {name!r} has only max_running = {most[name]}"
+        if device.slots < device.least_slots * len(device.replicas):
+            yield f"devices[{i}].slots: {device.slots} are fewer than least_slots for each replica"
 
 
 def addresses(config: FleetConfig) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """Who decides in a simulation: the router's own code in simulated time, or a plain balancer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from router_svc.allocation import decided, device_of
 from router_svc.core.ahead import Ahead
+from router_svc.core.allocate import Allocator
 from router_svc.core.decide import DeadlineError, NoCandidateError, decide
 from router_svc.core.features import TASKS, Features, lexical_profile
 from router_svc.core.plan import Single
@@ -71,8 +73,8 @@ class Decider(Protocol):
         """Take in a report."""
         ...
 
-    def look_ahead(self) -> None:
-        """Foresee what comes; called every `forecast.STEP_S`."""
+    def look_ahead(self) -> Mapping[int, int]:
+        """Foresee what comes, and return new slots of replicas; called every `forecast.STEP_S`."""
         ...
 
 
@@ -90,6 +92,14 @@ class Routed:
         self._model_of = way.model_of or {}
         self._index = {name: i for i, name in enumerate(self._fleet.names)}
         self._ahead = Ahead(self._fleet.models, target=config.router.target_utilisation)
+        self._allocators = [
+            Allocator(
+                device_of(config, self._fleet, each),
+                every_s=each.change_every_s,
+                patience_s=float(self._rng.uniform(20.0, 40.0)),
+            )
+            for each in config.devices
+        ]
         self._features = {kind: _features(kind) for kind in TASKS}
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
@@ -177,10 +187,20 @@ class Routed:
             age_s=0.0,
         )
 
-    def look_ahead(self) -> None:
-        """Forecast and price as the router does."""
-        if self._policy.forecast:
-            self._ahead.step(self._fleet.replicas(), self._clock())
+    def look_ahead(self) -> Mapping[int, int]:
+        """Forecast, price and allocate as the router does."""
+        if not (self._policy.forecast or self._allocators):
+            return {}
+        self._ahead.step(self._fleet.replicas(), self._clock())
+        given: dict[int, int] = {}
+        for allocator in self._allocators:
+            found = decided(allocator, self._fleet.replicas(), self._ahead, self._clock())
+            if found is not None:
+                places = allocator.device.replicas.tolist()
+                given |= dict(zip(places, found.slots.tolist(), strict=True))
+        for place, slots in given.items():
+            self._fleet.allocated(self._fleet.names[place], slots)
+        return given
 
 
 class Plain:
@@ -214,8 +234,9 @@ class Plain:
     def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
         """It reads no reports."""
 
-    def look_ahead(self) -> None:
+    def look_ahead(self) -> Mapping[int, int]:
         """It foresees nothing."""
+        return {}
 
 
 def _features(kind: str) -> Features:

@@ -80,6 +80,12 @@ class Server:
         self._queue.append(job)
         self._start()
 
+    def allocate(self, max_running: int, now_s: float) -> None:
+        """Run so many at once from now on; who runs already goes on."""
+        self._advance(now_s)
+        self.max_running = max_running
+        self._start()
+
     def drop(self, now_s: float) -> list[Job]:
         """Lose everything, as a process that dies does."""
         self._advance(now_s)

@@ -177,7 +177,9 @@ class World:
 
     def _look_ahead(self) -> None:
         for router in self._routers:
-            router.look_ahead()
+            for i, slots in router.look_ahead().items():
+                self._servers[i].allocate(slots, self._now_s)
+                self._foresee(i)
         self._at(self._now_s + STEP_S, self._look_ahead)
 
     def _down(self, i: int) -> None:

@@ -163,6 +163,20 @@ def test_an_open_circuit_is_probed_by_one() -> None:
     assert found.replicas().circuit_closed[2]
 
 
+def test_who_is_much_slower_than_its_twin_is_left_out() -> None:
+    """As behind an open circuit, and for a while; its twin never is, since half must stay."""
+    clock = ManualClock()
+    found = fleet(clock)
+    for replica, slowness in (("a-1", 1.0), ("a-0", 9.0), ("a-1", 300.0)):
+        for _ in range(12):
+            lease = found.begin(replica, 1.0, 1.0)
+            found.succeeded(lease, slowness)
+            found.end(lease)
+    assert found.replicas().circuit_closed.tolist() == [False, True, True]
+    clock.now_s += 5.1
+    assert found.replicas().circuit_closed.all()
+
+
 def test_a_models_introduction_counts_for_all_its_replicas() -> None:
     """Its context, and whether it generates."""
     found = fleet()

@@ -20,7 +20,7 @@ from router_svc.core.shadow import (
 
 TARGET = 0.9
 # A hundred requests, all of them better on the first model, the later the more.
-GAPS = np.linspace(0.0, 0.4, 100)
+GAPS = np.linspace(0.0, 0.3, 100)
 DEMAND = Demand(
     values=np.stack([0.5 + GAPS, np.full(100, 0.5)], axis=1),
     work_s=np.tile([1.0, 0.5], (100, 1)),
@@ -94,7 +94,7 @@ def test_a_price_is_bounded() -> None:
 
 def test_what_others_take_leaves_less_for_us() -> None:
     """Slots that others hold raise the price as our own demand does."""
-    half = replace(DEMAND, taken=np.array([2.5, 0.0]))
+    half = replace(DEMAND, taken=np.array([1.0, 0.0]))
 
     assert settled(half)[0] > settled(DEMAND)[0]
     assert utilisation(half, settled(half))[0] == pytest.approx(TARGET, abs=0.01)

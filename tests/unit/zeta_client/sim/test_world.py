@@ -132,6 +132,41 @@ def test_forecasts_raise_goodput_where_models_can_stand_in_for_each_other() -> N
     assert good["routed"] > 1.03 * good["reactive"]
 
 
+def test_shared_slots_follow_the_mix(tmp_path: Path) -> None:
+    """Where the mix shifts, twelve slots that move serve more right answers than four for each."""
+    rng = np.random.default_rng(5)
+    for k, kind in enumerate(("code", "reasoning")):
+        at_s = np.sort(rng.random(400) * 40.0)
+        heavy = at_s[((at_s // 10.0) % 2 == k) | (rng.random(400) < 0.1)]
+        lines = [f"{t:.3f},30,10" for t in (0.0, *heavy.tolist(), 40.0)]
+        text = "\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *lines])
+        (tmp_path / f"{kind}.csv").write_text(text)
+    shift = edited(
+        BUSY,
+        models=tuple(
+            Model(
+                name=kind,
+                max_running=4,
+                quality={kind: 0.9},
+                output_tokens={kind: 10.0},
+                costs=Costs(step_s=0.1, prefill_s_per_token=0.001),
+            )
+            for kind in ("code", "reasoning", "general")
+        ),
+        traces=tuple(f"{kind}={tmp_path}/{kind}.csv" for kind in ("code", "reasoning")),
+        rate=6.0,
+        duration_s=40.0,
+        deadline_s=4.0,
+    )
+    roomy = tuple(edited_model(model, max_running=10) for model in shift.models)
+    right = {
+        slots: sum(bool(r.right) for r in run(scenario) if r.status == OK)
+        for slots, scenario in ((0, shift), (12, edited(shift, models=roomy, shared_slots=12)))
+    }
+
+    assert right[12] > 1.15 * right[0]
+
+
 def test_a_deadline_is_kept_or_refused() -> None:
     """What counts as answered was in time."""
     tight = edited(BUSY, rate=400.0, deadline_s=0.8)
@@ -166,6 +201,10 @@ def test_mistakes_in_a_scenario_are_named(tmp_path: Path) -> None:
         ("models = []", "at least one"),
         ('models = [{ name = "a" }]', "costs or speeds"),
         ('models = [{ name = "a", speeds = "none.json" }]', "No such file"),
+        (
+            'shared_slots = 1\nmodels = [{ name = "a", costs = { step_s = 0.1 }, replicas = 2 }]',
+            "fewer than there are replicas",
+        ),
         (
             (
                 'models = [{ name = "a", costs = { step_s = 0.1 } }]\n'
