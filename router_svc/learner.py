@@ -25,7 +25,7 @@ from router_svc.core.quality import Belief, Quality
 from router_svc.core.reward import Step
 from router_svc.fleet import Lease
 from router_svc.run import Call
-from services.kit.config import Model
+from services.kit.config import Model, replica_name
 
 log = structlog.get_logger()
 
@@ -37,6 +37,8 @@ _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
 _TRUSTED: Final = 0.5
 """Verdicts that count less teach about quality alone: the others take no weights."""
+_TAUGHT: Final = ("quality", "judge", "confidence", "agreement")
+"""What feedback teaches; the rest comes of calls that a router sees by itself."""
 _PARTS: Final = ("quality", "judge", "confidence", "latency", "length", "agreement")
 
 
@@ -63,7 +65,7 @@ class Learner:
         self.predictors = Predictors(
             judge=Judge(Quality(names, priors, half_life_outcomes=half_life_outcomes)),
             confidence=Confidence(names),
-            latency=Latency(names),
+            latency=Latency(names, replicas=replica_names(models)),
             length=Length(names),
             gains=Gains(),
             stalls=Stalls(),
@@ -96,7 +98,10 @@ class Learner:
         self._times[model, task] += (1.0, call.ttft_s, call.total_s)
         self.dirty = True
         if call.expected_s > 0.0:
-            metrics.PREDICTION_RATIO.labels(call.model).observe(call.total_s / call.expected_s)
+            metrics.predicted(call.model, "total", call.total_s, call.expected_s, call.total_p90_s)
+            metrics.predicted(
+                call.model, "ttft", call.ttft_s, call.expected_ttft_s, call.ttft_p90_s
+            )
         ended_s = lease.began_s + call.total_s
         if ended_s - self._taught_s[model] < _TEACH_EVERY_S:
             return
@@ -113,6 +118,7 @@ class Learner:
             output_tokens=call.completion_tokens,
             ttft_s=call.ttft_s,
             total_s=call.total_s,
+            expected_tokens=call.output_tokens or None,
         )
 
     def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
@@ -241,11 +247,14 @@ class Learner:
         arrays["stalls"] = np.array([stalls.calls, stalls.stalled])
         return arrays
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take in what `to_arrays` returned. Raises ValueError or KeyError where it cannot be."""
+    def restore(self, arrays: Mapping[str, NDArray[Any]], *, taught: bool = False) -> None:
+        """Take in what `to_arrays` returned; with *taught*, only what feedback teaches.
+
+        Raises ValueError or KeyError where it cannot be.
+        """
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"learned state of version {arrays['version']}, not {VERSION}")
-        for part in _PARTS:
+        for part in _TAUGHT if taught else _PARTS:
             prefix = f"{part}."
             state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             if part == "agreement" and not state:
@@ -255,11 +264,18 @@ class Learner:
         gains = self.predictors.gains
         gains.sums = dict(zip(kinds, arrays["gains.sums"].tolist(), strict=True))
         gains.counts = dict(zip(kinds, arrays["gains.counts"].tolist(), strict=True))
+        if taught:
+            return
         for row, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._times[i] = arrays["times"][row]
         stalls = self.predictors.stalls
         stalls.calls, stalls.stalled = arrays.get("stalls", np.zeros(2)).tolist()
+
+
+def replica_names(models: Sequence[Model]) -> list[str]:
+    """Return the names of all replicas, in the order of the fleet's arrays."""
+    return [replica_name(model.name, i) for model in models for i in range(len(model.replicas))]
 
 
 def priors_of(models: Sequence[Model]) -> dict[str, dict[str, float]]:
