@@ -144,6 +144,10 @@ class Fleet:
             peak_s=self._recent.peaks_s(now_s),
         )
 
+    def crowded(self, priority: Priority) -> bool:
+        """Whether some replica has no place for a request of class *priority*."""
+        return bool(self._load.full(priority, self._clock()).any())
+
     def vacancy(self, priority: Priority) -> Vacancy:
         """Return where a request of class *priority* finds a place now."""
         able = self._healthy & ~self._dead & ~self._draining & self._generates

@@ -17,10 +17,10 @@ from router_svc.core.types import Bools, Floats, Ints, Priority
 _STALE_S: Final = 5.0
 """A report older than this says nothing about load any more; own requests still do."""
 _UNKNOWN_AGE_S: Final = 60.0
-_LINE_S: Final = 1.5
-"""Telemetry that has said nothing for so long, three of its signs of life, holds nothing."""
 _SLOTS_PER_SPARE: Final = 4
 """One request waits at a replica for so many that run there."""
+_LINE_S: Final = 1.5
+"""Telemetry that has said nothing for so long, three of its signs of life, holds nothing."""
 _CHANGES: Final = 512
 """Own requests' beginnings and ends that are kept per replica until a report covers them."""
 

@@ -71,8 +71,8 @@ async def serving(
     services: Mapping[str, Add],
     *,
     use: Callable[[], Use] | None = None,
-    pings: Pings | None = None,
     siblings_at: str = "",
+    pings: Pings | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve *services* (full protobuf name → what adds its servicer) on *listen*.
 
