@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from services.kit import aio
-from services.kit.errors import DeadlinePassedError, ZetaError
+from services.kit.errors import DeadlinePassedError, UnavailableError, ZetaError
 from zeta_client.async_client import AsyncClient
 from zeta_client.cli import fleet_tables, fleet_view, shell
 from zeta_client.cli.fleet_view import FleetView
@@ -23,6 +23,8 @@ REFRESH_S = 0.5
 LINE_EVERY_S = 1.0
 ANSWER_TIMEOUT_S = 2.0
 """A service that takes longer is in trouble, and what is known is shown without it."""
+
+_NO_ANSWER = f"no answer for {ANSWER_TIMEOUT_S:.0f} s"
 
 
 def top(
@@ -55,10 +57,13 @@ class _Screen:
         self._troubles: dict[str, str] = {}
 
     async def once(self) -> None:
-        """Show one snapshot. Raises ZetaError without a telemetry service."""
+        """Show one snapshot. Raises UnavailableError without a telemetry service."""
         async with self._telemetry() as telemetry, self._router() as router:
             # Asked first: a service that hangs is told by the call that has a deadline.
-            await self._ask_telemetry(telemetry)
+            try:
+                await self._ask_telemetry(telemetry)
+            except DeadlinePassedError:
+                raise UnavailableError(f"telemetry gives {_NO_ANSWER}") from None
             self._view.apply(await anext(telemetry.watch_fleet()), monotonic())
             await self._tried("router", self._ask_router, router)
         if self._as_json:
@@ -93,7 +98,7 @@ class _Screen:
             await ask(client)
             self._troubles.pop(who, None)
         except DeadlinePassedError:
-            self._troubles[who] = f"no answer for {ANSWER_TIMEOUT_S:.0f} s"
+            self._troubles[who] = _NO_ANSWER
         except ZetaError as error:
             self._troubles[who] = str(error)
 
