@@ -94,7 +94,14 @@ class Dispatch:
         except UnavailableError as nobody:
             if not await self._came_back(run, call):
                 raise StreamBrokenError(f"nobody can go on with the answer: {nobody}") from nobody
-        return _noted(run, self.single(run, call))
+        return _noted(run, self._gone_on(run, call))
+
+    async def _gone_on(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+        if call.replica != run.told_replica:
+            yield handover.event(run, run.told_replica, call, ZetaError("its caller was gone"))
+        async with aclosing(self.single(run, call)) as events:
+            async for event in events:
+                yield event
 
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
         match run.decision.plan:

@@ -188,7 +188,7 @@ class ZetaDynamicRouter:
     ) -> AsyncGenerator[Event, None]:
         if run.first is not None:
             yield run.first
-        for event in [event for event in run.shown if event.delta.seq > after_seq]:
+        for event in run.behind(after_seq):
             yield event
         if finished is not None:
             yield finished
