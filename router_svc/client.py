@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -27,17 +27,18 @@ from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
+from router_svc.coalesce import coalesced
 from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
-from router_svc.run import Scores, Upstream
+from router_svc.run import LostError, Scores, Upstream
 from router_svc.wire import Event
 from services.kit import aio
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
 from services.kit.errors import UnavailableError, ZetaError
-from services.kit.rpc import zeta_error
+from services.kit.rpc import is_bare, zeta_error
 from services.kit.tickets import Keyring, Passes
 
 log = structlog.get_logger()
@@ -55,6 +56,11 @@ _PROFILE_HALF: Final = 10_000
 """Characters sent from each end of a long text; the embedder reads far fewer."""
 _PROBE_S: Final = 2.0
 """A process that takes longer to say how it is hangs."""
+_NO_ANSWER: Final = (
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+)
 _PROBE_EVERY_S: Final = 0.5
 _AGAIN_S: Final = 0.1
 """Pause before a broken stream is opened again; the channel itself backs off up to a second."""
@@ -65,6 +71,7 @@ class Upstreams:
 
     def __init__(self, config: FleetConfig, fleet: Fleet, keyring: Keyring | None = None) -> None:
         self._fleet = fleet
+        fleet.ask = self.ask
         some_need_it = any(model.requires_ticket for model in config.models)
         self._passes = Passes(keyring) if keyring and some_need_it else None
         self._channels = {
@@ -94,8 +101,9 @@ class Upstreams:
             lease.abort = call.cancel
             try:
                 with _translated(lease):
-                    async for event in call:
-                        yield event
+                    async with aclosing(coalesced(call)) as events:
+                        async for event in events:
+                            yield event
             finally:
                 call.cancel()
 
@@ -172,17 +180,17 @@ class Upstreams:
     async def probe(self) -> None:
         """Ask for ever whoever may hang whether it still answers."""
         while True:
-            await aio.all_of(*(self._probe(replica) for replica in self._fleet.suspects()))
+            await aio.all_of(*(self.ask(replica) for replica in self._fleet.suspects()))
             await asyncio.sleep(_PROBE_EVERY_S)
 
-    async def _probe(self, replica: str) -> None:
+    async def ask(self, replica: str) -> None:
+        """Ask *replica* whether it still answers."""
         stub: Any = health_pb2_grpc.HealthStub(self._channels[replica])
         request, answers = health_pb2.HealthCheckRequest(service=INFERENCE), True
         try:
             await stub.Check(request, timeout=_PROBE_S)
         except grpc.aio.AioRpcError as failed:
-            # Whatever else went wrong is the health stream's to tell.
-            answers = failed.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+            answers = failed.code() not in _NO_ANSWER
         self._fleet.probed(replica, answers=answers)
 
     async def close(self) -> None:
@@ -242,11 +250,14 @@ def _translated(lease: Lease) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as failed:
-        raise zeta_error(failed) from None
+        error = zeta_error(failed)
+        if isinstance(error, UnavailableError) and is_bare(failed):
+            raise LostError(str(error)) from None
+        raise error from None
     except asyncio.CancelledError:
         if not lease.lost:
             raise
-        raise UnavailableError(f"{lease.replica} does not answer any more") from None
+        raise LostError(f"{lease.replica} does not answer any more") from None
 
 
 class Embedders:

@@ -5,7 +5,7 @@ else asked. Text that was shown is final, so a plan shows nothing that it might 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final, Protocol, Self
 
@@ -42,7 +42,7 @@ class Calls(Protocol):
         self,
         run: Run,
         call: Call,
-        deltas: AsyncIterable[Event],
+        deltas: AsyncGenerator[Event, None],
         before_end: Callable[[], None] = ...,
     ) -> AsyncGenerator[Event, None]:
         """Show *deltas* as the answer, from its beginning to its end."""

@@ -2,11 +2,11 @@
 
 Whether a replica serves comes from its own health stream. How busy it is comes from telemetry's
 reports, carried on by our own requests in flight; without telemetry those alone have to do. A
-circuit breaker keeps replicas that fail out for a while.
+circuit breaker keeps replicas that fail out for a while, and so are outliers among their peers.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,14 +15,20 @@ import structlog
 
 from router_svc import metrics
 from router_svc.core.breaker import Breaker
+from router_svc.core.gate import Vacancy
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
+from router_svc.core.outliers import Outliers, Verdict
 from router_svc.core.recent import Recent
-from router_svc.core.types import Replicas
+from router_svc.core.types import Priority, Replicas
 from services.kit.config import Model, Router, replica_name
 
 log = structlog.get_logger()
 
+_FIRST_GUESS_S: Final = 0.5
+"""Assumed length of a call before any has ended."""
+_LEARNED: Final = 0.05
+"""How far one call moves what is expected of the next."""
 _AGENT, _PROBE = 0, 1
 _SILENT_S: Final = 2.0
 """Without a report, or a word in a call, for so long a replica is asked whether it answers."""
@@ -55,6 +61,7 @@ class Lease:
     began_s: float
     requests: int = 1
     """So many answers are being made of one prompt."""
+    critical: bool = False
     fed: bool = False
     heard_s: float = 0.0
     """When the last piece of the answer came."""
@@ -79,6 +86,10 @@ class Fleet:
         """What is known of each model, by its name."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a replica's health changes."""
+        self.ask: Callable[[str], Awaitable[None]] = _nobody_asks
+        """Finds out whether a replica still answers, and tells `probed`."""
+        self.freed: Callable[[], None] = lambda: None
+        """Called when a replica may have a place that it had not."""
         self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
@@ -88,6 +99,9 @@ class Fleet:
         ]
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
         self._recent = Recent(len(pairs))
+        self._outliers = Outliers(self.model_of, settings.outlier_ratio)
+        self._call_s = np.full(len(models), _FIRST_GUESS_S)
+        """(M,) How long a call lately took, its wait at the replica included."""
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What does not answer, whatever its connection says: a process that hangs."""
@@ -113,6 +127,7 @@ class Fleet:
         closed = np.ones(len(self.names), dtype=np.bool_)
         for i in self._tripped:
             closed[i] = self._breakers[i].allows(now_s)
+        closed &= ~self._outliers.out(now_s)
         return Replicas(
             models=self.models,
             names=self.names,
@@ -127,6 +142,20 @@ class Fleet:
             own_requests=self._load.requests.copy(),
             last_turn=self._recent.last_turn.copy(),
             peak_s=self._recent.peaks_s(now_s),
+        )
+
+    def vacancy(self, priority: Priority) -> Vacancy:
+        """Return where a request of class *priority* finds a place now."""
+        able = self._healthy & ~self._dead & ~self._draining & self._generates
+        for i in self._tripped:
+            able[i] &= self._breakers[i].allows(self._clock())
+        full, count = self._load.full(priority, self._clock()), len(self.models)
+        serving = np.bincount(self.model_of, able, count)
+        slots = np.bincount(self.model_of, able * self._load.slots(), count)
+        return Vacancy(
+            full=full,
+            room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),
+            pace_s=self._call_s / np.maximum(slots, 1.0),
         )
 
     async def next_change(self) -> None:
@@ -183,12 +212,18 @@ class Fleet:
         return next((model for model in self.models if model in able), self.models[0])
 
     def begin(
-        self, replica: str, prompt_tokens: float, output_tokens: float, *, requests: int = 1
+        self,
+        replica: str,
+        prompt_tokens: float,
+        output_tokens: float,
+        *,
+        requests: int = 1,
+        critical: bool = False,
     ) -> Lease:
         """Note that a request goes to *replica*, where it is so many *requests*."""
         i, now_s = self._index[replica], self._clock()
         load = self._load.loads(now_s).row(i)
-        self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s)
+        self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s, critical=critical)
         self._recent.began(i)
         self._breakers[i].began(now_s)
         lease = Lease(
@@ -199,6 +234,7 @@ class Fleet:
             output_tokens=output_tokens,
             began_s=now_s,
             requests=requests,
+            critical=critical,
             heard_s=now_s,
         )
         self._leases[i].add(lease)
@@ -212,13 +248,25 @@ class Fleet:
 
     def end(self, lease: Lease) -> None:
         """Note that the request has ended, in whatever way."""
+        if lease.fed:
+            model = self.model_of[lease.index]
+            took_s = self._clock() - lease.began_s
+            self._call_s[model] += _LEARNED * (took_s - self._call_s[model])
         self.first_token(lease)
         self._leases[lease.index].discard(lease)
-        self._load.ended(lease.index, lease.output_tokens, lease.requests, now_s=self._clock())
+        self._load.ended(
+            lease.index,
+            lease.output_tokens,
+            lease.requests,
+            now_s=self._clock(),
+            critical=lease.critical,
+        )
+        self.freed()
 
-    def succeeded(self, lease: Lease) -> None:
-        """Note that the replica answered."""
+    def succeeded(self, lease: Lease, slowness: float = 0.0) -> None:
+        """Note that the replica answered, in *slowness* times what was predicted; 0: unknown."""
         now_s = self._clock()
+        self._judge(lease, self._outliers.answered(lease.index, slowness, now_s))
         self._recent.took(lease.index, now_s - lease.began_s, now_s)
         self._breakers[lease.index].succeeded()
         if lease.index in self._tripped:
@@ -228,8 +276,9 @@ class Fleet:
 
     def failed(self, lease: Lease) -> None:
         """Note that the replica failed, through no fault of the request."""
-        breaker = self._breakers[lease.index]
-        breaker.failed(self._clock())
+        breaker, now_s = self._breakers[lease.index], self._clock()
+        self._judge(lease, self._outliers.failed(lease.index, now_s))
+        breaker.failed(now_s)
         if breaker.opened_at_s is not None and lease.index not in self._tripped:
             self._tripped.add(lease.index)
             metrics.BREAKER_OPEN.labels(lease.replica).set(1)
@@ -246,6 +295,7 @@ class Fleet:
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
+            self._outliers.restarted(i)
             self._tripped.discard(i)
             metrics.BREAKER_OPEN.labels(replica).set(0)
         else:
@@ -277,6 +327,7 @@ class Fleet:
             max_running=max_running,
             read_at_s=self._clock() - age_s,
         )
+        self.freed()
 
     def suspects(self) -> list[str]:
         """Name healthy replicas that may hang: nobody reports on them, or a call is silent.
@@ -289,11 +340,22 @@ class Fleet:
             silent[i] |= any(now_s - lease.heard_s > _SILENT_S for lease in leases)
         return [self.names[i] for i in np.flatnonzero(silent & self._healthy).tolist()]
 
+    def drains(self, replica: str) -> None:
+        """Note that the replica refused a request because it drains."""
+        self._draining[self._index[replica]] = True
+
     def probed(self, replica: str, *, answers: bool) -> None:
         """Take in whether a suspect answers when it is asked how it is."""
         i = self._index[replica]
         if self._healthy[i]:
             self._hangs(_PROBE, i, hangs=not answers)
+
+    def _judge(self, lease: Lease, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            metrics.LEFT_OUT.labels(lease.replica).inc()
+            log.warning(
+                "left out", replica=lease.replica, why=verdict.why, seconds=round(verdict.out_s, 1)
+            )
 
     def _hangs(self, who: int, i: int, *, hangs: bool) -> None:
         self._told[who, i] = hangs
@@ -312,6 +374,7 @@ class Fleet:
             if not each.done():
                 each.set_result(None)
         self.changed()
+        self.freed()
 
     def _give_up(self, i: int) -> None:
         """End the calls of a replica that has hung for a while and sends nothing any more.
@@ -343,3 +406,8 @@ class Fleet:
         self._generates[mine], self._embeds[mine] = generates, embeds
         if info.context_tokens:
             self._context[mine] = info.context_tokens
+
+
+async def _nobody_asks(replica: str) -> None:
+    """Believe what is known."""
+    del replica

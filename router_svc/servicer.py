@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Final
 
 from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
@@ -35,18 +34,11 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
         self._upstreams = upstreams
         self._config = config
 
-    async def Generate(  # noqa: N802 - named by the contract
+    def Generate(  # noqa: N802 - named by the contract
         self, request: inference_pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         """Choose who answers, and stream the answer through."""
         check_deadline(context)
-        async with aclosing(self._answer(request, context)) as events:
-            async for event in events:
-                yield event
-
-    def _answer(
-        self, request: inference_pb.GenerateRequest, context: Context
-    ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         if request.HasField("resume"):
             earlier, tenant = request.resume, request.tenant
             if not earlier.decision_id:

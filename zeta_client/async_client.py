@@ -10,10 +10,11 @@ arrays. `client` is the same without asyncio.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from random import Random
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -34,6 +35,7 @@ from zeta.router.v1.router_service_pb2 import (
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
+    ReportOutcomeRequest,
     RouteRequest,
     UpdatePolicyRequest,
     UpdatePolicyResponse,
@@ -51,13 +53,19 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
 from services.kit.channel import open_channel
 from services.kit.config import Server
+from services.kit.errors import NotBuiltError, ZetaError
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.lookaside import Direct, Left
 from zeta_client.resume import PATIENT, Patience, Thread
+
+if TYPE_CHECKING:  # a name that exists in the stubs' .pyi alone
+    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 UNARY_TIMEOUT_S = 30.0
+_REPORT_TIMEOUT_S = 2.0
 
 
 class AsyncClient:
@@ -80,7 +88,12 @@ class AsyncClient:
         self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
         self._reached = False
         """Whether anything ever came from the server: a wrong address is told at once."""
-        self._channel = open_channel(target, settings or Server())
+        self._settings = settings or Server()
+        self._channel = open_channel(target, self._settings)
+        self._replicas: dict[str, grpc.aio.Channel] = {}
+        """Channels of replicas that were called directly, by address."""
+        self._reports: set[asyncio.Task[None]] = set()
+        """What nobody waits for."""
         self._inference = InferenceServiceStub(self._channel)
         self._embedding = EmbeddingServiceStub(self._channel)
         self._router = RouterServiceStub(self._channel)
@@ -102,16 +115,26 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the channel; running calls are cancelled."""
         self._reached = False
-        await self._channel.close()
+        await asyncio.gather(*self._reports)
+        for channel in (self._channel, *self._replicas.values()):
+            await channel.close()
 
     def generate(
-        self, request: GenerateRequest, *, deadline_s: float | None = None
+        self,
+        request: GenerateRequest,
+        *,
+        deadline_s: float | None = None,
+        lookaside: bool = False,
     ) -> AsyncIterator[GenerateResponse]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
         Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
-        Raises StreamBrokenError after the last event where the answer was cut short.
+        With *lookaside* the answer comes straight from the replica that the router chose, and
+        through the router only where that does not work. Raises StreamBrokenError after the last
+        event where the answer was cut short.
         """
+        if lookaside:
+            return self._direct(request, deadline_s)
         thread = Thread(
             request, patience=self._resume, deadline_s=deadline_s, clock=monotonic, rng=self._rng
         )
@@ -319,3 +342,64 @@ class AsyncClient:
                 await asyncio.sleep(pause_s)
             finally:
                 call.cancel()
+
+    async def _direct(
+        self, request: GenerateRequest, deadline_s: float | None
+    ) -> AsyncIterator[GenerateResponse]:
+        """Stream an answer from the replica itself; what that does not give, from the router."""
+        left = Left(deadline_s)
+        try:
+            wanted = RouteRequest(generate=request, ticket=True)
+            routed = await self._call(self._router.Route, wanted, deadline_s)
+        except NotBuiltError:
+            async for event in self.generate(request, deadline_s=left.s()):
+                yield event
+            return
+        answer = Direct(request, routed)
+        async for event in self._from_replica(answer, left.s()):
+            yield event
+        if answer.broken is not None:
+            async for event in self.generate(answer.rest(), deadline_s=left.s()):
+                yield answer.behind(event)
+
+    async def _from_replica(
+        self, answer: Direct, timeout_s: float | None
+    ) -> AsyncIterator[GenerateResponse]:
+        """Stream what the replica gives, and report how it ended."""
+        call = self._replica(answer.address).Generate(
+            answer.request, timeout=timeout_s, metadata=answer.metadata
+        )
+        try:
+            async for event in call:
+                answer.note(event)
+                if answer.finished is not None:
+                    # The caller may judge the answer next: the router has to know of it by then.
+                    with suppress(ZetaError):  # a lost report costs a lesson, never the answer
+                        await self._call(
+                            self._router.ReportOutcome, answer.outcome(), _REPORT_TIMEOUT_S
+                        )
+                yield event
+            if answer.finished is None:
+                answer.broken = wire.cut_short()
+        except grpc.aio.AioRpcError as failed:
+            answer.broken = wire.error_of(failed, answer.address)
+        finally:
+            call.cancel()
+            if answer.finished is None:
+                self._report_later(answer.outcome())
+
+    def _replica(self, address: str) -> "InferenceServiceAsyncStub":
+        if address not in self._replicas:
+            self._replicas[address] = open_channel(address, self._settings)
+        return InferenceServiceStub(self._replicas[address])
+
+    def _report_later(self, outcome: ReportOutcomeRequest) -> None:
+        """Report while nobody waits for it."""
+
+        async def report() -> None:
+            with suppress(ZetaError):
+                await self._call(self._router.ReportOutcome, outcome, _REPORT_TIMEOUT_S)
+
+        task = asyncio.create_task(report())
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)

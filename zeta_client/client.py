@@ -9,6 +9,7 @@ arrays. `async_client` is the same on asyncio.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from random import Random
 from time import monotonic, perf_counter, sleep
 from types import TracebackType
@@ -33,6 +34,7 @@ from zeta.router.v1.router_service_pb2 import (
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
+    ReportOutcomeRequest,
     RouteRequest,
     UpdatePolicyRequest,
     UpdatePolicyResponse,
@@ -50,15 +52,18 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
 from services.kit.channel import options
 from services.kit.config import Server
+from services.kit.errors import NotBuiltError, ZetaError
 from services.kit.security import channel_credentials
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.lookaside import Direct, Left
 from zeta_client.resume import PATIENT, Patience, Thread
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 M_co = TypeVar("M_co", covariant=True)
 UNARY_TIMEOUT_S = 30.0
+_REPORT_TIMEOUT_S = 2.0
 
 
 class _Messages(Protocol[M_co]):
@@ -89,7 +94,10 @@ class Client:
         self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
         self._reached = False
         """Whether anything ever came from the server: a wrong address is told at once."""
-        self._channel = _open(target, settings or Server())
+        self._settings = settings or Server()
+        self._channel = _open(target, self._settings)
+        self._replicas: dict[str, grpc.Channel] = {}
+        """Channels of replicas that were called directly, by address."""
         self._inference = InferenceServiceStub(self._channel)
         self._embedding = EmbeddingServiceStub(self._channel)
         self._router = RouterServiceStub(self._channel)
@@ -111,16 +119,25 @@ class Client:
     def close(self) -> None:
         """Close the channel; running calls are cancelled."""
         self._reached = False
-        self._channel.close()
+        for channel in (self._channel, *self._replicas.values()):
+            channel.close()
 
     def generate(
-        self, request: GenerateRequest, *, deadline_s: float | None = None
+        self,
+        request: GenerateRequest,
+        *,
+        deadline_s: float | None = None,
+        lookaside: bool = False,
     ) -> Iterator[GenerateResponse]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
         Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
-        Raises StreamBrokenError after the last event where the answer was cut short.
+        With *lookaside* the answer comes straight from the replica that the router chose, and
+        through the router only where that does not work. Raises StreamBrokenError after the last
+        event where the answer was cut short.
         """
+        if lookaside:
+            return self._direct(request, deadline_s)
         thread = Thread(
             request, patience=self._resume, deadline_s=deadline_s, clock=monotonic, rng=self._rng
         )
@@ -325,6 +342,56 @@ class Client:
                 sleep(pause_s)
             finally:
                 call.cancel()
+
+    def _direct(
+        self, request: GenerateRequest, deadline_s: float | None
+    ) -> Iterator[GenerateResponse]:
+        """Stream an answer from the replica itself; what that does not give, from the router."""
+        left = Left(deadline_s)
+        try:
+            wanted = RouteRequest(generate=request, ticket=True)
+            routed = self._call(self._router.Route, wanted, deadline_s)
+        except NotBuiltError:
+            for event in self.generate(request, deadline_s=left.s()):
+                yield event
+            return
+        answer = Direct(request, routed)
+        for event in self._from_replica(answer, left.s()):
+            yield event
+        if answer.broken is not None:
+            for event in self.generate(answer.rest(), deadline_s=left.s()):
+                yield answer.behind(event)
+
+    def _from_replica(self, answer: Direct, timeout_s: float | None) -> Iterator[GenerateResponse]:
+        """Stream what the replica gives, and report how it ended."""
+        call = self._replica(answer.address).Generate(
+            answer.request, timeout=timeout_s, metadata=answer.metadata
+        )
+        try:
+            for event in call:
+                answer.note(event)
+                if answer.finished is not None:
+                    # The caller may judge the answer next: the router has to know of it by then.
+                    with suppress(ZetaError):  # a lost report costs a lesson, never the answer
+                        self._call(self._router.ReportOutcome, answer.outcome(), _REPORT_TIMEOUT_S)
+                yield event
+            if answer.finished is None:
+                answer.broken = wire.cut_short()
+        except grpc.RpcError as failed:
+            answer.broken = wire.error_of(failed, answer.address)
+        finally:
+            call.cancel()
+            if answer.finished is None:
+                self._report_later(answer.outcome())
+
+    def _replica(self, address: str) -> InferenceServiceStub:
+        if address not in self._replicas:
+            self._replicas[address] = _open(address, self._settings)
+        return InferenceServiceStub(self._replicas[address])
+
+    def _report_later(self, outcome: ReportOutcomeRequest) -> None:
+        """Report while nobody waits for it."""
+        self._router.ReportOutcome.future(outcome, timeout=_REPORT_TIMEOUT_S)
 
 
 def _open(target: str, settings: Server) -> grpc.Channel:

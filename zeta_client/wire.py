@@ -21,7 +21,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
 
 from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError, invalid
-from services.kit.rpc import DETAILS_KEY, zeta_error
+from services.kit.rpc import is_bare, zeta_error
 
 Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
 """A question, or a conversation: {"role": …, "content": …} each, the last one to be answered."""
@@ -104,7 +104,7 @@ def vectors(response: EmbedResponse) -> NDArray[np.float32]:
 def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
     """Turn a failed call into the error that the other side raised, or that it is not there."""
     call = _call(failed)
-    if _bare(call) and call.code() is grpc.StatusCode.UNAVAILABLE:
+    if is_bare(call) and call.code() is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError(f"nothing answers at {target}")
     return zeta_error(call)
 
@@ -112,7 +112,7 @@ def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
 def connection_broke(failed: grpc.RpcError) -> bool:
     """Whether a call ended because its connection did, and not by the other side's will."""
     call = _call(failed)
-    return _bare(call) and call.code() in _OF_CONNECTIONS
+    return is_bare(call) and call.code() in _OF_CONNECTIONS
 
 
 def cut_short() -> StreamBrokenError:
@@ -130,11 +130,6 @@ def duration(seconds: float) -> Duration | None:
 def _call(failed: grpc.RpcError) -> grpc.aio.AioRpcError:
     """Name the methods of a failed call: a synchronous one's class has the same, and no name."""
     return cast("grpc.aio.AioRpcError", failed)
-
-
-def _bare(call: grpc.aio.AioRpcError) -> bool:
-    """Whether the status is gRPC's own: every error of Zeta's servers has details."""
-    return not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
 
 
 def _conversation(prompt: Prompt) -> Conversation:

@@ -64,7 +64,9 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
     ),
     Reason.CIRCUIT_OPEN: Filter(
         lambda _ask, _tokens, replicas: replicas.circuit_closed,
-        lambda *_: "failed several times in a row; waiting before the next try",
+        lambda *_: (
+            "failed several times in a row, or did much worse than its peers; left out for a while"
+        ),
     ),
     Reason.CAPABILITY: Filter(
         lambda _ask, _tokens, replicas: replicas.can_generate, lambda *_: "does not generate"

@@ -109,6 +109,11 @@ def zeta_error(failed: grpc.aio.AioRpcError) -> ZetaError:
     )
 
 
+def is_bare(failed: grpc.aio.AioRpcError) -> bool:
+    """Whether a status has no details: gRPC's own, of a connection; ours all have some."""
+    return all(key != DETAILS_KEY for key, _ in failed.trailing_metadata() or ())
+
+
 def request_id() -> str:
     """Return the id of the call that is being served: the caller's, or one made for it."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))

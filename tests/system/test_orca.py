@@ -3,41 +3,23 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import grpc
-import msgspec
-import pytest
 from zeta.inference.v1.inference_service_pb2 import GenerateRequest, SamplingParams
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
 from services.kit import config
 from tests.system.calls import PROMPT
-from tests.system.fleet import Fleet, eventually, running
+from tests.system.conftest import PAIRED as MODEL
+from tests.system.fleet import Fleet, eventually
 from tests.system.test_clients import NODE, node_or_reason
 
-MODEL: Final = "general-4b"
 BUSY, IDLE = f"{MODEL}-0", f"{MODEL}-1"
 CALLS: Final = 20
 WITHIN_S: Final = 60.0
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet whose general model has two replicas, each slower the more it runs."""
-    with running(tmp_path_factory.mktemp("pair"), with_two_replicas) as up:
-        yield up
-
-
-def with_two_replicas(fleet: config.FleetConfig) -> config.FleetConfig:
-    """Give the general model a second replica and a pace."""
-    replace = msgspec.structs.replace
-    first, *others = fleet.models
-    replicas = (*first.replicas, config.Replica(listen="127.0.0.1:7090"))
-    paced = replace(first, replicas=replicas, pace=config.Pace(step_s_per_running=0.004))
-    return replace(fleet, models=(paced, *others))
 
 
 async def test_python_leaves_the_busy_replica(pair: Fleet) -> None:

@@ -54,6 +54,9 @@ def ask(
         bool, typer.Option("--consent-to-train", help="The operator may keep prompt and answer")
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the decision as well")] = False,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Stream from the replica, with the router's ticket")
+    ] = False,
     target: shell.Target = None,
     config: shell.ConfigFile = None,
     as_json: shell.Json = False,
@@ -74,7 +77,7 @@ def ask(
         consent_to_train=consent_to_train,
     )
     reach = shell.reach(config, target)
-    shell.run(_ask(reach, request, deadline_s=deadline, as_json=as_json))
+    shell.run(_ask(reach, request, deadline_s=deadline, direct=direct, as_json=as_json))
 
 
 def _read(file: Path) -> list[Mapping[str, str]]:
@@ -92,11 +95,17 @@ def _read(file: Path) -> list[Mapping[str, str]]:
 
 
 async def _ask(
-    reach: shell.Reach, request: GenerateRequest, *, deadline_s: float | None, as_json: bool
+    reach: shell.Reach,
+    request: GenerateRequest,
+    *,
+    deadline_s: float | None,
+    direct: bool,
+    as_json: bool,
 ) -> None:
     answer, start_s = Answer(), perf_counter()
     async with reach() as client:
-        async for event in client.generate(request, deadline_s=deadline_s):
+        events = client.generate(request, deadline_s=deadline_s, lookaside=direct)
+        async for event in events:
             answer.add(event, perf_counter() - start_s)
             _show(event, as_json=as_json, live=request.samples <= 1)
     if as_json:

@@ -16,7 +16,7 @@ from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateRes
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
 from services.kit.errors import ZetaError
-from services.kit.rpc import DETAILS_KEY, zeta_error
+from services.kit.rpc import is_bare, zeta_error
 from tests.bench.chaos.answers import Known, Stream
 from tests.system.calls import answer, endless, question
 from zeta_client import AsyncClient
@@ -88,7 +88,7 @@ class Callers:
                 stream.events.append(event)
         except grpc.aio.AioRpcError as failed:
             stream.error = zeta_error(failed)
-            stream.bare = all(key != DETAILS_KEY for key, _ in failed.trailing_metadata() or ())
+            stream.bare = is_bare(failed)
         except ZetaError as error:
             stream.error = error
         stream.late = monotonic() >= ends_s

@@ -190,7 +190,8 @@ def test_the_digest_holds_all_that_costs() -> None:
 
 def test_a_pass_is_shown_again_until_half_its_life_is_over(file: Path) -> None:
     """It is made anew long before it expires, so that it never does on the way."""
-    wall, keyring = Clock(), Keyring(file)
+    wall, clock = Clock(), Clock()
+    keyring = Keyring(file, clock)
     passes = Passes(keyring, wall)
     wall.now_s = 1000.0
     ((key, first),) = passes.metadata()
@@ -199,6 +200,9 @@ def test_a_pass_is_shown_again_until_half_its_life_is_over(file: Path) -> None:
     wall.now_s += 5.0
     renewed = passes.metadata()[0][1]
 
+    file.write_text(line("two", 2) + line("one", 1))
+    clock.now_s += 1.0
+    assert passes.metadata()[0][1].startswith("v1.two."), "a new key renews it at once"
     assert key == "zeta-ticket"
     assert first == again != renewed
     assert keyring.verify(renewed, 1019.0).replica == ""
