@@ -9,14 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import grpc
+import msgspec
 import numpy as np
 import structlog
 from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
+from zeta.router.v1 import router_service_pb2 as router_pb
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
-from router_svc import client, warm
+from router_svc import client, warm, wire
 from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
@@ -29,9 +32,11 @@ from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
 from router_svc.profiler import Profiler
 from router_svc.records import forgetting
+from router_svc.relay import Siblings, relayed
 from router_svc.router import ZetaDynamicRouter
 from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServicer
 from router_svc.tickets import Tickets
+from router_svc.workers import Worker
 from services.kit import metrics
 from services.kit.aio import cancelled
 from services.kit.config import FleetConfig, state_dir
@@ -46,20 +51,27 @@ ROUTER: Final = "zeta.router.v1.RouterService"
 _SAVE_EVERY_S: Final = 15.0
 _STUDY_EVERY_S: Final = 1.0
 _EXPIRE_EVERY_S: Final = 0.25
+_FOLLOW_EVERY_S: Final = 1.0
+_PATIENCE_S: Final = 0.5
+"""Another worker's decision is in the journal by then."""
+_ALONE: Final = Worker()
 _FORGET_EVERY_S: Final = 600.0
 _FORGOTTEN_AT_ONCE: Final = 1000
 _DAY_S: Final = 86_400.0
 
 
-async def serve(config: FleetConfig) -> None:
-    """Serve until told to stop."""
+async def serve(config: FleetConfig, worker: Worker) -> None:
+    """Serve until told to stop, alone or as one of several workers."""
+    config = msgspec.structs.replace(config, router=worker.share(config.router))
     metrics.serve(config.router.metrics)
-    async with running(config) as server:
+    async with running(config, worker=worker) as server:
         await server.stopped.wait()
 
 
 @asynccontextmanager
-async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGenerator[Serving, None]:
+async def running(
+    config: FleetConfig, *, seed: int | None = None, worker: Worker = _ALONE
+) -> AsyncGenerator[Serving, None]:
     """Run a router; leaving the context drains it and saves what it learned."""
     keyring = Keyring(Path(config.tickets.keys)) if config.tickets.keys else None
     journal = Journal(state_dir(config) / config.router.journal)
@@ -75,7 +87,10 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         policies=Policies(config.router.policies, config.router.default_policy),
         journal=journal,
         rng=np.random.default_rng(seed),
+        new_id=worker.new_id,
     )
+    router.verdicts.patience_s = _PATIENCE_S if worker.count > 1 else 0.0
+    siblings = Siblings(worker, config.server)
     history = History(journal, router.ahead.seasons, fleet.models)
     try:
         await router.verdicts.restore(_beginning(config, learner))
@@ -86,10 +101,22 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
     embed = _embed_dispatch(config, router, upstreams, embedders)
     allocations = Allocations(config, fleet, router.ahead, upstreams.allocate)
     tickets = Tickets(router, keyring, config.tickets.life_s) if keyring else None
-    services = _services(config, router, upstreams, embedders, embed, tickets=tickets)
+    inference = InferenceServicer(router, upstreams, config, siblings)
+    services = {
+        **_services(router, inference, embedders, embed),
+        ROUTER: partial(
+            router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router, tickets)
+        )
+        if worker.first
+        else relayed(router_pb.DESCRIPTOR.services_by_name["RouterService"], siblings.channel(0)),
+    }
     try:
         async with serving(
-            config.router.listen, config.server, services, use=router.admission.use
+            config.router.listen,
+            config.server,
+            services,
+            use=router.admission.use,
+            siblings_at=worker.address(worker.number),
         ) as server:
             works: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
@@ -97,12 +124,16 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
-                "saving": partial(_save, router, history),
+                **(
+                    {
+                        **_first_works(config, router, journal, history),
+                        "allocating": partial(allocations.run),
+                    }
+                    if worker.first
+                    else {"following": partial(_follow, router, siblings)}
+                ),
                 "looking ahead": partial(_look_ahead, router),
-                "allocating": partial(allocations.run),
-                "lessons": partial(study_for_ever, learner),
                 **({"tickets": partial(_expire, tickets)} if tickets else {}),
-                "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
             tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
             try:
@@ -114,8 +145,10 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await profiler.close()
         await upstreams.close()
         await embedders.close()
-        await router.verdicts.save()
-        await history.save()
+        await siblings.close()
+        if worker.first:
+            await router.verdicts.save()
+            await history.save()
         await journal.close()
 
 
@@ -154,24 +187,17 @@ def _embed_dispatch(
 
 
 def _services(
-    config: FleetConfig,
     router: ZetaDynamicRouter,
-    upstreams: Upstreams,
+    inference: InferenceServicer,
     embedders: Embedders,
     embed: EmbedDispatch,
-    *,
-    tickets: Tickets | None,
 ) -> Mapping[str, Add]:
-    inference = InferenceServicer(router, upstreams, config)
     return {
         KSERVE: partial(
             kserve_grpc.add_GRPCInferenceServiceServicer_to_server,
             KserveServicer(inference, router.fleet.answers),
         ),
         client.INFERENCE: partial(inference_grpc.add_InferenceServiceServicer_to_server, inference),
-        ROUTER: partial(
-            router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router, tickets)
-        ),
         client.EMBEDDING: partial(
             embedding_grpc.add_EmbeddingServiceServicer_to_server,
             EmbeddingServicer(router, embedders, embed),
@@ -192,6 +218,31 @@ async def _tell_health(
         )
         await server.set_serving(serving=embed.serves(), names=(client.EMBEDDING,))
         await news.wait()
+
+
+def _first_works(
+    config: FleetConfig, router: ZetaDynamicRouter, journal: Journal, history: History
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Return what one worker does for all."""
+    keep_s = config.router.journal_keep_days * _DAY_S
+    return {
+        "saving": partial(_save, router, history),
+        "lessons": partial(study_for_ever, router.learner),
+        "forgetting": partial(_forget, journal, keep_s),
+    }
+
+
+async def _follow(router: ZetaDynamicRouter, siblings: Siblings) -> None:
+    """Take over what the first worker has learned, and the policies that it was given."""
+    stub = router_grpc.RouterServiceStub(siblings.channel(0))
+    while True:
+        await asyncio.sleep(_FOLLOW_EVERY_S)
+        try:
+            said = await stub.GetPolicy(router_pb.GetPolicyRequest(), timeout=_FOLLOW_EVERY_S)
+            router.policies.follow(map(wire.policy_of, said.policies), said.default_policy)
+            await router.verdicts.follow()
+        except grpc.aio.AioRpcError as failed:
+            log.warning("the first worker is away", status=failed.code().name)
 
 
 async def _save(router: ZetaDynamicRouter, history: History) -> None:

@@ -37,6 +37,8 @@ _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
 _TRUSTED: Final = 0.5
 """Verdicts that count less teach about quality alone: the others take no weights."""
+_TAUGHT: Final = ("quality", "judge", "confidence", "agreement")
+"""What feedback teaches; the rest comes of calls that a router sees by itself."""
 _PARTS: Final = ("quality", "judge", "confidence", "latency", "length", "agreement")
 
 
@@ -245,11 +247,14 @@ class Learner:
         arrays["stalls"] = np.array([stalls.calls, stalls.stalled])
         return arrays
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take in what `to_arrays` returned. Raises ValueError or KeyError where it cannot be."""
+    def restore(self, arrays: Mapping[str, NDArray[Any]], *, taught: bool = False) -> None:
+        """Take in what `to_arrays` returned; with *taught*, only what feedback teaches.
+
+        Raises ValueError or KeyError where it cannot be.
+        """
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"learned state of version {arrays['version']}, not {VERSION}")
-        for part in _PARTS:
+        for part in _TAUGHT if taught else _PARTS:
             prefix = f"{part}."
             state = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             if part == "agreement" and not state:
@@ -259,6 +264,8 @@ class Learner:
         gains = self.predictors.gains
         gains.sums = dict(zip(kinds, arrays["gains.sums"].tolist(), strict=True))
         gains.counts = dict(zip(kinds, arrays["gains.counts"].tolist(), strict=True))
+        if taught:
+            return
         for row, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._times[i] = arrays["times"][row]

@@ -87,6 +87,7 @@ class ZetaDynamicRouter:
         journal: Journal,
         rng: np.random.Generator,
         clock: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self.fleet = fleet
         self.learner = learner
@@ -96,6 +97,7 @@ class ZetaDynamicRouter:
         self._journal = journal
         self._rng = rng
         self._clock = clock
+        self._new_id = new_id
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
@@ -226,7 +228,7 @@ class ZetaDynamicRouter:
             raise _too_late(ask, late) from late
         return wire.decision_pb_of(
             self._explained(decision, ask, features),
-            decision_id=str(uuid4()),
+            decision_id=self._new_id(),
             at_s=time.time(),
             took_s=self._clock() - began_s,
             features=features,
@@ -287,7 +289,7 @@ class ZetaDynamicRouter:
         ask, decision, took_s = made.ask, made.decision, made.took_s
         features, now_s = profiled.features, made.decided_s
         deadline_at_s = None if ask.deadline_s is None else now_s + ask.deadline_s
-        decision_id, at_s = str(uuid4()), time.time()
+        decision_id, at_s = self._new_id(), time.time()
 
         def explain() -> DecisionMessage:
             return wire.decision_pb_of(

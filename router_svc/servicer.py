@@ -14,6 +14,7 @@ from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 from router_svc import wire
 from router_svc.client import Embedders, Upstreams, model_infos
 from router_svc.embedding import EmbedDispatch
+from router_svc.relay import Siblings
 from router_svc.router import ZetaDynamicRouter
 from router_svc.tickets import Tickets
 from router_svc.verifiers import verify
@@ -28,9 +29,13 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     """The router as a model."""
 
     def __init__(
-        self, router: ZetaDynamicRouter, upstreams: Upstreams, config: FleetConfig
+        self,
+        router: ZetaDynamicRouter,
+        upstreams: Upstreams,
+        config: FleetConfig,
+        siblings: Siblings,
     ) -> None:
-        self._router = router
+        self._router, self._siblings = router, siblings
         self._upstreams = upstreams
         self._config = config
 
@@ -43,6 +48,8 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
             earlier, tenant = request.resume, request.tenant
             if not earlier.decision_id:
                 raise invalid("resume.decision_id", "must name the answer to go on with")
+            if self._siblings.has(earlier.decision_id):
+                return self._siblings.resume(request, context)
             return self._router.resume(
                 earlier.decision_id,
                 earlier.after_seq,

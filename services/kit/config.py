@@ -187,6 +187,8 @@ class Router(Config, frozen=True, kw_only=True):
     """The router."""
 
     listen: Listen = "127.0.0.1:7070"
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes behind that address; the metrics of number n, from 0, are n ports further."""
     metrics: str = ""
     embedding_model: str = ""
     """Encoder of callers who name none; empty: the embedding service's own."""
@@ -351,6 +353,9 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
         if model.requires_ticket and not config.tickets.keys:
             yield f"models[{i}].requires_ticket: needs tickets.keys"
     yield from _encoders(config)
+    listen = config.router.listen
+    if config.router.workers > 1 and (listen.startswith("unix:") or listen.endswith(":0")):
+        yield f"router.workers: several share a fixed TCP port, and router.listen is {listen!r}"
     yield from _devices(config)
     if config.router.default_policy not in config.router.policies:
         name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))
