@@ -8,7 +8,7 @@ by level. N = points, F = their dimensions, M = targets, T = trees, K = nodes, L
 A = nodes of a level, G = dimensions of a guide, B = points to predict.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, TypeAlias
 
@@ -26,6 +26,8 @@ _LEAST: Final = 5
 """Points in a leaf, at least."""
 _DRAWS: Final = 30
 """Thresholds that the best is taken of, per node."""
+_DEEPEST: Final = 16
+"""Steps to a leaf, at most: those that peel off a few points at a time are waited for by all."""
 _GUIDES: Final = 4
 """Main axes of the targets that splits are judged by: more cost time and tell no more."""
 _PRIOR_OUTCOMES: Final = 0.5
@@ -42,7 +44,11 @@ class Trees:
     threshold: Halved
     """(K,) Where that is above, the second child is next."""
     child: Ints
-    """(K,) First child, the second stands beside it; of a leaf, -1 less its number."""
+    """(K,) First child, the second stands beside it; of a leaf, the leaf itself."""
+    leaf: Ints
+    """(K,) Number of a leaf."""
+    depth: Ints
+    """() Steps from the roots to the last leaf."""
     value: Halved
     """(L, M) Expected in excess of the mean."""
     mean: Floats
@@ -57,12 +63,11 @@ class Trees:
         """Return the leaf of every tree that each of *points* (B, F) falls in; (B, T)."""
         flat, start = points.ravel(), np.arange(len(points))[:, None] * points.shape[1]
         node = np.tile(np.arange(TREES, dtype=np.int32), (len(points), 1))
-        child = self.child[node]
-        while (inner := child >= 0).any():
-            above = flat[start + self.feature[node]] > self.threshold[node]
-            node = np.where(inner, child + above, node)
-            child = self.child[node]
-        leaves: Ints = -1 - child
+        # A leaf leads to itself, so that nobody need look who has arrived.
+        for _ in range(int(self.depth)):
+            above = flat.take(start + self.feature.take(node)) > self.threshold.take(node)
+            node = self.child.take(node) + above
+        leaves: Ints = self.leaf.take(node)
         return leaves
 
     def unseen(self, points: Halved, missed: NDArray[np.bool_]) -> Floats:
@@ -101,6 +106,17 @@ class _Split:
     """How much it tells; minus infinity where a node cannot be split."""
     feature: Ints
     threshold: Halved
+    """Infinite where a node cannot be split, so that nothing is above."""
+
+    @property
+    def inner(self) -> NDArray[np.bool_]:
+        """Which nodes are split; (A,)."""
+        return np.isfinite(self.worth)
+
+    @property
+    def first(self) -> NDArray[np.intp]:
+        """Where in the next level the first child of each that is split stands; (A,)."""
+        return 2 * (np.cumsum(self.inner) - 1)
 
 
 def learn(points: Halved, targets: Floats, group: NDArray[np.intp]) -> tuple[Trees, Floats]:
@@ -146,58 +162,56 @@ def _grown(
     points: Halved, guide: Floats, level: _Level, rng: np.random.Generator
 ) -> tuple[dict[str, Array], _Level]:
     """Split until nothing can be; return all nodes, and the points by their leaf."""
-    nodes: list[tuple[Ints, Halved, Ints]] = []
+    nodes: list[tuple[Ints, Halved, Ints, Ints]] = []
     ended: list[_Level] = []
     total = leaves = 0
     while level.width:
-        split = _best(points, guide, level, rng)
-        inner = np.isfinite(split.worth)
+        split = _best(points, guide, level, _DRAWS if len(nodes) < _DEEPEST else 0, rng)
+        itself = total + np.arange(level.width)
+        number = leaves + np.cumsum(~split.inner) - 1
         total += level.width
-        rank = np.cumsum(inner) - 1
-        number = leaves + np.cumsum(~inner) - 1
-        child = np.where(inner, total + 2 * rank, -1 - number).astype(np.int32)
-        nodes.append((split.feature, split.threshold, child))
-        stays = ~inner[level.node]
-        leaves += int((~inner).sum())
-        ended.append(_some(level, stays, number[level.node[stays]], leaves))
-        level = _below(points, level, split, ~stays, 2 * rank)
-    feature, threshold, first = (np.concatenate(part) for part in zip(*nodes, strict=True))
-    joined = _Level(
-        row=np.concatenate([each.row for each in ended]),
-        node=np.concatenate([each.node for each in ended]),
-        weight=np.concatenate([each.weight for each in ended]),
-        width=leaves,
-    )
-    return {"feature": feature, "threshold": threshold, "child": first}, joined
+        leaves += int((~split.inner).sum())
+        nodes.append(
+            (
+                split.feature,
+                split.threshold,
+                np.where(split.inner, total + split.first, itself).astype(np.int32),
+                np.where(split.inner, 0, number).astype(np.int32),
+            )
+        )
+        ended.append(_some(level, ~split.inner[level.node], number))
+        level = _below(points, level, split)
+    names = ("feature", "threshold", "child", "leaf")
+    parts = {n: np.concatenate(p) for n, p in zip(names, zip(*nodes, strict=True), strict=True)}
+    return parts | {"depth": np.array(len(nodes) - 1)}, _joined(ended, leaves)
 
 
-def _best(points: Halved, guide: Floats, level: _Level, rng: np.random.Generator) -> _Split:
+def _best(
+    points: Halved, guide: Floats, level: _Level, draws: int, rng: np.random.Generator
+) -> _Split:
     """Draw splits of every node and return the best of each."""
     count, width = level.width, points.shape[1]
     size = np.bincount(level.node, minlength=count)
     start, at = np.cumsum(size) - size, level.row * width
-    total = np.bincount(level.node, level.weight, count)
-    pull = [level.weight * each for each in guide.T[:, level.row]]
-    sums = [np.bincount(level.node, each, count) for each in pull]
+    # One row per sum that a split is judged by: of weights, and of each guide.
+    pull = np.vstack([level.weight, level.weight * guide.T[:, level.row]]).astype(np.float32)
+    whole = np.add.reduceat(pull, start, axis=1)
     best = _Split(
         worth=np.full(count, -np.inf),
         feature=np.zeros(count, dtype=np.int32),
-        threshold=np.zeros(count, dtype=np.float32),
+        threshold=np.full(count, np.inf, dtype=np.float32),
     )
-    for _ in range(_DRAWS):
+    for _ in range(draws):
         feature = rng.integers(width, size=count, dtype=np.int32)
-        x = points.ravel()[at + feature[level.node]]
+        x = points.ravel()[at + np.repeat(feature, size)]
         low, high = np.minimum.reduceat(x, start), np.maximum.reduceat(x, start)
-        threshold = (low + rng.random(count, dtype=np.float32) * (high - low)).astype(np.float32)
-        under = x <= threshold[level.node]
-        node = level.node[under]
-        left = np.bincount(node, level.weight[under], count)
-        fits = np.minimum(left, total - left) >= _LEAST
-        worth = np.zeros(count)
-        for each, whole in zip(pull, sums, strict=True):
-            part = np.bincount(node, each[under], count)
-            worth += part**2 / np.maximum(left, 1.0)
-            worth += (whole - part) ** 2 / np.maximum(total - left, 1.0)
+        threshold = low + rng.random(count, dtype=np.float32) * (high - low)
+        under = np.add.reduceat(pull * (x <= np.repeat(threshold, size)), start, axis=1)
+        above = whole - under
+        fits = np.minimum(under[0], above[0]) >= _LEAST
+        worth = sum(
+            (side[1:] ** 2).sum(axis=0) / np.maximum(side[0], 1.0) for side in (under, above)
+        )
         better = fits & (worth > best.worth)
         best = _Split(
             worth=np.where(better, worth, best.worth),
@@ -207,24 +221,37 @@ def _best(points: Halved, guide: Floats, level: _Level, rng: np.random.Generator
     return best
 
 
-def _below(
-    points: Halved, level: _Level, split: _Split, goes: NDArray[np.bool_], first: NDArray[np.intp]
-) -> _Level:
+def _below(points: Halved, level: _Level, split: _Split) -> _Level:
     """Return the next level: the points that go on, in the children of their nodes."""
-    node, row = level.node[goes], level.row[goes]
-    above = points[row, split.feature[node]] > split.threshold[node]
-    node = first[node] + above
-    order = np.argsort(node, kind="stable")
+    goes = split.inner[level.node]
+    row, node = level.row[goes], level.node[goes]
+    below = split.first[node] + (points[row, split.feature[node]] > split.threshold[node])
+    order = np.argsort(below, kind="stable")
     return _Level(
         row=row[order],
-        node=node[order],
+        node=below[order],
         weight=level.weight[goes][order],
-        width=2 * int(np.isfinite(split.worth).sum()),
+        width=2 * int(split.inner.sum()),
     )
 
 
-def _some(level: _Level, chosen: NDArray[np.bool_], node: NDArray[np.intp], width: int) -> _Level:
-    return _Level(row=level.row[chosen], node=node, weight=level.weight[chosen], width=width)
+def _some(level: _Level, chosen: NDArray[np.bool_], number: NDArray[np.intp]) -> _Level:
+    """Return the *chosen* points of *level*, their nodes by *number*."""
+    return _Level(
+        row=level.row[chosen],
+        node=number[level.node[chosen]],
+        weight=level.weight[chosen],
+        width=level.width,
+    )
+
+
+def _joined(levels: Sequence[_Level], width: int) -> _Level:
+    return _Level(
+        row=np.concatenate([each.row for each in levels]),
+        node=np.concatenate([each.node for each in levels]),
+        weight=np.concatenate([each.weight for each in levels]),
+        width=width,
+    )
 
 
 def _values(leaf: _Level, excess: Floats, known: NDArray[np.bool_]) -> Halved:
