@@ -10,6 +10,7 @@ from router_svc import metrics
 from router_svc.core.queue import Ticket, WaitQueue
 from router_svc.core.types import Ask
 from services.kit.errors import OverloadedError
+from services.kit.orca import Use
 
 _FIRST_GUESS_S = 0.5
 """Assumed length of a request before any has ended."""
@@ -40,6 +41,11 @@ class Admission:
         finally:
             self._mean_s += 0.05 * (self._clock() - began_s - self._mean_s)
             self._pass_on()
+
+    def use(self) -> Use:
+        """Say how much of it is taken."""
+        running, waiting = float(self._slots - self._free), float(len(self._queue))
+        return Use(slots=self._slots, figures={"running": running, "queue_depth": waiting})
 
     def retry_after_s(self) -> float:
         """When a slot should be free for one more: the queue's length at the present pace."""

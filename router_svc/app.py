@@ -17,10 +17,13 @@ from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
 from router_svc import client, warm
+from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
+from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
+from router_svc.history import History
 from router_svc.journal import Journal
 from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
@@ -28,18 +31,21 @@ from router_svc.profiler import Profiler
 from router_svc.records import forgetting
 from router_svc.router import ZetaDynamicRouter
 from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServicer
+from router_svc.tickets import Tickets
 from services.kit import metrics
 from services.kit.aio import cancelled
 from services.kit.config import FleetConfig, state_dir
 from services.kit.errors import ConfigError
 from services.kit.kserve.servicer import KSERVE, KserveServicer
 from services.kit.server import Add, Serving, serving
+from services.kit.tickets import Keyring
 
 log = structlog.get_logger()
 
 ROUTER: Final = "zeta.router.v1.RouterService"
 _SAVE_EVERY_S: Final = 15.0
 _STUDY_EVERY_S: Final = 1.0
+_EXPIRE_EVERY_S: Final = 0.25
 _FORGET_EVERY_S: Final = 600.0
 _FORGOTTEN_AT_ONCE: Final = 1000
 _DAY_S: Final = 86_400.0
@@ -55,10 +61,11 @@ async def serve(config: FleetConfig) -> None:
 @asynccontextmanager
 async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGenerator[Serving, None]:
     """Run a router; leaving the context drains it and saves what it learned."""
+    keyring = Keyring(Path(config.tickets.keys)) if config.tickets.keys else None
     journal = Journal(state_dir(config) / config.router.journal)
     fleet = Fleet(config.models, config.router, time.monotonic)
     learner = Learner(config.models, config.router.half_life_outcomes)
-    upstreams, embedders = Upstreams(config, fleet), Embedders(config)
+    upstreams, embedders = Upstreams(config, fleet, keyring), Embedders(config)
     profiler = _profiler(config, embedders)
     router = ZetaDynamicRouter(
         config.router,
@@ -69,22 +76,32 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         journal=journal,
         rng=np.random.default_rng(seed),
     )
+    history = History(journal, router.ahead.seasons, fleet.models)
     try:
         await router.verdicts.restore(_beginning(config, learner))
+        await history.restore()
     except ConfigError:
         await journal.close()
         raise
     embed = _embed_dispatch(config, router, upstreams, embedders)
-    services = _services(config, router, upstreams, embedders, embed)
+    allocations = Allocations(config, fleet, router.ahead, upstreams.allocate)
+    tickets = Tickets(router, keyring, config.tickets.life_s) if keyring else None
+    services = _services(config, router, upstreams, embedders, embed, tickets=tickets)
     try:
-        async with serving(config.router.listen, config.server, services) as server:
-            works = {
+        async with serving(
+            config.router.listen, config.server, services, use=router.admission.use
+        ) as server:
+            works: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
                 **{f"embedder {i}": partial(embedders.watch, i) for i in range(embedders.count())},
+                "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
-                "saving": partial(_save, router),
-                "lessons": partial(_study, learner),
+                "saving": partial(_save, router, history),
+                "looking ahead": partial(_look_ahead, router),
+                "allocating": partial(allocations.run),
+                "lessons": partial(study_for_ever, learner),
+                **({"tickets": partial(_expire, tickets)} if tickets else {}),
                 "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
             }
             tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
@@ -98,6 +115,7 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await upstreams.close()
         await embedders.close()
         await router.verdicts.save()
+        await history.save()
         await journal.close()
 
 
@@ -141,6 +159,8 @@ def _services(
     upstreams: Upstreams,
     embedders: Embedders,
     embed: EmbedDispatch,
+    *,
+    tickets: Tickets | None,
 ) -> Mapping[str, Add]:
     inference = InferenceServicer(router, upstreams, config)
     return {
@@ -149,7 +169,9 @@ def _services(
             KserveServicer(inference, router.fleet.answers),
         ),
         client.INFERENCE: partial(inference_grpc.add_InferenceServiceServicer_to_server, inference),
-        ROUTER: partial(router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router)),
+        ROUTER: partial(
+            router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router, tickets)
+        ),
         client.EMBEDDING: partial(
             embedding_grpc.add_EmbeddingServiceServicer_to_server,
             EmbeddingServicer(router, embedders, embed),
@@ -172,16 +194,30 @@ async def _tell_health(
         await news.wait()
 
 
-async def _save(router: ZetaDynamicRouter) -> None:
+async def _save(router: ZetaDynamicRouter, history: History) -> None:
     while True:
         await asyncio.sleep(_SAVE_EVERY_S)
         await router.verdicts.save()
+        await history.save()
 
 
-async def _study(learner: Learner) -> None:
+async def _look_ahead(router: ZetaDynamicRouter) -> None:
+    while True:
+        await asyncio.sleep(STEP_S)
+        router.look_ahead()
+
+
+async def study_for_ever(learner: Learner) -> None:
+    """Learn again from what is remembered whenever it is time to."""
     while True:
         await learner.study()
         await asyncio.sleep(_STUDY_EVERY_S)
+
+
+async def _expire(tickets: Tickets) -> None:
+    while True:
+        await asyncio.sleep(_EXPIRE_EVERY_S)
+        await tickets.expire()
 
 
 async def _forget(journal: Journal, keep_s: float) -> None:

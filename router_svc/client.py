@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -21,20 +21,25 @@ from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
 from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
+from zeta.model.v1 import model_control_service_pb2 as control_pb
+from zeta.model.v1 import model_control_service_pb2_grpc as control_grpc
 from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc as telemetry_grpc
 
 from router_svc import wire
+from router_svc.coalesce import coalesced
 from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
-from router_svc.run import Scores, Upstream
+from router_svc.run import LostError, Scores, Upstream
 from router_svc.wire import Event
+from services.kit import aio
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
 from services.kit.errors import UnavailableError, ZetaError
-from services.kit.rpc import zeta_error
+from services.kit.rpc import is_bare, zeta_error
+from services.kit.tickets import Keyring, Passes
 
 log = structlog.get_logger()
 
@@ -46,8 +51,17 @@ EMBEDDING: Final = "zeta.embedding.v1.EmbeddingService"
 
 _PROFILE_LIMIT_S: Final = 2.0
 """A profile that took longer would help nobody."""
+_ALLOCATION_LIMIT_S: Final = 1.0
 _PROFILE_HALF: Final = 10_000
 """Characters sent from each end of a long text; the embedder reads far fewer."""
+_PROBE_S: Final = 2.0
+"""A process that takes longer to say how it is hangs."""
+_NO_ANSWER: Final = (
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+)
+_PROBE_EVERY_S: Final = 0.5
 _AGAIN_S: Final = 0.1
 """Pause before a broken stream is opened again; the channel itself backs off up to a second."""
 
@@ -55,8 +69,11 @@ _AGAIN_S: Final = 0.1
 class Upstreams:
     """Channels to every replica."""
 
-    def __init__(self, config: FleetConfig, fleet: Fleet) -> None:
+    def __init__(self, config: FleetConfig, fleet: Fleet, keyring: Keyring | None = None) -> None:
         self._fleet = fleet
+        fleet.ask = self.ask
+        some_need_it = any(model.requires_ticket for model in config.models)
+        self._passes = Passes(keyring) if keyring and some_need_it else None
         self._channels = {
             name: open_channel(address, config.server)
             for name, address in zip(fleet.names, fleet.addresses, strict=True)
@@ -79,13 +96,14 @@ class Upstreams:
             call = self._stubs[lease.replica].Generate(
                 wire.upstream_request(request, model, features, behind, twist),
                 timeout=timeout_s,
-                metadata=metadata,
+                metadata=self._shown(metadata),
             )
             lease.abort = call.cancel
             try:
                 with _translated(lease):
-                    async for event in call:
-                        yield event
+                    async with aclosing(coalesced(call)) as events:
+                        async for event in events:
+                            yield event
             finally:
                 call.cancel()
 
@@ -110,7 +128,9 @@ class Upstreams:
         """Count tokens where the model is least busy. Raises ZetaError."""
         return await self._least_busy(
             request.model,
-            lambda stub: stub.CountTokens(request, timeout=timeout_s, metadata=metadata),
+            lambda stub: stub.CountTokens(
+                request, timeout=timeout_s, metadata=self._shown(metadata)
+            ),
         )
 
     async def score(
@@ -118,7 +138,8 @@ class Upstreams:
     ) -> inference_pb.ScoreResponse:
         """Score continuations where the model is least busy. Raises ZetaError."""
         return await self._least_busy(
-            request.model, lambda stub: stub.Score(request, timeout=timeout_s, metadata=metadata)
+            request.model,
+            lambda stub: stub.Score(request, timeout=timeout_s, metadata=self._shown(metadata)),
         )
 
     async def embed(
@@ -130,10 +151,21 @@ class Upstreams:
     ) -> embedding_pb.EmbedResponse:
         """Embed on the leased replica. Raises ZetaError; the lease's `abort` cancels the call."""
         stub = embedding_grpc.EmbeddingServiceStub(self._channels[lease.replica])
-        call = stub.Embed(request, timeout=timeout_s, metadata=metadata)
+        call = stub.Embed(request, timeout=timeout_s, metadata=self._shown(metadata))
         lease.abort = call.cancel
         with _translated(lease):
             return await call
+
+    async def allocate(self, replica: str, slots: int, kv_tokens: int) -> int:
+        """Give *replica* so many slots and cache tokens; return its slots. Raises ZetaError."""
+        stub = control_grpc.ModelControlServiceStub(self._channels[replica])
+        wanted = control_pb.Allocation(max_running=slots, kv_tokens=kv_tokens)
+        request = control_pb.SetAllocationRequest(allocation=wanted)
+        try:
+            answer = await stub.SetAllocation(request, timeout=_ALLOCATION_LIMIT_S)
+        except grpc.aio.AioRpcError as failed:
+            raise zeta_error(failed) from None
+        return answer.allocation.max_running
 
     async def watch(self, replica: str) -> None:
         """Tell the fleet for ever how *replica* is."""
@@ -145,10 +177,30 @@ class Upstreams:
 
         await watch_health(self._channels[replica], INFERENCE, tell)
 
+    async def probe(self) -> None:
+        """Ask for ever whoever may hang whether it still answers."""
+        while True:
+            await aio.all_of(*(self.ask(replica) for replica in self._fleet.suspects()))
+            await asyncio.sleep(_PROBE_EVERY_S)
+
+    async def ask(self, replica: str) -> None:
+        """Ask *replica* whether it still answers."""
+        stub: Any = health_pb2_grpc.HealthStub(self._channels[replica])
+        request, answers = health_pb2.HealthCheckRequest(service=INFERENCE), True
+        try:
+            await stub.Check(request, timeout=_PROBE_S)
+        except grpc.aio.AioRpcError as failed:
+            answers = failed.code() not in _NO_ANSWER
+        self._fleet.probed(replica, answers=answers)
+
     async def close(self) -> None:
         """Close every channel."""
         for channel in self._channels.values():
             await channel.close()
+
+    def _shown(self, metadata: Metadata) -> Metadata:
+        """Add what lets the router in where callers need a ticket."""
+        return (*metadata, *self._passes.metadata()) if self._passes else metadata
 
     async def _introduce(self, replica: str) -> None:
         """Ask what the replica's model can do; where it does not say, the configuration stands."""
@@ -198,11 +250,14 @@ def _translated(lease: Lease) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as failed:
-        raise zeta_error(failed) from None
+        error = zeta_error(failed)
+        if isinstance(error, UnavailableError) and is_bare(failed):
+            raise LostError(str(error)) from None
+        raise error from None
     except asyncio.CancelledError:
         if not lease.lost:
             raise
-        raise UnavailableError(f"{lease.replica} does not answer any more") from None
+        raise LostError(f"{lease.replica} does not answer any more") from None
 
 
 class Embedders:

@@ -6,7 +6,7 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -21,7 +21,7 @@ from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import Call, Observer, Run, call_of
+from router_svc.run import Call, LostError, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
@@ -47,11 +47,11 @@ _ELSEWHERE: Final = (
     UnknownModelError,
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
-_COMES_BACK_S: Final = 15.0
-"""How long an answer that was begun waits for somebody to go on with it."""
+_COMES_BACK_S: Final = 30.0
+"""How long a request that was accepted waits for somebody to answer it, or to go on with it."""
 _LOOKS_AGAIN_S: Final = 0.5
 _MOST_HANDOVERS: Final = 3
-"""An answer that broke so often waits for nobody any more."""
+"""An answer that broke so often waits for nobody any more; nor does a request that failed so."""
 _NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
 
 
@@ -86,19 +86,28 @@ class Dispatch:
         self._hedges.earned()
         return _noted(run, self._events(run))
 
-    def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
+    async def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the rest of an answer whose caller was gone for a while. Raises ZetaError."""
+        async with aclosing(await self._rest(run)) as events:
+            async for event in events:
+                yield event
+
+    async def _rest(self, run: Run) -> AsyncGenerator[Event, None]:
         if not run.shown:
+            run.failed.clear()
             return self.run(run)
         if run.ask.samples > 1:
             raise _several(ZetaError("its caller was gone"))
         # Of several that were asked, the one whose text the caller has.
         shown = (call for call in reversed(run.calls) if call.model in run.shown_by)
         last = next(shown, run.calls[-1])
-        decision = run.replan(frozenset(), last.model)
-        assert isinstance(decision.plan, Single)
-        call, gone = call_of(decision, decision.plan.model, "single"), ZetaError("its caller left")
-        run.broken.append(self._broken_off(run, last, gone))
+        run.broken.append(self._broken_off(run, last, ZetaError("its caller left")))
+        call = Call(model=last.model, replica=last.replica, part="single")
+        try:
+            self._point(call, run.replan(frozenset(), last.model))
+        except UnavailableError as nobody:
+            if not await self._came_back(run, call):
+                raise StreamBrokenError(f"nobody can go on with the answer: {nobody}") from nobody
         return _noted(run, self.single(run, call))
 
     def _events(self, run: Run) -> AsyncGenerator[Event, None]:
@@ -116,24 +125,23 @@ class Dispatch:
             case Hedge() as plan:
                 return ensembles.hedge(self, run, plan)
 
-    async def single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
+    def single(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Stream one call, whole."""
-        async with aclosing(self.stream(run, call)) as deltas:
-            async for event in self.show(run, call, deltas):
-                yield event
+        return self.show(run, call, self.stream(run, call))
 
     async def show(
         self,
         run: Run,
         call: Call,
-        deltas: AsyncIterable[Event],
+        deltas: AsyncGenerator[Event, None],
         before_end: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Event, None]:
         """Show what comes of *call* as the answer, from its beginning to its end."""
-        async for delta in deltas:
-            if not run.started:
-                yield self._started(run, call)
-            yield delta
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if not run.started:
+                    yield self._started(run, call)
+                yield delta
         before_end()
         async for event in self._end(run, call):
             yield event
@@ -227,6 +235,7 @@ class Dispatch:
     async def stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Yield the deltas of *call*; a failure moves it elsewhere, behind what was shown."""
         run.calls.append(call)
+        waits = 0
         while True:
             try:
                 async with aclosing(self.attempt(run, call)) as events:
@@ -239,7 +248,7 @@ class Dispatch:
                 if run.shown:
                     yield await self.hand_over(run, call, error)
                 else:
-                    self._move(run, call, error)
+                    waits += await self._elsewhere(run, call, error, waits)
             else:
                 return
 
@@ -255,6 +264,7 @@ class Dispatch:
         call.ttft_s = 0.0
         try:
             call.behind, seq, twist = len(run.shown), run.last_seq, call.twist
+            hidden = twist.logprobs and not run.ask.logprobs
             behind, timeout_s = handover.continuation(run, call), self.left_s(run)
             asked = run.upstream(call.model, lease, timeout_s, behind, twist)
             async with aclosing(asked) as events:
@@ -268,13 +278,15 @@ class Dispatch:
                         if not lease.fed:
                             call.ttft_s = self._clock() - lease.began_s
                             self._fleet.first_token(lease)
-                        call.tokens += len(event.delta.token_ids)
-                        call.logprob += sum(each.logprob for each in event.delta.logprobs)
-                        if call.twist.logprobs and not run.ask.logprobs:
-                            event.delta.ClearField("logprobs")
+                        delta = event.delta
+                        call.got(event)
+                        if hidden:
+                            delta.ClearField("logprobs")
                         lease.heard_s = self._clock()
-                        if seq:
-                            event.delta.seq += seq
+                        seq += 1
+                        if delta.seq != seq:
+                            # Behind another's deltas, or several of its own that were joined.
+                            delta.seq = seq
                         yield event
             if call.last is None:
                 raise UnavailableError(f"{call.replica} ended its stream without an end")
@@ -327,10 +339,11 @@ class Dispatch:
 
     def _answered(self, run: Run, call: Call, lease: Lease) -> None:
         call.total_s = self._clock() - lease.began_s
-        self._fleet.succeeded(lease)
         if call.behind:
             # The rest of an answer says little about the time and length of a whole one.
+            self._fleet.succeeded(lease)
             return
+        self._fleet.succeeded(lease, call.total_s / call.expected_s if call.expected_s else 0.0)
         # The caller's last event goes first; learning can wait for a turn of the loop.
         loop = asyncio.get_running_loop()
         loop.call_soon(self._observer.answered, call, lease, run.features)
@@ -338,6 +351,8 @@ class Dispatch:
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
         call.error, call.total_s = str(error), self._clock() - lease.began_s
         metrics.FAILURES.labels(call.replica, error.reason).inc()
+        if isinstance(error, DrainingError):
+            self._fleet.drains(call.replica)
         if counts_against(error):
             self._fleet.failed(lease)
 
@@ -345,16 +360,13 @@ class Dispatch:
         """Have the answer go on elsewhere. Raises StreamBrokenError where it cannot."""
         lost, part = call.replica, self._broken_off(run, call, error)
         try:
-            try:
-                self._move(run, call, error)
-            except UnavailableError:
-                if len(run.broken) >= _MOST_HANDOVERS:
-                    raise
-                await self._move_back(run, call)
-        except (ZetaError, TimeoutError) as none_left:
-            raise StreamBrokenError(
-                f"{lost} was lost in the middle of the answer: {error}"
-            ) from none_left
+            self._move(run, call, error)
+        except UnavailableError as none_left:
+            patient = len(run.broken) < _MOST_HANDOVERS
+            if not patient or not await self._came_back(run, call, error):
+                raise _lost(lost, error) from none_left
+        except ZetaError as none_left:
+            raise _lost(lost, error) from none_left
         run.broken.append(part)
         metrics.HANDOVERS.labels(lost).inc()
         return handover.event(run, lost, call, error)
@@ -363,6 +375,23 @@ class Dispatch:
         tokens = handover.shown_tokens(run, call.behind)
         cost_usd = self._cost_usd(call.model, call.prompt_tokens, tokens)
         return handover.broken_off(call, error, tokens=tokens, cost_usd=cost_usd)
+
+    async def _elsewhere(self, run: Run, call: Call, error: ZetaError, waits: int) -> bool:
+        """Point *call* at who can take it, and say whether that had to be waited for.
+
+        Who was accepted is not sent away because the only replica that could do it restarts; it
+        is where that is there, and failing. Raises ZetaError where nobody comes.
+        """
+        try:
+            self._move(run, call, error)
+        except UnavailableError:
+            lost = isinstance(error, LostError) or not self._fleet.able(call.replica)
+            if not lost or waits >= _MOST_HANDOVERS:
+                raise
+            if not await self._came_back(run, call, error):
+                raise
+            return True
+        return False
 
     def _move(self, run: Run, call: Call, error: ZetaError) -> None:
         """Point *call* at another replica or model. Raises *error* where there is no other."""
@@ -386,20 +415,30 @@ class Dispatch:
         call.expected_s, call.late_s = again.expected_s, again.late_s
         call.error = ""
 
-    async def _move_back(self, run: Run, call: Call) -> None:
-        """Wait for somebody who can go on: a process that died is started again.
+    async def _came_back(self, run: Run, call: Call, error: ZetaError | None = None) -> bool:
+        """Wait for somebody who can take *call*, as a process that died is started again.
 
-        Raises TimeoutError where nobody comes in time, ZetaError where nobody ever could.
+        False where nobody comes in time, or ever could.
         """
-        async with asyncio.timeout(self.left_s(run)), asyncio.timeout(_COMES_BACK_S):
-            while True:
-                # A circuit closes without a word.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._fleet.next_change(), _LOOKS_AGAIN_S)
-                run.failed.clear()
-                with contextlib.suppress(UnavailableError):
-                    self._point(call, run.replan(frozenset(), call.model))
-                    return
+        try:
+            async with asyncio.timeout(self.left_s(run)), asyncio.timeout(_COMES_BACK_S):
+                if isinstance(error, LostError):
+                    # Its health stream may not have noticed yet.
+                    await self._fleet.ask(call.replica)
+                await self._move_back(run, call)
+        except (ZetaError, TimeoutError):
+            return False
+        return True
+
+    async def _move_back(self, run: Run, call: Call) -> None:
+        while True:
+            # A circuit closes without a word.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fleet.next_change(), _LOOKS_AGAIN_S)
+            run.failed.clear()
+            with contextlib.suppress(UnavailableError):
+                self._point(call, run.replan(frozenset(), call.model))
+                return
 
     def left_s(self, run: Run) -> float | None:
         """Return the seconds that the caller still waits, None for ever."""
@@ -423,6 +462,10 @@ class Dispatch:
             agrees=call.agrees,
             error=call.error,
         )
+
+
+def _lost(replica: str, error: ZetaError) -> StreamBrokenError:
+    return StreamBrokenError(f"{replica} was lost in the middle of the answer: {error}")
 
 
 def _several(error: ZetaError) -> StreamBrokenError:

@@ -5,15 +5,15 @@ else asked. Text that was shown is final, so a plan shows nothing that it might 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final, Protocol, Self
 
 from router_svc.core.merge import decided, tally
 from router_svc.core.plan import BestOf, Cascade, Hedge, Refine, Vote
-from router_svc.core.price import vote_weights
 from router_svc.core.reward import agreement
 from router_svc.core.twist import AS_ASKED, Twist
+from router_svc.core.voting import vote_weight
 from router_svc.run import Call, Run, call_of
 from router_svc.wire import Event
 from services.kit.aio import cancelled
@@ -42,7 +42,7 @@ class Calls(Protocol):
         self,
         run: Run,
         call: Call,
-        deltas: AsyncIterable[Event],
+        deltas: AsyncGenerator[Event, None],
         before_end: Callable[[], None] = ...,
     ) -> AsyncGenerator[Event, None]:
         """Show *deltas* as the answer, from its beginning to its end."""
@@ -113,7 +113,7 @@ async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None
     voters = [call_of(run.decision, model, "voter") for model in plan.models]
     candidates = run.decision.candidates
     index = [candidates.models.index(call.model) for call in voters]
-    weights = vote_weights(candidates.quality[index]).tolist()
+    weights = [vote_weight(q) for q in candidates.quality[index].tolist()]
     answers = await gathered(calls, run, voters, lambda found, rest: decided(found, weights, rest))
     if not answers:
         async with aclosing(calls.everybody_failed(run, voters)) as events:

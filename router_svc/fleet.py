@@ -2,11 +2,11 @@
 
 Whether a replica serves comes from its own health stream. How busy it is comes from telemetry's
 reports, carried on by our own requests in flight; without telemetry those alone have to do. A
-circuit breaker keeps replicas that fail out for a while.
+circuit breaker keeps replicas that fail out for a while, and so are outliers among their peers.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,14 +17,18 @@ from router_svc import metrics
 from router_svc.core.breaker import Breaker
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
+from router_svc.core.outliers import Outliers, Verdict
 from router_svc.core.recent import Recent
 from router_svc.core.types import Replicas
 from services.kit.config import Model, Router, replica_name
 
 log = structlog.get_logger()
 
+_AGENT, _PROBE = 0, 1
+_SILENT_S: Final = 2.0
+"""Without a report, or a word in a call, for so long a replica is asked whether it answers."""
 _HUNG_S: Final = 1.0
-"""Silence after which the calls of a replica that does not answer its agent are given up."""
+"""Silence after which the calls of a replica that does not answer are given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,8 @@ class Fleet:
         """What is known of each model, by its name."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a replica's health changes."""
+        self.ask: Callable[[str], Awaitable[None]] = _nobody_asks
+        """Finds out whether a replica still answers, and tells `probed`."""
         self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
@@ -85,9 +91,12 @@ class Fleet:
         ]
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
         self._recent = Recent(len(pairs))
+        self._outliers = Outliers(self.model_of, settings.outlier_ratio)
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
-        """What agents say does not answer, whatever its connection says: a process that hangs."""
+        """What does not answer, whatever its connection says: a process that hangs."""
+        self._told = np.zeros((2, len(pairs)), dtype=np.bool_)
+        """Who says so: its agent, or a probe of our own."""
         self._dead_since_s = np.full(len(pairs), np.inf)
         self._leases: list[set[Lease]] = [set() for _ in pairs]
         """Requests in flight, by replica."""
@@ -108,6 +117,7 @@ class Fleet:
         closed = np.ones(len(self.names), dtype=np.bool_)
         for i in self._tripped:
             closed[i] = self._breakers[i].allows(now_s)
+        closed &= ~self._outliers.out(now_s)
         return Replicas(
             models=self.models,
             names=self.names,
@@ -137,6 +147,11 @@ class Fleet:
     def answers(self, model: str) -> bool:
         """Whether some replica of *model*, or of any where it is empty, takes requests."""
         return bool(self.healthy_replicas(model)) if model else self.serves()
+
+    def able(self, replica: str) -> bool:
+        """Whether *replica* serves and takes new work, whatever its circuit says."""
+        i = self._index[replica]
+        return bool(self._healthy[i] and not self._dead[i] and not self._draining[i])
 
     def index(self, replica: str) -> int:
         """Return the number of *replica* in every array."""
@@ -206,9 +221,10 @@ class Fleet:
         self._leases[lease.index].discard(lease)
         self._load.ended(lease.index, lease.output_tokens, lease.requests, now_s=self._clock())
 
-    def succeeded(self, lease: Lease) -> None:
-        """Note that the replica answered."""
+    def succeeded(self, lease: Lease, slowness: float = 0.0) -> None:
+        """Note that the replica answered, in *slowness* times what was predicted; 0: unknown."""
         now_s = self._clock()
+        self._judge(lease, self._outliers.answered(lease.index, slowness, now_s))
         self._recent.took(lease.index, now_s - lease.began_s, now_s)
         self._breakers[lease.index].succeeded()
         if lease.index in self._tripped:
@@ -218,8 +234,9 @@ class Fleet:
 
     def failed(self, lease: Lease) -> None:
         """Note that the replica failed, through no fault of the request."""
-        breaker = self._breakers[lease.index]
-        breaker.failed(self._clock())
+        breaker, now_s = self._breakers[lease.index], self._clock()
+        self._judge(lease, self._outliers.failed(lease.index, now_s))
+        breaker.failed(now_s)
         if breaker.opened_at_s is not None and lease.index not in self._tripped:
             self._tripped.add(lease.index)
             metrics.BREAKER_OPEN.labels(lease.replica).set(1)
@@ -232,10 +249,11 @@ class Fleet:
             return
         self._healthy[i] = serving
         self._draining[i] = self._dead[i] = False
-        self._dead_since_s[i] = np.inf
+        self._told[:, i], self._dead_since_s[i] = False, np.inf
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
             self._breakers[i].succeeded()
+            self._outliers.restarted(i)
             self._tripped.discard(i)
             metrics.BREAKER_OPEN.labels(replica).set(0)
         else:
@@ -259,12 +277,7 @@ class Fleet:
         if (i := self._index.get(replica)) is None:
             return
         self._draining[i] = draining
-        if self._dead[i] != dead:
-            self._dead[i] = dead
-            self._dead_since_s[i] = self._clock() if dead else np.inf
-            self._tell()
-        if dead:
-            self._give_up(i)
+        self._hangs(_AGENT, i, hangs=dead)
         self._load.reported(
             i,
             requests=requests,
@@ -272,6 +285,45 @@ class Fleet:
             max_running=max_running,
             read_at_s=self._clock() - age_s,
         )
+
+    def suspects(self) -> list[str]:
+        """Name healthy replicas that may hang: nobody reports on them, or a call is silent.
+
+        An agent may be gone with its machine, and a link may be dead that looks alive.
+        """
+        now_s = self._clock()
+        silent = (self._load.ages_s(now_s) > _SILENT_S) | self._told[_PROBE]
+        for i, leases in enumerate(self._leases):
+            silent[i] |= any(now_s - lease.heard_s > _SILENT_S for lease in leases)
+        return [self.names[i] for i in np.flatnonzero(silent & self._healthy).tolist()]
+
+    def drains(self, replica: str) -> None:
+        """Note that the replica refused a request because it drains."""
+        self._draining[self._index[replica]] = True
+
+    def probed(self, replica: str, *, answers: bool) -> None:
+        """Take in whether a suspect answers when it is asked how it is."""
+        i = self._index[replica]
+        if self._healthy[i]:
+            self._hangs(_PROBE, i, hangs=not answers)
+
+    def _judge(self, lease: Lease, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            metrics.LEFT_OUT.labels(lease.replica).inc()
+            log.warning(
+                "left out", replica=lease.replica, why=verdict.why, seconds=round(verdict.out_s, 1)
+            )
+
+    def _hangs(self, who: int, i: int, *, hangs: bool) -> None:
+        self._told[who, i] = hangs
+        dead = bool(self._told[:, i].any())
+        if self._dead[i] != dead:
+            self._dead[i] = dead
+            self._dead_since_s[i] = self._clock() if dead else np.inf
+            log.info("replica", replica=self.names[i], hangs=dead)
+            self._tell()
+        if dead:
+            self._give_up(i)
 
     def _tell(self) -> None:
         news, self._news = self._news, []
@@ -292,10 +344,15 @@ class Fleet:
             lease.lost = True
             lease.abort()
 
+    def allocated(self, replica: str, max_running: int) -> None:
+        """Note how many requests *replica* runs at once from now on."""
+        self._load.allocated(self._index[replica], max_running)
+
     def reports_lost(self) -> None:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
-        self._draining[:] = self._dead[:] = False
-        self._dead_since_s[:] = np.inf
+        self._draining[:] = False
+        for i in np.flatnonzero(self._told[_AGENT]).tolist():
+            self._hangs(_AGENT, i, hangs=False)
         self._tell()
 
     def knows(self, model: str, info: Info, *, generates: bool, embeds: bool = False) -> None:
@@ -305,3 +362,8 @@ class Fleet:
         self._generates[mine], self._embeds[mine] = generates, embeds
         if info.context_tokens:
             self._context[mine] = info.context_tokens
+
+
+async def _nobody_asks(replica: str) -> None:
+    """Believe what is known."""
+    del replica

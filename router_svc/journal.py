@@ -208,5 +208,7 @@ def _migrate(connection: sqlite3.Connection, path: str) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    # What is forgotten is overwritten, not only unlinked: it may be somebody's text.
+    connection.execute("PRAGMA secure_delete = ON")
     for number, script in enumerate(MIGRATIONS[version:], version + 1):
         connection.executescript(f"BEGIN;{script};PRAGMA user_version = {number};COMMIT;")

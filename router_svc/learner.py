@@ -15,7 +15,7 @@ from router_svc import metrics
 from router_svc.core import reward
 from router_svc.core.agreement import Agreement, Member
 from router_svc.core.confidence import Confidence
-from router_svc.core.features import Features
+from router_svc.core.features import Features, Floats
 from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge, Verdict
 from router_svc.core.latency import Latency
@@ -130,12 +130,12 @@ class Learner:
         What the source is not trusted in teaches only as much as it is.
         """
         learned, judge = reward.scores(about.steps, score), self.predictors.judge
+        expected = judge.judge(about.features).quality
         believed = 1.0
         for step, each in learned:
             i = self._index.get(step.model)
             if i is None:
                 continue
-            quality = float(judge.judge(about.features).quality[i])
             weight = judge.learn(
                 about.features,
                 Verdict(
@@ -147,12 +147,14 @@ class Learner:
             )
             believed = min(believed, weight)
             if step.mean_logprob is not None and weight >= _TRUSTED:
-                self.predictors.confidence.learn(step.model, step.mean_logprob, quality, each)
+                self.predictors.confidence.learn(
+                    step.model, step.mean_logprob, float(expected[i]), each
+                )
         metrics.TRUST.observe(believed)
         if learned:
             if believed >= _TRUSTED:
                 self.predictors.gains.learn(about.kind, about.expected_quality, score)
-                self._agreement(about, score)
+                self._agreement(about, score, expected)
             self.dirty = True
 
     def preference(
@@ -189,14 +191,13 @@ class Learner:
         models = (step.model for step in about.steps if step.chosen)
         return next((model for model in models if model in self._index), None)
 
-    def _agreement(self, about: Remembered, score: float) -> None:
-        """Learn which models succeed together, where several answered."""
+    def _agreement(self, about: Remembered, score: float, expected: Floats) -> None:
+        """Learn which models succeed together, where several answered; *expected* (M,) before."""
         answered = reward.joint(about.steps, score)
         if len(answered) < 2:  # noqa: PLR2004 - a pair
             return
-        quality = self.predictors.quality.predict(about.features)[0]
         members = [
-            Member(model=step.model, quality=float(quality[i]), score=each)
+            Member(model=step.model, quality=float(expected[i]), score=each)
             for step, each in answered
             if (i := self._index.get(step.model)) is not None
         ]

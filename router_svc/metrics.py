@@ -1,6 +1,10 @@
 """What the router exports to Prometheus, under OpenTelemetry's names where there is one."""
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from router_svc.core.ahead import Outlook
 
 DECISIONS = Counter("zeta_router_decisions_total", "Decisions made.", ("plan", "model", "explored"))
 DECISION_SECONDS = Histogram(
@@ -23,9 +27,15 @@ HANDOVERS = Counter(
 )
 FAILURES = Counter("zeta_router_failures_total", "Model calls that failed.", ("replica", "reason"))
 BREAKER_OPEN = Gauge("zeta_router_breaker_open", "1 while a replica is not asked.", ("replica",))
+LEFT_OUT = Counter(
+    "zeta_router_outlier_ejections_total",
+    "Times a replica was left out because it did much worse than its peers.",
+    ("replica",),
+)
 HEALTHY = Gauge("zeta_router_replica_healthy", "1 while a replica can be asked.", ("replica",))
 QUEUED = Gauge("zeta_router_queued_requests", "Requests that wait for admission.")
 REFUSED = Counter("zeta_router_refused_total", "Requests refused for want of room.", ("priority",))
+TICKETS = Counter("zeta_router_tickets_total", "Tickets, by how their calls ended.", ("outcome",))
 FEEDBACK = Counter("zeta_router_feedback_total", "Feedback that counted.", ("source",))
 TRUST = Histogram(
     "zeta_router_feedback_weight_ratio",
@@ -34,3 +44,38 @@ TRUST = Histogram(
 )
 JOURNAL_LOST = Counter("zeta_router_journal_lost_total", "Journal entries that were not written.")
 JOURNAL_BROKEN = Gauge("zeta_router_journal_broken", "1 while the journal cannot be written.")
+_MODEL = ("gen_ai_request_model",)
+SHADOW_PRICE = Gauge(
+    "zeta_router_shadow_price_ratio", "Quality that a call of the usual size must be worth.", _MODEL
+)
+FORECAST = Gauge(
+    "zeta_router_forecast_requests_per_second",
+    "Requests expected over the next seconds that this model is best for.",
+    _MODEL,
+)
+FORECAST_UTILISATION = Gauge(
+    "zeta_router_forecast_utilization_ratio",
+    "Share of a model's slots that what is expected would take, at these prices.",
+    _MODEL,
+)
+FORECAST_ERROR = Gauge(
+    "zeta_router_forecast_error_requests_per_second",
+    "Mean absolute error of the forecast; naive: of taking the last second for the future.",
+    (*_MODEL, "method"),
+)
+ALLOCATED = Gauge(
+    "zeta_router_allocated_slots", "Requests that a replica may run at once.", ("device", "replica")
+)
+ALLOCATIONS = Counter(
+    "zeta_router_allocation_changes_total", "Times that a device was divided anew.", ("device",)
+)
+
+
+def show_outlooks(outlooks: Iterable[Outlook]) -> None:
+    """Export what is foreseen of every model."""
+    for each in outlooks:
+        SHADOW_PRICE.labels(each.model).set(each.price)
+        FORECAST.labels(each.model).set(each.requests_per_s)
+        FORECAST_UTILISATION.labels(each.model).set(each.utilisation)
+        FORECAST_ERROR.labels(each.model, "damped").set(each.error)
+        FORECAST_ERROR.labels(each.model, "naive").set(each.naive_error)

@@ -51,4 +51,5 @@ def configured(name: str, settings: Settings) -> Policy:
         max_calls=settings.max_calls,
         balancer=settings.balancer,
         plans=frozenset(settings.plans),
+        forecast=settings.forecast,
     )

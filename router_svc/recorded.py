@@ -148,8 +148,7 @@ def logged(found: Iterator[Recorded], target: Target) -> Logged:
 def _chances(made: Decision) -> dict[str, tuple[float, float]]:
     """Return every plan that may be chosen, with its probability and predicted quality."""
     found = {}
-    for k in np.flatnonzero(made.probabilities).tolist():
-        block, i = made.menu.at(k)
-        plan = line(block.plan(i, made.candidates.models))
-        found[plan] = (float(made.probabilities[k]), float(made.menu.figures.quality[k]))
+    for k, chance in enumerate(made.probabilities):
+        if chance > 0.0:
+            found[line(made.menu.plan(k))] = (chance, made.menu.quality[k])
     return found

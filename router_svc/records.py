@@ -86,6 +86,11 @@ def forgetting(before_s: float, most: int) -> Callable[[sqlite3.Connection], int
     return forget
 
 
+def forgetting_texts(decision_id: str) -> Callable[[sqlite3.Connection], int]:
+    """Return the work of deleting what was asked and answered; the result is how many rows."""
+    return lambda db: db.execute("DELETE FROM texts WHERE id = ?", (decision_id,)).rowcount
+
+
 REMEMBERED: Final = "features, embedding, kind, expected_quality, tenant, decisions.time_s, steps"
 """The columns that `remembered` reads."""
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
@@ -13,6 +13,7 @@ import structlog
 from router_svc import metrics, records, wire
 from router_svc.admission import Admission
 from router_svc.core.affinity import Affinity
+from router_svc.core.ahead import Ahead
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import (
     DeadlineError,
@@ -34,7 +35,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
-from router_svc.run import Run, Scores, Upstream
+from router_svc.run import Run, Scores, Upstream, no_scores, not_here
 from router_svc.trails import Trails
 from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
@@ -82,6 +83,7 @@ class ZetaDynamicRouter:
         self._clock = clock
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
+        self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
@@ -105,9 +107,11 @@ class ZetaDynamicRouter:
         async with self.admission.slot(ask):
             profiled = await self._profiler.profile(ask.text)
             run = self._begin(ask, profiled, upstream, scores, arrived_s)
-            async with aclosing(self._followed(run, self._dispatch.run(run))) as events:
-                async for event in events:
-                    yield event
+            with self._followed(run) as ending:
+                async with aclosing(self._dispatch.run(run)) as events:
+                    async for event in events:
+                        ending.last = event
+                        yield event
 
     async def resume(
         self, decision_id: str, after_seq: int, *, tenant: str, deadline_s: float | None
@@ -115,13 +119,19 @@ class ZetaDynamicRouter:
         """Stream an earlier answer's events behind delta *after_seq*. Raises ZetaError."""
         arrived_s = self._clock()
         trail = await self._trails.take(decision_id, tenant, after_seq)
-        run = trail.run
+        run, followed = trail.run, False
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
-        async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
-            rest = self._rest(run, trail.finished, after_seq)
-            async with aclosing(self._followed(run, rest)) as events:
-                async for event in events:
-                    yield event
+        try:
+            async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
+                followed, rest = True, self._rest(run, trail.finished, after_seq)
+                with self._followed(run) as ending:
+                    async with aclosing(rest) as events:
+                        async for event in events:
+                            ending.last = event
+                            yield event
+        finally:
+            if not followed:  # refused, or gone again while it waited: it may still come back
+                self._trails.end(run, trail.finished)
 
     async def _rest(
         self, run: Run, finished: Event | None, after_seq: int
@@ -137,17 +147,13 @@ class ZetaDynamicRouter:
             async for event in events:
                 yield event
 
-    async def _followed(
-        self, run: Run, events: AsyncGenerator[Event, None]
-    ) -> AsyncGenerator[Event, None]:
-        """Pass *events* on, write down how they end, and keep them for who comes back."""
-        status, last = "CANCELLED", None
+    @contextmanager
+    def _followed(self, run: Run) -> Iterator["_Ending"]:
+        """Write down how the answer ends, and keep it for who comes back."""
+        status, ending = "CANCELLED", _Ending()
         self._trails.begin(run)
         try:
-            async with aclosing(events):
-                async for event in events:
-                    last = event
-                    yield event
+            yield ending
             status = "OK"
         except ZetaError as error:
             status = error.reason
@@ -158,7 +164,7 @@ class ZetaDynamicRouter:
             raise StreamBrokenError("the answer goes on in a call that resumed it") from None
         finally:
             self._record(run, status)
-            self._trails.end(run, last if last and last.HasField("finished") else None)
+            self._trails.end(run, ending.finished)
 
     async def route(self, ask: Ask) -> DecisionMessage:
         """Decide without running: no learning, no journal. Raises ZetaError."""
@@ -175,6 +181,28 @@ class ZetaDynamicRouter:
             features=features,
             source=profiled.source,
         )
+
+    async def decide_elsewhere(self, ask: Ask) -> Run:
+        """Decide for one model that the caller will ask itself. Raises ZetaError.
+
+        Its text is never seen here, so that nothing of it is kept.
+        """
+        arrived_s = self._clock()
+        self._check(ask)
+        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
+        profiled = await self._profiler.profile(ask.text)
+        return self._begin(ask, profiled, lambda _: not_here, no_scores, arrived_s)
+
+    def ended_elsewhere(self, run: Run, status: str) -> None:
+        """Take in how such a run ended: "OK", or why it has no whole answer."""
+        if status == "OK":
+            self._finished(run)
+        self._record(run, status)
+
+    def look_ahead(self) -> None:
+        """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
+        self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
+        metrics.show_outlooks(self.ahead.outlooks())
 
     def known(self, model: str) -> str:
         """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""
@@ -203,6 +231,7 @@ class ZetaDynamicRouter:
         features = with_hint(profiled.features, ask)
         decision = self._decide(ask, features)
         took_s = self._clock() - now_s
+        self.ahead.decided(decision, ask, now_s)
         decision_id, at_s = str(uuid4()), time.time()
 
         def explain() -> DecisionMessage:
@@ -262,7 +291,7 @@ class ZetaDynamicRouter:
             policy = replace(policy, explore_ratio=0.0)
         if singles:
             policy = replace(policy, max_calls=1, explore_ratio=0.0)
-        elif ask.samples > 1:
+        elif ask.samples > 1 or ask.elsewhere:
             # Cascades judge one answer and votes count one of each model.
             policy = replace(policy, max_calls=1)
         self._rotation += 1
@@ -276,6 +305,7 @@ class ZetaDynamicRouter:
             policy=policy,
             rotation=self._rotation,
             cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
+            slot_prices=self.ahead.prices if policy.forecast else None,
         )
         try:
             return decide(
@@ -335,6 +365,19 @@ class ZetaDynamicRouter:
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How far an answer got."""
+
+    last: Event | None = None
+    """Of its events."""
+
+    @property
+    def finished(self) -> Event | None:
+        """Its end, None where it has none yet."""
+        return self.last if self.last is not None and self.last.HasField("finished") else None
 
 
 def _shown(run: Run) -> str:

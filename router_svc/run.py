@@ -13,6 +13,11 @@ from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask
 from router_svc.fleet import Lease
 from router_svc.wire import Event
+from services.kit.errors import UnavailableError
+
+
+class LostError(UnavailableError):
+    """A connection ended, or was not to be had: nobody said a word against the request."""
 
 
 class Upstream(Protocol):
@@ -28,7 +33,8 @@ class Upstream(Protocol):
     ) -> AsyncGenerator[Event, None]:
         """Stream the events of the leased replica, of what follows *behind*.
 
-        Raises ZetaError; closing it cancels the call, and so does the lease's `abort`.
+        Raises ZetaError, LostError where no replica said so; closing it cancels the call, and so
+        does the lease's `abort`.
         """
         ...
 
@@ -41,6 +47,16 @@ class Scores(Protocol):
     ) -> list[float]:
         """Return the mean log-probability of each token of each answer. Raises ZetaError."""
         ...
+
+
+def not_here(*_: object, **__: object) -> AsyncGenerator[Event, None]:
+    """Stand in for the upstream of a run whose caller asks the replica itself."""
+    raise AssertionError("a run that is carried out elsewhere")
+
+
+async def no_scores(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+    """Stand in for the scores of such a run, which has one answer."""
+    raise AssertionError("a run that is carried out elsewhere", model, answers, timeout_s)
 
 
 class Observer(Protocol):
@@ -91,6 +107,13 @@ class Call:
     """True of a scorer, which has no answer of its own, once it is done."""
     agrees: bool | None = None
     error: str = ""
+
+    def got(self, event: Event) -> None:
+        """Count a delta that came."""
+        delta = event.delta
+        self.tokens += len(delta.token_ids)
+        if delta.logprobs:
+            self.logprob += sum([each.logprob for each in delta.logprobs])
 
     @property
     def answer(self) -> str:
@@ -173,12 +196,11 @@ def call_of(
     """Begin a call of *model* on the replica that was decided for it, or on its *spare* one."""
     c = decision.candidates
     i = c.models.index(model)
-    late_s = late_after_s(c.ttft_p50_s[i : i + 1], c.ttft_p90_s[i : i + 1])
     return Call(
         model=model,
         replica=c.spares[i] if spare else c.replicas[i],
         part=part,
         twist=twist,
         expected_s=float(c.total_p50_s[i]),
-        late_s=float(late_s[0]),
+        late_s=late_after_s(float(c.ttft_p50_s[i]), float(c.ttft_p90_s[i])),
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Final
 
 from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
@@ -16,6 +15,7 @@ from router_svc import wire
 from router_svc.client import Embedders, Upstreams, model_infos
 from router_svc.embedding import EmbedDispatch
 from router_svc.router import ZetaDynamicRouter
+from router_svc.tickets import Tickets
 from router_svc.verifiers import verify
 from services.kit.config import FleetConfig
 from services.kit.errors import NotBuiltError, invalid
@@ -34,18 +34,11 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
         self._upstreams = upstreams
         self._config = config
 
-    async def Generate(  # noqa: N802 - named by the contract
+    def Generate(  # noqa: N802 - named by the contract
         self, request: inference_pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         """Choose who answers, and stream the answer through."""
         check_deadline(context)
-        async with aclosing(self._answer(request, context)) as events:
-            async for event in events:
-                yield event
-
-    def _answer(
-        self, request: inference_pb.GenerateRequest, context: Context
-    ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         if request.HasField("resume"):
             earlier, tenant = request.resume, request.tenant
             if not earlier.decision_id:
@@ -91,18 +84,29 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
 class RouterServicer(router_grpc.RouterServiceServicer):
     """The router's own face."""
 
-    def __init__(self, router: ZetaDynamicRouter) -> None:
-        self._router = router
+    def __init__(self, router: ZetaDynamicRouter, tickets: Tickets | None) -> None:
+        self._router, self._tickets = router, tickets
 
     async def Route(  # noqa: N802 - named by the contract
         self, request: router_pb.RouteRequest, context: Context
     ) -> router_pb.RouteResponse:
-        """Decide without running."""
+        """Decide without running, or have the caller run it."""
         check_deadline(context)
-        if request.ticket:
-            raise NotBuiltError("ticket: lookaside tickets are not built yet")
-        decision = await self._router.route(wire.ask_of(request.generate, deadline_s(context)))
-        return router_pb.RouteResponse(decision=decision)
+        ask = wire.ask_of(request.generate, deadline_s(context))
+        if not request.ticket:
+            return router_pb.RouteResponse(decision=await self._router.route(ask))
+        wire.no_resume(request.generate)
+        made = await self._made().issue(ask, request.generate)
+        ticket = wire.ticket_pb(made.address, made.replica, made.token, made.expires_s)
+        return router_pb.RouteResponse(decision=made.decision, ticket=ticket)
+
+    async def ReportOutcome(  # noqa: N802 - named by the contract
+        self, request: router_pb.ReportOutcomeRequest, context: Context
+    ) -> router_pb.ReportOutcomeResponse:
+        """Learn from an answer that did not pass through here, once."""
+        check_deadline(context)
+        counted = await self._made().report(request.token, wire.outcome_of(request))
+        return router_pb.ReportOutcomeResponse(counted=counted)
 
     async def SubmitFeedback(  # noqa: N802 - named by the contract
         self, request: router_pb.SubmitFeedbackRequest, context: Context
@@ -118,6 +122,15 @@ class RouterServicer(router_grpc.RouterServiceServicer):
             other_id=other_id,
         )
         return router_pb.SubmitFeedbackResponse(counted=counted, score=score)
+
+    async def ForgetTexts(  # noqa: N802 - named by the contract
+        self, request: router_pb.ForgetTextsRequest, context: Context
+    ) -> router_pb.ForgetTextsResponse:
+        """Delete what was kept of an answer."""
+        check_deadline(context)
+        decision_id = _id(request.decision_id)
+        forgotten = await self._router.verdicts.forget_texts(decision_id)
+        return router_pb.ForgetTextsResponse(forgotten=forgotten)
 
     async def WatchDecisions(  # noqa: N802 - named by the contract
         self, request: router_pb.WatchDecisionsRequest, context: Context
@@ -146,6 +159,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
             default_policy=policies.default,
             etag=policies.etag(),
             beliefs=[wire.belief_pb(*each) for each in self._router.learner.beliefs()],
+            outlooks=[wire.outlook_pb(each) for each in self._router.ahead.outlooks()],
         )
 
     async def UpdatePolicy(  # noqa: N802 - named by the contract
@@ -156,6 +170,12 @@ class RouterServicer(router_grpc.RouterServiceServicer):
         policy, policies = wire.policy_of(request.policy), self._router.policies
         policies.update(policy, etag=request.etag, make_default=request.make_default)
         return router_pb.UpdatePolicyResponse(policy=wire.policy_pb(policy), etag=policies.etag())
+
+    def _made(self) -> Tickets:
+        """Return what makes tickets. Raises NotBuiltError where nothing does."""
+        if self._tickets is None:
+            raise NotBuiltError("ticket: this router makes none; its operator can set tickets.keys")
+        return self._tickets
 
 
 class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
@@ -184,8 +204,7 @@ class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
 
 async def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str]:
     """Return the score of the answer, and the decision it was compared with, if any."""
-    if not request.decision_id or len(request.decision_id) > _MAX_ID:
-        raise invalid("decision_id", f"must have 1 to {_MAX_ID} characters")
+    _id(request.decision_id)
     if len(request.feedback_id) > _MAX_ID:
         raise invalid("feedback_id", f"must have at most {_MAX_ID} characters")
     if len(request.source) > _MAX_ID:
@@ -205,6 +224,12 @@ async def _verdict(request: router_pb.SubmitFeedbackRequest) -> tuple[float, str
                 verify, asked.verifier, asked.answer, asked.reference
             ), ""
     raise invalid("verdict", "one of score, comparison, verification is required")
+
+
+def _id(decision_id: str) -> str:
+    if not 1 <= len(decision_id) <= _MAX_ID:
+        raise invalid("decision_id", f"must have 1 to {_MAX_ID} characters")
+    return decision_id
 
 
 def _source(request: router_pb.SubmitFeedbackRequest) -> str:

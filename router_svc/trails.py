@@ -36,7 +36,7 @@ class Trails:
 
     def __init__(self, keep_s: float, clock: Callable[[], float]) -> None:
         self._keep_s, self._clock = keep_s, clock
-        self._running: dict[str, asyncio.Task[object]] = {}
+        self._running: dict[str, tuple[Run, asyncio.Task[object]]] = {}
         self._taken: set[str] = set()
         self._ended: OrderedDict[str, Trail] = OrderedDict()
         self._bytes = 0
@@ -45,10 +45,13 @@ class Trails:
         """Note that the present task makes the answer."""
         task = asyncio.current_task()
         assert task is not None, "answers are made in tasks"
-        self._running[run.id] = task
+        self._running[run.id] = run, task
 
     def end(self, run: Run, finished: Event | None) -> None:
-        """Keep an answer that is no longer being made, for as long as there is room."""
+        """Keep an answer that is no longer being made, for as long as there is room.
+
+        Also one that was taken, and that its caller could not be given after all.
+        """
         self._running.pop(run.id, None)
         self._taken.discard(run.id)
         size = _ENTRY_BYTES + sum(event.ByteSize() for event in run.shown)
@@ -67,7 +70,8 @@ class Trails:
         Raises UnknownDecisionError, also for another tenant's, InvalidRequestError for an
         *after_seq* that was never reached, UnavailableError where the answer cannot be stopped.
         """
-        if (task := self._running.get(decision_id)) is not None:
+        run, task = self._running.get(decision_id, (None, None))
+        if run is not None and task is not None and run.ask.tenant == tenant:
             # Its caller is gone, and the connection has not noticed.
             self._taken.add(decision_id)
             task.cancel()

@@ -81,6 +81,14 @@ class Verdicts:
         metrics.FEEDBACK.labels(source.partition(":")[0][:32]).inc()
         return True
 
+    async def forget_texts(self, decision_id: str) -> bool:
+        """Delete an answer's prompt and text from the journal; False where none were kept."""
+        # The answer that has just ended is written down by work that was added before.
+        try:
+            return await self._journal.ask(records.forgetting_texts(decision_id)) > 0
+        except sqlite3.Error as error:
+            raise UnavailableError("the journal cannot be written", retry_after_s=5.0) from error
+
     async def save(self) -> None:
         """Write what was learned to the journal, if there is anything new."""
         if not self._learner.dirty:

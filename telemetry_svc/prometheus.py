@@ -12,9 +12,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from zeta.inference.v1.inference_service_pb2 import TaskKind
-from zeta.telemetry.v1.telemetry_service_pb2 import GpuUse, ReplicaReport
+from zeta.telemetry.v1.telemetry_service_pb2 import ReplicaReport
 
-from telemetry_svc import wire
+from telemetry_svc import gpu_metrics, wire
 from telemetry_svc.core.fleet import Health
 from telemetry_svc.core.sketch import Sketch, Tasks
 
@@ -101,18 +101,6 @@ _PROCESS: dict[str, tuple[str, Figure]] = {
     ),
 }
 
-_GPU: dict[str, tuple[str, str]] = {
-    "hw_gpu_utilization_ratio": ("utilization_ratio", "Share of time in which a kernel ran."),
-    "hw_gpu_memory_usage_bytes": ("memory_used_bytes", "GPU memory in use."),
-    "hw_gpu_memory_limit_bytes": ("memory_total_bytes", "GPU memory there is."),
-    "hw_power_watts": ("power_w", "Power that the board draws."),
-    "hw_temperature_celsius": ("temperature_c", "Temperature of the board."),
-    "zeta_replica_gpu_memory_bytes": (
-        "process_memory_bytes",
-        "GPU memory that the model process holds.",
-    ),
-}
-
 _LATENCY: dict[str, tuple[str, Callable[[Tasks, int], Sketch]]] = {
     "zeta_replica_ttft_seconds": (
         "Quantiles of the time to first token over the last minute.",
@@ -140,8 +128,7 @@ def families(fleet: Iterable[Shown]) -> Iterator[Metric]:
     measured = [shown for shown in replicas if shown.report.HasField("process")]
     for name, (text, figure) in _PROCESS.items():
         yield _gauge(name, text, measured, figure)
-    for name, (field, text) in _GPU.items():
-        yield _gpu(name, text, replicas, field)
+    yield from gpu_metrics.families((_labels(s), gpu) for s in replicas for gpu in s.report.gpus)
     for name, (text, sketch_of) in _LATENCY.items():
         yield _latency(name, text, replicas, sketch_of)
 
@@ -151,20 +138,6 @@ def _gauge(name: str, text: str, replicas: Iterable[Shown], figure: Figure) -> M
     for shown in replicas:
         gauge.add_metric(_labels(shown), figure(shown))
     return gauge
-
-
-def _gpu(name: str, text: str, replicas: Iterable[Shown], field: str) -> Metric:
-    gauge = GaugeMetricFamily(name, text, labels=(*_LABELS, "hw_id", "hw_name"))
-    for shown in replicas:
-        for gpu in shown.report.gpus:
-            if _knows(gpu, field):
-                labels = (*_labels(shown), gpu.uuid, gpu.name)
-                gauge.add_metric(labels, getattr(gpu, field))
-    return gauge
-
-
-def _knows(gpu: GpuUse, field: str) -> bool:
-    return any(descriptor.name == field for descriptor, _ in gpu.ListFields())
 
 
 def _latency(

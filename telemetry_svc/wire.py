@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite, isnan, nan
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from zeta.model.v1.model_control_service_pb2 import LatencySketch, ModelState, TaskStats
 from zeta.telemetry.v1.telemetry_service_pb2 import (
@@ -58,10 +59,17 @@ def check(report: ReplicaReport) -> None:
         _check_figures(f"report.gpus[{i}]", gpu)
 
 
-def _check_figures(field: str, message: Rates | ProcessUse | GpuUse) -> None:
+def _check_figures(field: str, message: Message) -> None:
     for descriptor, value in message.ListFields():
-        if isinstance(value, int | float) and not 0 <= value < MAX_FIGURE:
-            raise invalid(f"{field}.{descriptor.name}", f"must be in [0, 2^63), got {value}")
+        name = f"{field}.{descriptor.name}"
+        if isinstance(value, int | float):
+            if not 0 <= value < MAX_FIGURE:
+                raise invalid(name, f"must be in [0, 2^63), got {value}")
+        elif isinstance(value, Message):
+            _check_figures(name, value)
+        elif descriptor.message_type:
+            for i, inner in enumerate(value):
+                _check_figures(f"{name}[{i}]", inner)
 
 
 def seconds(field: str, duration: Duration) -> float:

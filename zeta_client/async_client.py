@@ -8,10 +8,13 @@ Errors are those of `services.kit.errors`; messages are the protos' own, embeddi
 arrays. `client` is the same without asyncio.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from time import perf_counter
+from contextlib import suppress
+from random import Random
+from time import monotonic, perf_counter
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -28,9 +31,11 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from zeta.router.v1.router_service_pb2 import (
+    ForgetTextsRequest,
     GetPolicyRequest,
     GetPolicyResponse,
     Policy,
+    ReportOutcomeRequest,
     RouteRequest,
     UpdatePolicyRequest,
     UpdatePolicyResponse,
@@ -48,19 +53,27 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
 from services.kit.channel import open_channel
 from services.kit.config import Server
+from services.kit.errors import NotBuiltError, ZetaError
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.lookaside import Direct, Left
+from zeta_client.resume import PATIENT, Patience, Thread
+
+if TYPE_CHECKING:  # a name that exists in the stubs' .pyi alone
+    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 UNARY_TIMEOUT_S = 30.0
+_REPORT_TIMEOUT_S = 2.0
 
 
 class AsyncClient:
     """Calls from asyncio code.
 
     *target* is HOST:PORT or unix:PATH; *settings* hold TLS and message limits. Every call but
-    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError.
+    a stream fails after *timeout_s*. Unreachable servers raise UnavailableError. *resume* says
+    how long to go on with an answer whose connection broke; `resume.NEVER`: not at all.
     """
 
     def __init__(
@@ -69,9 +82,18 @@ class AsyncClient:
         *,
         settings: Server | None = None,
         timeout_s: float = UNARY_TIMEOUT_S,
+        resume: Patience = PATIENT,
     ) -> None:
         self._target, self._timeout_s = target, timeout_s
-        self._channel = open_channel(target, settings or Server())
+        self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
+        self._reached = False
+        """Whether anything ever came from the server: a wrong address is told at once."""
+        self._settings = settings or Server()
+        self._channel = open_channel(target, self._settings)
+        self._replicas: dict[str, grpc.aio.Channel] = {}
+        """Channels of replicas that were called directly, by address."""
+        self._reports: set[asyncio.Task[None]] = set()
+        """What nobody waits for."""
         self._inference = InferenceServiceStub(self._channel)
         self._embedding = EmbeddingServiceStub(self._channel)
         self._router = RouterServiceStub(self._channel)
@@ -92,30 +114,57 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the channel; running calls are cancelled."""
-        await self._channel.close()
+        self._reached = False
+        await asyncio.gather(*self._reports)
+        for channel in (self._channel, *self._replicas.values()):
+            await channel.close()
 
     def generate(
-        self, request: GenerateRequest, *, deadline_s: float | None = None
+        self,
+        request: GenerateRequest,
+        *,
+        deadline_s: float | None = None,
+        lookaside: bool = False,
     ) -> AsyncIterator[GenerateResponse]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
-        Raises StreamBrokenError after the last event where the answer was cut short.
+        Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
+        With *lookaside* the answer comes straight from the replica that the router chose, and
+        through the router only where that does not work. Raises StreamBrokenError after the last
+        event where the answer was cut short.
         """
-        return self._whole(self._inference.Generate(request, timeout=deadline_s))
+        if lookaside:
+            return self._direct(request, deadline_s)
+        thread = Thread(
+            request, patience=self._resume, deadline_s=deadline_s, clock=monotonic, rng=self._rng
+        )
+        return self._whole(thread)
 
     async def ask(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         model: str = "",
         policy: str = "",
         temperature: float | None = None,
         max_tokens: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> AsyncIterator[str]:
-        """Stream the text of the answer to one question."""
+        """Stream the text of the answer to a question, or to the last message of a conversation.
+
+        Requests of one *session_id* stay where their beginning is cached. *consent_to_train*
+        allows the operator to keep prompt and answer.
+        """
         request = wire.question(
-            prompt, model=model, policy=policy, temperature=temperature, max_tokens=max_tokens
+            prompt,
+            model=model,
+            policy=policy,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         async for event in self.generate(request, deadline_s=deadline_s):
             if event.delta.text:
@@ -123,7 +172,7 @@ class AsyncClient:
 
     async def answers(
         self,
-        prompt: str,
+        prompt: wire.Prompt,
         *,
         samples: int = 1,
         model: str = "",
@@ -131,9 +180,11 @@ class AsyncClient:
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
+        session_id: str = "",
+        consent_to_train: bool = False,
         deadline_s: float | None = None,
     ) -> Answer:
-        """Return the whole answer to one question; with several *samples*, all of them.
+        """Return the whole answer to *prompt*, as for `ask`; with several *samples*, all of them.
 
         `Answer.samples` has a text and an end of each; the prompt is read once for all.
         """
@@ -145,13 +196,15 @@ class AsyncClient:
             max_tokens=max_tokens,
             seed=seed,
             samples=samples if samples > 1 else None,
+            session_id=session_id,
+            consent_to_train=consent_to_train,
         )
         answer, start_s = Answer(), perf_counter()
         async for event in self.generate(request, deadline_s=deadline_s):
             answer.add(event, perf_counter() - start_s)
         return answer
 
-    async def count_tokens(self, prompt: str, model: str = "") -> int:
+    async def count_tokens(self, prompt: wire.Prompt, model: str = "") -> int:
         """Count the tokens of a question as the model sees it, chat template included."""
         request = wire.count_request(prompt, model)
         return (await self._call(self._inference.CountTokens, request)).tokens
@@ -161,7 +214,7 @@ class AsyncClient:
         return (await self._call(self._inference.ListModels, ListModelsRequest())).models
 
     async def score(
-        self, prompt: str, continuations: Sequence[str], model: str = ""
+        self, prompt: wire.Prompt, continuations: Sequence[str], model: str = ""
     ) -> Sequence[ContinuationScore]:
         """Give the log-probability of each answer to a question."""
         request = wire.score_request(prompt, continuations, model)
@@ -221,6 +274,11 @@ class AsyncClient:
         )
         return (await self._call(self._router.SubmitFeedback, request)).counted
 
+    async def forget_texts(self, decision_id: str) -> bool:
+        """Delete the prompt and answer kept with consent; False where none were kept."""
+        request = ForgetTextsRequest(decision_id=decision_id)
+        return (await self._call(self._router.ForgetTexts, request)).forgotten
+
     def watch_decisions(self, model: str = "") -> AsyncIterator[WatchDecisionsResponse]:
         """Stream decisions as they are made; *model* keeps those that involve it."""
         return self._stream(self._router.WatchDecisions(WatchDecisionsRequest(model=model)))
@@ -253,9 +311,11 @@ class AsyncClient:
         deadline_s: float | None = None,
     ) -> R:
         try:
-            return await method(request, timeout=deadline_s or self._timeout_s)
+            answer = await method(request, timeout=deadline_s or self._timeout_s)
         except grpc.aio.AioRpcError as failed:
             raise wire.error_of(failed, self._target) from failed
+        self._reached = True
+        return answer
 
     async def _stream(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncIterator[R]:
         try:
@@ -266,12 +326,80 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def _whole(
-        self, call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]
+    async def _whole(self, thread: Thread) -> AsyncIterator[GenerateResponse]:
+        while not thread.finished:
+            call = self._inference.Generate(thread.request, timeout=thread.left_s())
+            try:
+                async for event in call:
+                    self._reached = True
+                    if thread.is_new(event):
+                        yield event
+                if not thread.finished:
+                    raise wire.cut_short()
+            except grpc.aio.AioRpcError as failed:
+                broke = self._reached and wire.connection_broke(failed)
+                pause_s = thread.again_in_s(wire.error_of(failed, self._target), broke=broke)
+                await asyncio.sleep(pause_s)
+            finally:
+                call.cancel()
+
+    async def _direct(
+        self, request: GenerateRequest, deadline_s: float | None
     ) -> AsyncIterator[GenerateResponse]:
-        finished = False
-        async for event in self._stream(call):
-            finished = event.HasField("finished")
+        """Stream an answer from the replica itself; what that does not give, from the router."""
+        left = Left(deadline_s)
+        try:
+            wanted = RouteRequest(generate=request, ticket=True)
+            routed = await self._call(self._router.Route, wanted, deadline_s)
+        except NotBuiltError:
+            async for event in self.generate(request, deadline_s=left.s()):
+                yield event
+            return
+        answer = Direct(request, routed)
+        async for event in self._from_replica(answer, left.s()):
             yield event
-        if not finished:
-            raise wire.cut_short()
+        if answer.broken is not None:
+            async for event in self.generate(answer.rest(), deadline_s=left.s()):
+                yield answer.behind(event)
+
+    async def _from_replica(
+        self, answer: Direct, timeout_s: float | None
+    ) -> AsyncIterator[GenerateResponse]:
+        """Stream what the replica gives, and report how it ended."""
+        call = self._replica(answer.address).Generate(
+            answer.request, timeout=timeout_s, metadata=answer.metadata
+        )
+        try:
+            async for event in call:
+                answer.note(event)
+                if answer.finished is not None:
+                    # The caller may judge the answer next: the router has to know of it by then.
+                    with suppress(ZetaError):  # a lost report costs a lesson, never the answer
+                        await self._call(
+                            self._router.ReportOutcome, answer.outcome(), _REPORT_TIMEOUT_S
+                        )
+                yield event
+            if answer.finished is None:
+                answer.broken = wire.cut_short()
+        except grpc.aio.AioRpcError as failed:
+            answer.broken = wire.error_of(failed, answer.address)
+        finally:
+            call.cancel()
+            if answer.finished is None:
+                self._report_later(answer.outcome())
+
+    def _replica(self, address: str) -> "InferenceServiceAsyncStub":
+        if address not in self._replicas:
+            self._replicas[address] = open_channel(address, self._settings)
+        return InferenceServiceStub(self._replicas[address])
+
+    def _report_later(self, outcome: ReportOutcomeRequest) -> None:
+        """Report while nobody waits for it."""
+
+        async def report() -> None:
+            with suppress(ZetaError):
+                await self._call(self._router.ReportOutcome, outcome, _REPORT_TIMEOUT_S)
+
+        task = asyncio.create_task(report())
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)

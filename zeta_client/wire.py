@@ -1,7 +1,7 @@
 """Requests built from plain arguments, plain values read from responses, errors read back."""
 
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias, cast
 
 import grpc
 import numpy as np
@@ -9,23 +9,34 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 from zeta.embedding.v1.embedding_service_pb2 import EmbedResponse
 from zeta.inference.v1.inference_service_pb2 import (
-    ROLE_USER,
     Conversation,
     CountTokensRequest,
     GenerateRequest,
     Message,
     Preference,
+    Role,
     SamplingParams,
     ScoreRequest,
 )
 from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
 
-from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError
-from services.kit.rpc import DETAILS_KEY, zeta_error
+from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError, invalid
+from services.kit.rpc import is_bare, zeta_error
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
+"""A question, or a conversation: {"role": …, "content": …} each, the last one to be answered."""
+
+_ROLES: Final = {name.removeprefix("ROLE_").lower(): value for name, value in Role.items() if value}
+# What gRPC makes of a reset connection, of a server that closed it, and of a reset stream.
+_OF_CONNECTIONS: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
 
 
 def question(
-    prompt: str,
+    prompt: Prompt,
     *,
     model: str = "",
     policy: str = "",
@@ -34,8 +45,13 @@ def question(
     seed: int | None = None,
     explain: bool = False,
     samples: int | None = None,
+    session_id: str = "",
+    consent_to_train: bool = False,
 ) -> GenerateRequest:
-    """Build the request of one question by a user; what is left out is the server's default."""
+    """Build the request to answer *prompt*; what is left out is the server's default.
+
+    Raises InvalidRequestError for a conversation that is none.
+    """
     return GenerateRequest(
         model=model,
         messages=_conversation(prompt),
@@ -43,15 +59,17 @@ def question(
         max_tokens=max_tokens,
         preference=Preference(policy=policy, explain=explain),
         samples=samples,
+        session_id=session_id,
+        consent_to_train=consent_to_train,
     )
 
 
-def count_request(prompt: str, model: str) -> CountTokensRequest:
+def count_request(prompt: Prompt, model: str) -> CountTokensRequest:
     """Build the request to count the tokens of one question."""
     return CountTokensRequest(model=model, messages=_conversation(prompt))
 
 
-def score_request(prompt: str, continuations: Iterable[str], model: str) -> ScoreRequest:
+def score_request(prompt: Prompt, continuations: Iterable[str], model: str) -> ScoreRequest:
     """Build the request to score answers to one question."""
     return ScoreRequest(
         model=model, messages=_conversation(prompt), continuations=list(continuations)
@@ -85,12 +103,16 @@ def vectors(response: EmbedResponse) -> NDArray[np.float32]:
 
 def error_of(failed: grpc.RpcError, target: str) -> ZetaError:
     """Turn a failed call into the error that the other side raised, or that it is not there."""
-    # A synchronous call's error has the same methods, under a class that gRPC does not name.
-    call = cast("grpc.aio.AioRpcError", failed)
-    bare = not any(key == DETAILS_KEY for key, _ in call.trailing_metadata() or ())
-    if bare and call.code() is grpc.StatusCode.UNAVAILABLE:
+    call = _call(failed)
+    if is_bare(call) and call.code() is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError(f"nothing answers at {target}")
     return zeta_error(call)
+
+
+def connection_broke(failed: grpc.RpcError) -> bool:
+    """Whether a call ended because its connection did, and not by the other side's will."""
+    call = _call(failed)
+    return is_bare(call) and call.code() in _OF_CONNECTIONS
 
 
 def cut_short() -> StreamBrokenError:
@@ -105,5 +127,24 @@ def duration(seconds: float) -> Duration | None:
     return span if seconds else None
 
 
-def _conversation(prompt: str) -> Conversation:
-    return Conversation(messages=[Message(role=ROLE_USER, content=prompt)])
+def _call(failed: grpc.RpcError) -> grpc.aio.AioRpcError:
+    """Name the methods of a failed call: a synchronous one's class has the same, and no name."""
+    return cast("grpc.aio.AioRpcError", failed)
+
+
+def _conversation(prompt: Prompt) -> Conversation:
+    """Write a prompt as messages: a question alone is the user's. Raises InvalidRequestError."""
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return Conversation(messages=[_message(i, turn) for i, turn in enumerate(turns)])
+
+
+def _message(i: int, turn: Mapping[str, str]) -> Message:
+    if not isinstance(turn, Mapping) or turn.keys() != {"role", "content"}:
+        raise invalid(f"messages[{i}]", f'must have "role" and "content" alone, got {turn!r:.80}')
+    role, content = turn["role"], turn["content"]
+    if role not in _ROLES:
+        known = ", ".join(_ROLES)
+        raise invalid(f"messages[{i}].role", f"must be one of {known}, got {role!r:.80}")
+    if not isinstance(content, str):
+        raise invalid(f"messages[{i}].content", f"must be a text, got {content!r:.80}")
+    return Message(role=_ROLES[role], content=content)

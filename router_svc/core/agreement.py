@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import Floats, within
 from router_svc.core.features import TASKS
 
-Floats: TypeAlias = NDArray[np.float64]
 Array: TypeAlias = NDArray[Any]
 
 VERSION: Final = 1
@@ -53,19 +53,18 @@ class Agreement:
         self._sums = np.zeros((2, count, count, len(TASKS)))
         """Products of residuals, and products of standard deviations."""
         self._prior = np.where(np.eye(count, dtype=np.bool_), _PRIOR_SELF, _PRIOR)
+        self._each: Floats | None = None
+        """(M, M, T) What `_by_task` found since the last outcome."""
 
     def correlation(self, tasks: Floats) -> Floats:
         """Return the correlation of success (M, M) on a request that is *tasks* (T,)."""
-        together, spread = self._sums
-        pair = (together.sum(axis=2) + _PAIR_SPREAD * self._prior) / (
-            spread.sum(axis=2) + _PAIR_SPREAD
-        )
-        each = (together + _TASK_SPREAD * pair[:, :, None]) / (spread + _TASK_SPREAD)
-        found: Floats = np.clip(each @ tasks, _LEAST, _MOST)
-        return found
+        if self._each is None:
+            self._each = self._by_task()
+        return within(self._each @ tasks, _LEAST, _MOST)
 
     def learn(self, tasks: Floats, members: Sequence[Member]) -> None:
         """Take in one request that all *members* answered. Raises KeyError for unknown models."""
+        self._each = None
         for n, one in enumerate(members):
             for other in members[:n]:
                 self._pair(tasks, one, other)
@@ -85,11 +84,20 @@ class Agreement:
         """
         if int(arrays["version"]) != VERSION or arrays["sums"].shape[3] != len(TASKS):
             raise ValueError(f"agreement state of version {arrays['version']}, not {VERSION}")
+        self._each = None
         found = {name: j for j, name in enumerate(arrays["models"].tolist())}
         kept = [(i, found[name]) for name, i in self._index.items() if name in found]
         for i, j in kept:
             for k, m in kept:
                 self._sums[:, i, k] = arrays["sums"][:, j, m]
+
+    def _by_task(self) -> Floats:
+        together, spread = self._sums
+        pair = (together.sum(axis=2) + _PAIR_SPREAD * self._prior) / (
+            spread.sum(axis=2) + _PAIR_SPREAD
+        )
+        each: Floats = (together + _TASK_SPREAD * pair[:, :, None]) / (spread + _TASK_SPREAD)
+        return each
 
     def _pair(self, tasks: Floats, one: Member, other: Member) -> None:
         i, j = self._index[one.model], self._index[other.model]

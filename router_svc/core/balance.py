@@ -10,9 +10,11 @@ Chance comes from the rotation, which counts decisions from a random start of ea
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router_svc.core.types import Bools, Floats, Ints, Replicas
 
@@ -23,6 +25,13 @@ _TIE: Final = 0.02
 _POOL: Final = 16
 _HOT_QUANTILE: Final = 0.84
 """Pool size and quantile as in the Prequal paper."""
+_ROUNDS: Final = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT: Final = np.uint64(31)
+_MANTISSA: Final = np.uint64(11)
+"""SplitMix64: what is shifted and multiplied by in each round, and the bits of a double."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,15 +142,19 @@ def spare_per_model(replicas: Replicas, able: Bools, keys: Floats, best: Ints) -
 
 def draws(rotation: int, count: int) -> Floats:
     """Return numbers in [0, 1), the same for the same rotation: SplitMix64 of each place."""
-    x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    x += np.uint64(rotation * 0xD1342543DE82EF95 & 0xFFFFFFFFFFFFFFFF)
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    drawn: Floats = (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    x = _places(count) + np.uint64(rotation * 0xD1342543DE82EF95 & 0xFFFFFFFFFFFFFFFF)
+    for shift, factor in _ROUNDS:
+        x ^= x >> shift
+        x *= factor
+    x ^= x >> _LAST_SHIFT
+    drawn: Floats = (x >> _MANTISSA).astype(np.float64) * 2.0**-53
     return drawn
+
+
+@lru_cache(maxsize=16)
+def _places(count: int) -> NDArray[np.uint64]:
+    """Return the states that SplitMix64 passes through from 0; (count,)."""
+    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
 def _wide(view: View) -> Floats | float:
@@ -155,7 +168,7 @@ def _wide(view: View) -> Floats | float:
     """
     replicas = view.replicas
     others = np.maximum(view.requests - replicas.own_requests, 0.0) * view.able
-    if not others.any():
+    if not np.count_nonzero(others):
         return np.inf
     unseen = others * replicas.loads.age_s / np.maximum(view.total_s, 1e-3)
     models = len(replicas.models)
@@ -167,7 +180,7 @@ def _wide(view: View) -> Floats | float:
 
 def _among(view: View, draw: Floats, wide: Floats | float, keys: Floats) -> Floats:
     """Put last whoever is not among the *wide* able replicas of its model with the lowest draw."""
-    if np.min(wide) >= len(keys):
+    if (wide if isinstance(wide, float) else wide.min()) >= len(keys):
         return keys
     model = view.replicas.model
     order = np.lexsort((draw + ~view.able, model))

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from router_svc.core.clip import Floats, within
+
 Array: TypeAlias = NDArray[Any]
 
 VERSION: Final = 1
@@ -32,6 +33,7 @@ _QUANTILES: Final = np.array(
     ]
 )
 """A prior spread of z: sixteen equally likely values of a standard normal."""
+_LEVELS: Final = (np.arange(len(_QUANTILES)) + 0.5) / len(_QUANTILES)
 
 
 class Confidence:
@@ -78,9 +80,10 @@ class Confidence:
         *quality* (M,) is predicted. They follow from the log-probabilities remembered of each
         model, and from a prior spread of them; their mean is its quality.
         """
-        odds = np.log(np.clip(quality, 0.01, 0.99) / np.clip(1.0 - quality, 0.01, 0.99))
-        w = self._weights[:, :, None]
-        sure = _sigmoid(w[:, 0] + w[:, 1] * odds[:, None] + np.maximum(w[:, 2], 0.0) * self._z)
+        held = within(quality, 0.01, 0.99)
+        level, trust, say = self._weights.T
+        known = level + trust * np.log(held / (1.0 - held))
+        sure = _sigmoid(known[:, None] + np.maximum(say, 0.0)[:, None] * self._z)
         return centred(sure, quality)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -110,16 +113,21 @@ class Confidence:
     def _spread_of(self, i: int) -> Floats:
         """Return the quantiles of what is remembered of model *i* and of the prior together."""
         known = self._logprobs[i, : min(self._seen[i], _CAPACITY)]
-        levels = (np.arange(len(_QUANTILES)) + 0.5) / len(_QUANTILES)
-        return np.asarray(np.quantile(np.concatenate([_QUANTILES, known]), levels))
+        ordered = np.sort(np.concatenate([_QUANTILES, known]))
+        # `np.quantile` of the same takes ten times as long.
+        places = _LEVELS * (len(ordered) - 1)
+        return np.asarray(np.interp(places, np.arange(len(ordered)), ordered))
 
 
 def centred(sure: Floats, quality: Floats) -> Floats:
     """Scale confidences (M, Z) in [0, 1] towards 0 or 1 until their mean is *quality* (M,)."""
-    quality, mean = quality[:, None], sure.mean(axis=1, keepdims=True)
-    down = sure * quality / np.maximum(mean, 1e-12)
-    up = 1.0 - (1.0 - sure) * (1.0 - quality) / np.maximum(1.0 - mean, 1e-12)
-    return np.asarray(np.where(mean > quality, down, up))
+    mean = np.add.reduce(sure, axis=1) / sure.shape[1]
+    lower = mean > quality
+    # Towards 0 by a factor on what is there, towards 1 by one on what is missing.
+    most = np.where(lower, 0.0, 1.0)
+    factor = np.abs(most - quality) / np.maximum(np.abs(most - mean), 1e-12)
+    found: Floats = most[:, None] + (sure - most[:, None]) * factor[:, None]
+    return found
 
 
 def _standardised(mean_logprob: float) -> float:

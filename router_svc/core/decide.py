@@ -7,25 +7,19 @@ does without both. The propensity
 of what was chosen is exact, so that other policies can be evaluated on the journal.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final, Protocol
 
 import numpy as np
 
+from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan
-from router_svc.core.price import Menu, menu
-from router_svc.core.types import (
-    Ask,
-    Bools,
-    Candidates,
-    Floats,
-    Policy,
-    Priority,
-    Rejection,
-)
+from router_svc.core.types import Ask, Candidates, Policy, Priority, Rejection
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -92,7 +86,7 @@ class Decision:
     """Expected quality of the plan."""
     candidates: Candidates
     menu: Menu
-    probabilities: Floats
+    probabilities: Sequence[float]
     """(K,) Probability with which each plan of the menu would be chosen."""
     draw: float
     """The random number in [0, 1) that chose between them."""
@@ -106,22 +100,21 @@ class Decision:
 
     def plans(self, limit: int = 16) -> list[PricedPlan]:
         """Return the best plans and those that could have been chosen, best first."""
-        worth = np.lexsort((-self.menu.utility, self.probabilities == 0.0))[:limit]
-        order = worth[np.argsort(-self.menu.utility[worth], kind="stable")]
-        return [self._priced(k) for k in order.tolist()]
+        utility, chances = self.menu.utility, self.probabilities
+        worth = sorted(range(len(utility)), key=lambda k: (chances[k] == 0.0, -utility[k]))
+        return [self._priced(k) for k in sorted(worth[:limit], key=lambda k: -utility[k])]
 
     def _priced(self, k: int) -> PricedPlan:
-        block, i = self.menu.at(k)
-        terms = self.menu.terms
+        m, (_, latency, cost, capacity) = self.menu, rates(self.policy)
         return PricedPlan(
-            plan=block.plan(i, self.candidates.models),
-            utility=float(self.menu.utility[k]),
-            quality=float(self.menu.figures.quality[k]),
-            latency_term=float(-terms["latency"][k]),
-            cost_term=float(-terms["cost"][k]),
-            capacity_term=float(-terms["capacity"][k]),
-            deadline_probability=float(self.menu.figures.deadline_probability[k]),
-            propensity=float(self.probabilities[k]),
+            plan=m.plan(k),
+            utility=m.utility[k],
+            quality=m.quality[k],
+            latency_term=-latency * m.latency_s[k],
+            cost_term=-cost * m.cost_usd[k],
+            capacity_term=-capacity * m.capacity[k],
+            deadline_probability=m.in_time[k],
+            propensity=self.probabilities[k],
         )
 
 
@@ -153,17 +146,16 @@ def decide(
         raise NoCandidateError(rejections)
     priced = menu(candidates, policy, ask.deadline_s, gains)
     able = _able(ask, policy, priced)
-    value = np.where(able, priced.utility, -np.inf)
-    chances = _chances(ask, policy, value, candidates)
-    best, draw = int(value.argmax()), float(chance.random())
+    best, draw = max(able, key=priced.utility.__getitem__), float(chance.random())
+    share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
+    chances = _chances(share, priced, candidates, able, best)
     chosen = drawn(chances, draw)
-    block, i = priced.at(chosen)
     return Decision(
-        plan=block.plan(i, candidates.models),
+        plan=priced.plan(chosen),
         policy=policy,
-        propensity=float(chances[chosen]),
+        propensity=chances[chosen],
         explored=chosen != best,
-        quality=float(priced.figures.quality[chosen]),
+        quality=priced.quality[chosen],
         candidates=candidates,
         menu=priced,
         probabilities=chances,
@@ -173,54 +165,60 @@ def decide(
     )
 
 
-def drawn(chances: Floats, draw: float) -> int:
+def drawn(chances: Sequence[float], draw: float) -> int:
     """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
-    reached = np.cumsum(chances)
-    chosen = int(np.searchsorted(reached, draw * reached[-1], side="right"))
-    return min(chosen, int(np.flatnonzero(chances)[-1]))
+    reached = list(accumulate(chances))
+    chosen = bisect_right(reached, draw * reached[-1])
+    # Where rounding leaves it beyond the last, that is whoever reached the end first.
+    return min(chosen, bisect_left(reached, reached[-1]))
 
 
-def _able(ask: Ask, policy: Policy, priced: Menu) -> Bools:
-    """Which plans meet the request's constraints; (K,).
+def _able(ask: Ask, policy: Policy, priced: Menu) -> Sequence[int]:
+    """Return the numbers of the plans that meet the request's constraints.
 
     Where no plan is sure enough of the deadline, the surest is tried, unless it is as sure to
     miss it as a plan should be to make it: then the caller learns at once.
     """
-    figures = priced.figures
-    good = (figures.quality >= ask.min_quality) & _permitted(policy, priced)
-    if not good.any():
-        raise QualityError(float(figures.quality.max()))
-    in_time = np.where(good, figures.deadline_probability, 0.0)
-    sure = in_time >= policy.deadline_confidence
+    quality, in_time = priced.quality, priced.in_time
+    good = [k for k in _permitted(policy, priced) if quality[k] >= ask.min_quality]
+    if not good:
+        raise QualityError(max(quality))
     if ask.deadline_s is None:
         return good
-    if (sure & good).any():
-        return sure & good
-    surest = float(in_time.max())
+    sure = [k for k in good if in_time[k] >= policy.deadline_confidence]
+    if sure:
+        return sure
+    surest = max(in_time[k] for k in good)
     if surest <= 1.0 - policy.deadline_confidence:
-        raise DeadlineError(surest, float(figures.latency_s[good].min()))
-    tried: Bools = in_time == surest
-    return tried
+        raise DeadlineError(surest, min(priced.latency_s[k] for k in good))
+    return [k for k in good if in_time[k] == surest]
 
 
-def _permitted(policy: Policy, priced: Menu) -> Bools:
-    """Which plans are of a kind that the policy permits; all, where it names none that there is."""
-    kinds = [block.kind in policy.plans for block in priced.blocks]
-    permitted = np.repeat(kinds, [len(block.members) for block in priced.blocks])
-    return permitted if permitted.any() else np.ones_like(permitted)
+def _permitted(policy: Policy, priced: Menu) -> range:
+    """Return which plans are of a kind that the policy permits; all, where it has none of those.
+
+    Others than single ones are on the menu only where they are permitted.
+    """
+    single = not policy.plans or "single" in policy.plans or len(priced.utility) == priced.singles
+    return range(0 if single else priced.singles, len(priced.utility))
 
 
-def _chances(ask: Ask, policy: Policy, value: Floats, candidates: Candidates) -> Floats:
-    """Probability of choosing each plan; (K,), sums to 1. Single models come first."""
-    chances, leading = np.zeros(len(value)), int(value.argmax())
-    share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
+def _chances(
+    share: float, priced: Menu, candidates: Candidates, able: Sequence[int], leading: int
+) -> list[float]:
+    """Probability of choosing each plan; (K,), sums to 1.
+
+    *able* may be chosen, *leading* has the best utility of them, and *share* is for exploring.
+    """
+    chances, utility = [0.0] * len(priced.utility), priced.utility
     if share > 0.0:
-        single = slice(len(candidates.models))
-        can = np.isfinite(value[single])
-        unsure = candidates.quality_stddev * can
-        chances[single] = candidates.probe_ratio * can
-        chances[single] += share * unsure / max(unsure.sum(), 1e-12)
-        if leading < len(unsure):
-            leading = int((value[single] + _OPTIMISM * candidates.quality_stddev).argmax())
-    chances[leading] += 1.0 - chances.sum()
+        stddev = candidates.quality_stddev.tolist()
+        probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
+        single = [k for k in able if k < len(stddev)]
+        unsure = max(sum([stddev[k] for k in single]), 1e-12)
+        for k in single:
+            chances[k] = probes[k] + share * stddev[k] / unsure
+        if leading < len(stddev):
+            leading = max(single, key=lambda k: utility[k] + _OPTIMISM * stddev[k])
+    chances[leading] += 1.0 - sum(chances)
     return chances

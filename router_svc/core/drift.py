@@ -85,7 +85,7 @@ class Drift:
     def corrected(self, task: int, mean: Floats, stddev: Floats) -> tuple[Floats, Floats]:
         """Return the learner's *mean* and *stddev* (M,) on *task*, as changes leave them."""
         count, total = self._shift[:, task].T
-        if not count.any():
+        if not np.count_nonzero(count):
             return mean, stddev
         known = count + _PRIOR_OUTCOMES
         unsure = np.where(count > 0.0, _NOISE / known, 0.0)
@@ -100,6 +100,8 @@ class Drift:
         *mean* (M,) is what is believed now: what would not be the best again is not asked.
         """
         fallen = self._before[:, task]
+        if not np.count_nonzero(fallen):
+            return np.zeros(len(fallen))
         worth = (fallen > 0.0) & (fallen >= mean.max())
         share: Floats = PROBE_RATIO * worth / max(worth.sum(), 1)
         return share

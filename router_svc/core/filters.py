@@ -32,7 +32,7 @@ def allowed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
     elif ask.allowed_models:
         names = np.array([name in ask.allowed_models for name in replicas.models])
     else:
-        return np.ones(len(replicas.names), dtype=np.bool_)
+        return _everybody(replicas)
     return names[replicas.model]
 
 
@@ -48,7 +48,7 @@ def fits(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
 def not_failed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
     """Admit what has not failed for this very request."""
     if not ask.failed:
-        return np.ones(len(replicas.names), dtype=np.bool_)
+        return _everybody(replicas)
     return np.array([name not in ask.failed for name in replicas.names])
 
 
@@ -64,7 +64,9 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
     ),
     Reason.CIRCUIT_OPEN: Filter(
         lambda _ask, _tokens, replicas: replicas.circuit_closed,
-        lambda *_: "failed several times in a row; waiting before the next try",
+        lambda *_: (
+            "failed several times in a row, or did much worse than its peers; left out for a while"
+        ),
     ),
     Reason.CAPABILITY: Filter(
         lambda _ask, _tokens, replicas: replicas.can_generate, lambda *_: "does not generate"
@@ -80,7 +82,7 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
 
 def admitted(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
     """Apply every filter; (R,)."""
-    able = np.ones(len(replicas.names), dtype=np.bool_)
+    able = _everybody(replicas)
     for each in FILTERS.values():
         able &= each.admits(ask, prompt_tokens, replicas)
     return able
@@ -101,3 +103,7 @@ def rejections(ask: Ask, prompt_tokens: float, replicas: Replicas) -> tuple[Reje
                 ),
             )
     return tuple(found[i] for i in sorted(found))
+
+
+def _everybody(replicas: Replicas) -> Bools:
+    return ~np.zeros(len(replicas.names), dtype=np.bool_)

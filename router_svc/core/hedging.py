@@ -8,10 +8,6 @@ extra load). Time is an argument.
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from router_svc.core.types import Floats
-
 STALL_S: Final = 10.0
 """What a stalled call costs whoever waits for it: about until its replica is given up."""
 _LATE_Z: Final = 1.645
@@ -24,10 +20,10 @@ _PRIOR_RATIO: Final = 0.001
 _KEPT: Final = 0.999
 
 
-def late_after_s(ttft_p50_s: Floats, ttft_p90_s: Floats) -> Floats:
-    """Return the 95th percentiles of lognormals through these quantiles."""
-    median = np.maximum(ttft_p50_s, 1e-3)
-    return np.asarray(median * (np.maximum(ttft_p90_s, median) / median) ** (_LATE_Z / _P90_Z))
+def late_after_s(ttft_p50_s: float, ttft_p90_s: float) -> float:
+    """Return the 95th percentile of a lognormal through these quantiles."""
+    median_s = max(ttft_p50_s, 1e-3)
+    return float(median_s * (max(ttft_p90_s, median_s) / median_s) ** (_LATE_Z / _P90_Z))
 
 
 @dataclass(slots=True)

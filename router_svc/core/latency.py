@@ -13,13 +13,14 @@ with the age of the report. N = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import log
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import within
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
@@ -81,7 +82,16 @@ class ReplicaLoads:
 
     def row(self, i: int) -> "ReplicaLoads":
         """Return replica *i* alone, to remember with a dispatch and `learn` from."""
-        return ReplicaLoads(**{f.name: getattr(self, f.name)[i : i + 1] for f in fields(self)})
+        row = slice(i, i + 1)
+        return ReplicaLoads(
+            model=self.model[row],
+            running=self.running[row],
+            waiting=self.waiting[row],
+            waiting_prompt_tokens=self.waiting_prompt_tokens[row],
+            remaining_tokens=self.remaining_tokens[row],
+            max_running=self.max_running[row],
+            age_s=self.age_s[row],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +138,7 @@ class Latency:
         *prompt_tokens* are those to be fed: what a replica has cached takes no time.
         """
         x, step = self._regressors(loads, prompt_tokens)
-        first = np.clip(self._first.times(loads.model, x), _SHORTEST_S, _LONGEST_S)
+        first = within(self._first.times(loads.model, x), _SHORTEST_S, _LONGEST_S)
         total = np.minimum(first + step * np.maximum(output_tokens - 1.0, 0.0), _LONGEST_S)
         sigma = self._sigma(loads)
         wide = np.exp(_Z90 * sigma)
@@ -212,7 +222,8 @@ class Latency:
         self, loads: ReplicaLoads, prompt_tokens: Floats | float
     ) -> tuple[Floats, Floats]:
         """Return what time to first token is linear in (4, N), and the step time (N,)."""
-        step = np.clip(self._step.times(loads.model, _batch(loads)), _SHORTEST_S, _LONGEST_S)
+        batch = _batch(loads)
+        step = within(self._step.times(loads.model, batch), _SHORTEST_S, _LONGEST_S)
         most = np.maximum(loads.max_running, 1.0)
         queued = np.maximum(loads.running + loads.waiting + 1.0 - most, 0.0)
         x = np.empty((4, len(step)))
@@ -227,7 +238,7 @@ class Latency:
         count, squares = self._residuals[:, 0], self._residuals[:, 1]
         variance = (_SPREAD_OUTCOMES * _SPREAD + squares) / (_SPREAD_OUTCOMES + count)
         stale = _STALE_VARIANCE_PER_S * np.minimum(loads.age_s, _STALE_MOST_S)
-        sigma: Floats = np.sqrt(variance[:, loads.model] + stale)
+        sigma: Floats = np.sqrt(variance.take(loads.model, axis=1) + stale)
         return sigma
 
     def _spread(self, i: int, kind: int, residual: float) -> None:
@@ -250,7 +261,7 @@ class _Rates:
     def times(self, model: Ints, x: Floats) -> Floats:
         """Predict for regressors *x* (K, N) of replicas of *model* (N,)."""
         rates = np.maximum(self.ridges.coefficients, _LEAST) * self._scale
-        times: Floats = np.einsum("nk,kn->n", rates[model], x)
+        times: Floats = np.add.reduce(rates.T.take(model, axis=1) * x)
         return times
 
     def learn(self, i: int, x: Floats, time_s: float, outcomes: float = 1.0) -> None:
@@ -268,5 +279,7 @@ class _Rates:
 
 def _batch(loads: ReplicaLoads) -> Floats:
     """Return what a step is linear in (2, N), with the new request in the batch."""
-    running = np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0))
-    return np.stack([np.ones_like(running), running])
+    batch = np.empty((2, len(loads.running)))
+    batch[0] = 1.0
+    np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0), out=batch[1])
+    return batch

@@ -4,12 +4,13 @@ A ridge regression in log space whose prior is the profile's own expectation. M 
 """
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, log
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import clipped, within
 from router_svc.core.features import Features
 from router_svc.core.ridge import Floats, Ridges
 
@@ -19,6 +20,7 @@ VERSION: Final = 1
 _PRIOR_MEAN: Final = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 _PRIOR_PRECISION: Final = np.array([16.0, 2.0, 2.0, 2.0, 2.0, 2.0])
 _LONGEST: Final = 131_072.0
+_LOG_LONGEST: Final = log(_LONGEST)
 
 
 class Length:
@@ -33,8 +35,8 @@ class Length:
 
     def predict(self, features: Features) -> Floats:
         """Return expected output tokens (M,), at least 1."""
-        log_tokens, _ = self._ridges.predict(_regressors(features))
-        expected: Floats = np.exp(np.clip(log_tokens, 0.0, np.log(_LONGEST)))
+        log_tokens = self._ridges.mean(_regressors(features))
+        expected: Floats = np.exp(within(log_tokens, 0.0, _LOG_LONGEST))
         return expected
 
     def learn(self, model: str, features: Features, tokens: int) -> None:
@@ -70,5 +72,5 @@ class Length:
 
 
 def _regressors(features: Features) -> Floats:
-    expected = np.clip(features.expected_output_tokens, 1.0, _LONGEST)
-    return np.array([np.log(expected), 1.0, *features.tasks[:3], features.difficulty])
+    log_tokens = log(clipped(features.expected_output_tokens, 1.0, _LONGEST))
+    return np.array([log_tokens, 1.0, *features.tasks[:3].tolist(), features.difficulty])

@@ -82,6 +82,10 @@ class Load:
         if max_running > 0:
             self._max_running[i] = max_running
 
+    def allocated(self, i: int, max_running: float) -> None:
+        """Note how many requests replica *i* runs at once from now on."""
+        self._max_running[i] = max_running
+
     def forget(self, i: int) -> None:
         """Drop the report of a replica that restarted or is gone."""
         self._at_s[i] = -np.inf
@@ -114,14 +118,3 @@ class Load:
         self._since[i] += requests
         self._since_prompt[i] += prompt_tokens
         self._changes[i].append((now_s, requests, prompt_tokens))
-
-
-def capacity_price(loads: ReplicaLoads) -> Floats:
-    """Price a call by how full its replica is: nothing up to 80 %, then rising; (R,).
-
-    A seam: forecast and dual ascent will set these prices. Until then the price rises with
-    present utilisation alone, and stays small beside any clear difference in quality.
-    """
-    used = (loads.running + loads.waiting) / np.maximum(loads.max_running, 1.0)
-    price: Floats = 0.05 * np.minimum(np.maximum((used - 0.8) / 0.2, 0.0), 4.0)
-    return price

@@ -11,6 +11,7 @@ import numpy as np
 
 from router_svc.core.agreement import Agreement
 from router_svc.core.balance import BALANCERS, View, best_per_model, spare_per_model
+from router_svc.core.clip import within
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
@@ -18,9 +19,8 @@ from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge
 from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
-from router_svc.core.load import capacity_price
-from router_svc.core.price import within
 from router_svc.core.quality import Quality
+from router_svc.core.shadow import congestion, slot_s
 from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
@@ -103,31 +103,38 @@ def candidates(
     policy: Policy,
     rotation: int = 0,
     cached_tokens: Floats | None = None,
+    slot_prices: Floats | None = None,
 ) -> Candidates:
     """Filter, predict and choose each model's best replica; *rotation* counts decisions.
 
-    *cached_tokens* (R,) of the prompt need not be fed; None: all must be.
+    *cached_tokens* (R,) of the prompt need not be fed; None: all must be. *slot_prices* (M,) are
+    the shadow prices of a second of a slot; None: capacity has the price of present use alone.
     """
     prompt = prompt_tokens(ask, features)
     able = admitted(ask, prompt, replicas)
     limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
     output = np.minimum(predictors.length.predict(features), limit)
     loads = replicas.loads.beside(ask.samples - 1) if ask.samples > 1 else replicas.loads
-    held = np.zeros(len(replicas.names)) if cached_tokens is None else cached_tokens
-    fed = np.maximum(prompt - held, 1.0)
-    when = predictors.latency.predict(loads, fed, output[replicas.model])
+    held = 0.0 if cached_tokens is None else cached_tokens
+    fed = np.maximum(prompt - held + np.zeros(len(replicas.names)), 1.0)
+    when = predictors.latency.predict(loads, fed, output.take(replicas.model))
     lost = _lost(predictors.latency, replicas, fed, when)
     view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
     keys = BALANCERS[policy.balancer](view)
     best = best_per_model(replicas, able, keys)
     model = replicas.model[best]
+    work_s = slot_s(loads, when)[best] * ask.samples
+    capacity = (congestion(replicas.loads) + lost)[best]
+    if slot_prices is not None:
+        capacity = capacity + slot_prices[model] * work_s
     judged = predictors.judge.judge(features)
+    believed = within(judged.quality, 0.0, 1.0)
     cost = prices.usd_per_prompt_token * prompt
     cost = cost + prices.usd_per_completion_token * output * ask.samples
     return Candidates(
-        models=tuple(replicas.models[m] for m in model.tolist()),
-        replicas=tuple(replicas.names[r] for r in best.tolist()),
-        quality=within(judged.quality[model], 0.0, 1.0),
+        models=tuple([replicas.models[m] for m in model.tolist()]),
+        replicas=tuple([replicas.names[r] for r in best.tolist()]),
+        quality=believed[model],
         quality_stddev=judged.stddev[model],
         ttft_p50_s=when.ttft_p50_s[best],
         ttft_p90_s=when.ttft_p90_s[best],
@@ -136,11 +143,14 @@ def candidates(
         cost_usd=cost[model],
         output_tokens=output[model],
         report_age_s=replicas.report_age_s[best],
-        capacity_price=(capacity_price(replicas.loads) + lost)[best],
+        capacity_price=capacity,
         spares=spare_per_model(replicas, able, keys, best),
         stall_ratio=predictors.stalls.ratio,
-        confidence=predictors.confidence.spread(within(judged.quality, 0.0, 1.0))[model],
-        agreement=predictors.agreement.correlation(features.tasks)[np.ix_(model, model)],
+        confidence=predictors.confidence.spread(believed).take(model, axis=0),
+        agreement=predictors.agreement.correlation(features.tasks)
+        .take(model, axis=0)
+        .take(model, axis=1),
+        work_s=work_s,
         probe_ratio=judged.probes[model],
     )
 
@@ -153,7 +163,7 @@ def _lost(
     That is beside the caller's own wait, which the latency's price covers.
     """
     least = fed.min()
-    if not (fed > least).any():
+    if not np.count_nonzero(fed > least):
         return 0.0
     there = latency.predict(replicas.loads, least, np.ones(()))
     return _DEVICE_PRICE_PER_S * np.maximum(when.ttft_p50_s - there.ttft_p50_s, 0.0)

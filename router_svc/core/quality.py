@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core import joint, stack
+from router_svc.core.clip import within
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
 from router_svc.core.joint import Joint
 from router_svc.core.memory import SIZE, Memory, Seen
@@ -71,6 +72,19 @@ class Lesson:
         return joint.learn(self.seen, self.models)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What is known of a prompt but for the regressions, which alone follow every outcome."""
+
+    features: Features
+    x: Floats
+    """(D,)."""
+    expected: Floats
+    """(M,) Before any outcome."""
+    learned: Floats | None
+    """(M,) What memory adds to that; None where nothing was learned from it."""
+
+
 class Quality:
     """Predicted quality of every model. Mutable, one owner."""
 
@@ -108,13 +122,16 @@ class Quality:
         self._joint: Joint | None = None
         self._untaught = 0
         """Outcomes since the memory was learned from."""
+        self._known: _Known | None = None
+        """Of the prompt asked about last: who learns of it has mostly just asked."""
 
     def predict(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected quality (M,) in [0, 1] and its standard deviation (M,)."""
-        excess, leverage = self._excess.predict(vector(features))
-        if self._joint is not None:
-            excess += _JOINT_SHARE * (self._joint.predict(features) - excess)
-        mean = np.clip(self._expected(features) + excess, 0.0, 1.0)
+        known = self._about(features)
+        excess, leverage = self._excess.predict(known.x)
+        if known.learned is not None:
+            excess += _JOINT_SHARE * (known.learned - excess)
+        mean = within(known.expected + excess, 0.0, 1.0)
         stddev = np.sqrt(self._noise() * np.maximum(leverage, 0.0))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
 
@@ -127,12 +144,12 @@ class Quality:
             raise ValueError(f"score: {score} is not in [0, 1]")
         if not (weight >= 0.0 and isfinite(weight)):
             raise ValueError(f"weight: {weight} is not a finite number of at least 0")
-        i, x = self._index[model], vector(features)
-        target = score - float(self._expected(features)[i])
-        mean, leverage = self._excess.predict(x)
-        error = (target - mean[i]) ** 2 / (1.0 + leverage[i])
+        i, known = self._index[model], self._about(features)
+        target = score - float(known.expected[i])
+        mean, leverage = self._excess.predict_one(i, known.x)
+        error = (target - mean) ** 2 / (1.0 + leverage)
         self._residuals[i] = self._forgetting * self._residuals[i] + (weight, weight * error)
-        self._excess.learn(i, x, target, weight)
+        self._excess.learn(i, known.x, target, weight)
         self._tallies[:, i] *= self._forgetting
         self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
         self._memory.add(features, i, target, weight)
@@ -150,7 +167,7 @@ class Quality:
 
     def adopt(self, learned: Joint | None) -> None:
         """Predict with what came of a lesson from now on; None: with none."""
-        self._joint = learned
+        self._joint, self._known = learned, None
 
     def forget(self, model: int, task: int, newest: int) -> None:
         """Count no remembered outcome of a block that changed, but its *newest*; learn anew soon.
@@ -172,7 +189,7 @@ class Quality:
         if self._tallies.any():
             raise ValueError("scores: a table comes before every other outcome")
         tasks = np.stack([each.tasks for each in features])
-        self._table = stack.learn(features, scores - tasks @ self._prior.T)
+        self._table, self._known = stack.learn(features, scores - tasks @ self._prior.T), None
         self._take_table(self.models)
         x = np.stack([vector(each) for each in features])
         for i, run in enumerate(~np.isnan(scores).T):
@@ -219,6 +236,7 @@ class Quality:
         """
         if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
+        self._known = None
         self._restore_table(arrays)
         self._restore_memory(arrays)
         for j, name in enumerate(arrays["models"].tolist()):
@@ -226,6 +244,16 @@ class Quality:
                 self._excess.restore(i, arrays["gram"][j], arrays["moment"][j])
                 self._residuals[i] = arrays["residuals"][j]
                 self._tallies[:, i] = arrays["tallies"][:, j]
+
+    def _about(self, features: Features) -> _Known:
+        if self._known is None or self._known.features is not features:
+            self._known = _Known(
+                features=features,
+                x=vector(features),
+                expected=self._expected(features),
+                learned=None if self._joint is None else self._joint.predict(features),
+            )
+        return self._known
 
     def _expected(self, features: Features) -> Floats:
         """Return what is expected of every model before any outcome (M,)."""

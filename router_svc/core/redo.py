@@ -16,6 +16,7 @@ from router_svc.core.types import Ask, Candidates, Policy, Priority
 
 _ASKED: Final = ("deadline_s", "min_quality")
 """What `decide` reads of a request, beside its priority."""
+_NAMES: Final = {kind: tuple(f.name for f in fields(kind)) for kind in (Candidates, Policy)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,13 @@ def again(state: Mapping[str, Any], policy: Policy | None = None) -> Decision:
 def _plain(value: Candidates | Policy) -> dict[str, Any]:
     """Take a value apart: arrays become lists, sets sorted ones."""
     found = {}
-    for field in fields(value):
-        part = getattr(value, field.name)
+    for name in _NAMES[type(value)]:
+        part = getattr(value, name)
         if isinstance(part, np.ndarray):
             part = part.tolist()
         elif isinstance(part, frozenset):
             part = sorted(part)
-        found[field.name] = part
+        found[name] = part
     return found
 
 

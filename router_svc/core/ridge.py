@@ -36,6 +36,15 @@ class Ridges:
         """Return mean (M,) and leverage xᵀΣx (M,) at *x* (D,)."""
         return self.coefficients @ x, (self.covariance @ x) @ x
 
+    def mean(self, x: Floats) -> Floats:
+        """Return the mean alone (M,) at *x* (D,)."""
+        mean: Floats = self.coefficients @ x
+        return mean
+
+    def predict_one(self, target: int, x: Floats) -> tuple[float, float]:
+        """Return mean and leverage of one *target* at *x* (D,)."""
+        return float(self.coefficients[target] @ x), float(x @ self.covariance[target] @ x)
+
     def learn(
         self, target: int, x: Floats, y: float, weight: float = 1.0, *, outcomes: float = 1.0
     ) -> None:

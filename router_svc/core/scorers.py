@@ -1,52 +1,40 @@
-"""Scorers turn the figures of K plans into terms of their utility, which is the sum of them all.
+"""Scorers say what one unit of a plan's figure adds to its utility, which is the sum over them all.
 
-Laws, held by `tests/laws/test_scorers.py`: a scorer returns one finite term per plan, judges
-each plan alone, gives nothing for a figure of zero, and goes one way only: more quality never
-lowers utility; more latency, cost or capacity never raises it.
+Utility is linear because it is an expectation: what a plan takes on average is worth what it takes
+each time, on average. Laws, held by `tests/laws/test_scorers.py`: a scorer looks at the policy
+alone, is finite, and goes one way only: more quality never lowers utility; more latency, cost or
+capacity never raises it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from router_svc.core.types import Floats, Policy
+from router_svc.core.types import Policy
+
+Scorer: TypeAlias = Callable[[Policy], float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What K plans are expected to do; arrays (K,)."""
-
-    quality: Floats
-    latency_s: Floats
-    cost_usd: Floats
-    capacity: Floats
-    """What the plan takes from other requests, in units of quality."""
-    deadline_probability: Floats
-
-
-Scorer: TypeAlias = Callable[[Figures, Policy], Floats]
-
-
-def quality(figures: Figures, policy: Policy) -> Floats:
+def quality(policy: Policy) -> float:
     """Expected quality itself is the unit of utility."""
     del policy
-    return figures.quality
+    return 1.0
 
 
-def latency(figures: Figures, policy: Policy) -> Floats:
-    """Expected seconds at their price."""
-    return -policy.latency_weight_per_s * figures.latency_s
+def latency(policy: Policy) -> float:
+    """Price an expected second."""
+    return -policy.latency_weight_per_s
 
 
-def cost(figures: Figures, policy: Policy) -> Floats:
-    """Expected dollars at their price."""
-    return -policy.cost_weight_per_usd * figures.cost_usd
+def cost(policy: Policy) -> float:
+    """Price an expected dollar."""
+    return -policy.cost_weight_per_usd
 
 
-def capacity(figures: Figures, policy: Policy) -> Floats:
-    """Capacity at its shadow price."""
+def capacity(policy: Policy) -> float:
+    """Capacity comes at its shadow price, in units of quality."""
     del policy
-    return -figures.capacity
+    return -1.0
 
 
 SCORERS: Final[Mapping[str, Scorer]] = {s.__name__: s for s in (quality, latency, cost, capacity)}
+"""In the order of the figures that `price.Priced` begins with."""

@@ -51,6 +51,8 @@ class Policy:
     balancer: str = "predicted_latency"
     plans: frozenset[str] = frozenset()
     """Kinds of plans that may be chosen; empty: all."""
+    forecast: bool = True
+    """Whether capacity is priced by what is forecast, too."""
     may_draw: bool = True
     """Whether a model may be asked for another answer than its likeliest one."""
     verifier: str = ""
@@ -87,6 +89,8 @@ class Ask:
     explain: bool = False
     samples: int = 1
     """Answers that one model is to give."""
+    elsewhere: bool = False
+    """Whether the caller asks the replica itself, which makes a plan one call."""
     reviewable: bool = True
     """Whether another model can read the input: token ids belong to one vocabulary."""
     may_draw: bool = True
@@ -154,6 +158,8 @@ class Candidates:
     """(N, Z) Equally likely confidences that each model's answer will have, ascending."""
     agreement: Floats
     """(N, N) Correlation of success; on the diagonal, of two answers of one model."""
+    work_s: Floats = field(default_factory=lambda: np.zeros(()))
+    """Seconds of a slot that a call takes, (N,); or () where nobody asks. No decision reads it."""
     probe_ratio: Floats = field(default_factory=lambda: np.zeros(()))
     """Share of such requests to spend on a model that fell, (N,); or () for none of all."""
 

@@ -5,6 +5,7 @@ from typing import Final
 from zeta.inference.v1 import decision_pb2 as decision_pb
 from zeta.router.v1 import router_service_pb2 as router_pb
 
+from router_svc.core.ahead import Outlook
 from router_svc.core.features import TASKS
 from router_svc.core.plan import KINDS
 from router_svc.core.quality import Belief
@@ -35,6 +36,7 @@ def policy_pb(policy: Policy) -> router_pb.Policy:
         max_calls=policy.max_calls,
         balancer=_BALANCERS[policy.balancer],
         plans=[_PLANS[kind] for kind in KINDS if kind in policy.plans],
+        without_forecast=not policy.forecast,
     )
 
 
@@ -63,6 +65,7 @@ def policy_of(policy: router_pb.Policy) -> Policy:
         max_calls=policy.max_calls,
         balancer=names[balancer],
         plans=frozenset(kinds[kind] for kind in policy.plans),
+        forecast=not policy.without_forecast,
     )
 
 
@@ -76,4 +79,16 @@ def belief_pb(belief: Belief, ttft_mean_s: float, total_mean_s: float) -> router
         outcomes=belief.outcomes,
         ttft_mean_s=ttft_mean_s,
         total_mean_s=total_mean_s,
+    )
+
+
+def outlook_pb(outlook: Outlook) -> router_pb.Outlook:
+    """Write out what is foreseen of a model."""
+    return router_pb.Outlook(
+        model=outlook.model,
+        shadow_price=outlook.price,
+        forecast_requests_per_s=outlook.requests_per_s,
+        forecast_utilization_ratio=outlook.utilisation,
+        forecast_error_per_s=outlook.error,
+        naive_error_per_s=outlook.naive_error,
     )

@@ -13,6 +13,8 @@ from services.kit.errors import invalid
 
 Event: TypeAlias = inference_pb.GenerateResponse
 
+Finished: TypeAlias = inference_pb.Finished
+
 Request: TypeAlias = inference_pb.GenerateRequest
 
 
@@ -45,6 +47,11 @@ def duration(seconds: float) -> Duration:
     """Write seconds out; what no Duration can hold becomes a year."""
     nanos = int(min(max(float(seconds), 0.0), 31_536_000.0) * 1e9)
     return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+
+
+def seconds(span: Duration) -> float:
+    """Read a duration."""
+    return span.ToNanoseconds() / 1e9
 
 
 def timestamp(at_s: float) -> Timestamp:

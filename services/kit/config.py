@@ -56,6 +56,15 @@ class Server(Config, frozen=True, kw_only=True):
     tls: Tls | None = None
 
 
+class Tickets(Config, frozen=True, kw_only=True):
+    """Permissions to stream from a replica without the router in between."""
+
+    keys: str = ""
+    """A file of keys, a name and a key per line; the first signs, all verify. Empty: no tickets."""
+    life_s: Positive = 5.0
+    """A ticket's call has to begin within this time."""
+
+
 class Telemetry(Config, frozen=True, kw_only=True):
     """The telemetry service and its agents."""
 
@@ -97,6 +106,8 @@ class Replica(Config, frozen=True, kw_only=True):
     listen: Listen
     metrics: str = ""
     agent_metrics: str = ""
+    dcgm: str = ""
+    """HOST:PORT of the dcgm-exporter on the replica's machine; empty: none."""
 
 
 class TensorRT(Config, frozen=True, kw_only=True):
@@ -143,6 +154,8 @@ class Model(Config, frozen=True, kw_only=True):
     """0: what the checkpoint says."""
     prefill_chunk_tokens: Count = 128
     default_max_tokens: Count = 256
+    requires_ticket: bool = False
+    """Take calls from the router and from callers with a ticket alone."""
     usd_per_m_prompt_tokens: NonNegative = 0.0
     usd_per_m_completion_tokens: NonNegative = 0.0
     priors: Mapping[Literal["code", "reasoning", "general"], Ratio] = {}
@@ -161,6 +174,8 @@ class Policy(Config, frozen=True, kw_only=True):
     balancer: Literal[
         "predicted_latency", "least_request", "round_robin", "p2c", "peak_ewma", "prequal"
     ] = "predicted_latency"
+    forecast: bool = True
+    """Price capacity by what is forecast to come; false: by present use alone."""
     plans: tuple[Literal["single", "cascade", "vote", "best_of", "refine", "hedge"], ...] = ()
     """Kinds of plans that may be chosen; empty: all."""
 
@@ -180,12 +195,16 @@ class Router(Config, frozen=True, kw_only=True):
     max_queued: Count = 1024
     retry_ratio: Ratio = 0.1
     """Retries may add this share to the load."""
+    target_utilisation: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """A model that is forecast to be used more gets dearer."""
     max_extra_load: Ratio = 0.05
     """Hedges may add this share to the calls; 0: no hedging."""
     resume_keep_s: Positive = 60.0
     """A caller whose connection broke may come back for its answer so long."""
     breaker_failures: Count = 3
     breaker_open_s: Positive = 2.0
+    outlier_ratio: NonNegative = 5.0
+    """A replica that many times slower than its peers is left out for a while; 0: none is."""
     half_life_outcomes: Positive = 2000.0
     """Outcomes after which an old one weighs half."""
     warm_start: str = ""
@@ -196,15 +215,33 @@ class Router(Config, frozen=True, kw_only=True):
     """Older decisions are forgotten, with their outcomes and feedback; what was learned stays."""
 
 
+class Device(Config, frozen=True, kw_only=True):
+    """Replicas that share one device: the router divides its slots and cache between them."""
+
+    name: Name
+    replicas: tuple[str, ...]
+    """As telemetry calls them, such as "coder-7b-0"."""
+    slots: Count
+    """Requests that run at once, on all of them together."""
+    kv_tokens: Annotated[int, Meta(ge=0)] = 0
+    """Cache tokens of all of them together; 0: not shared."""
+    least_slots: Count = 1
+    """What no replica goes below."""
+    change_every_s: Positive = 2.0
+    """Time between two changes."""
+
+
 class FleetConfig(Config, frozen=True, kw_only=True):
     """The whole file."""
 
     fleet: Fleet = Fleet()
     server: Server = Server()
+    tickets: Tickets = Tickets()
     telemetry: Telemetry = Telemetry()
     embedding: Embedding = Embedding()
     router: Router = Router()
     models: tuple[Model, ...]
+    devices: tuple[Device, ...] = ()
 
 
 def load(path: Path) -> FleetConfig:
@@ -308,7 +345,10 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
     for i, model in enumerate(config.models):
         if not model.replicas:
             yield f"models[{i}].replicas: at least one is needed"
+        if model.requires_ticket and not config.tickets.keys:
+            yield f"models[{i}].requires_ticket: needs tickets.keys"
     yield from _encoders(config)
+    yield from _devices(config)
     if config.router.default_policy not in config.router.policies:
         name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))
         yield f"router.default_policy: no policy {name!r}; there are: {known}"
@@ -329,6 +369,26 @@ def _encoders(config: FleetConfig) -> Iterator[str]:
     if config.router.embedding_model not in ("", own, *models):
         name, known = config.router.embedding_model, ", ".join((own, *models))
         yield f"router.embedding_model: no encoder {name!r}; there are: {known}"
+
+
+def _devices(config: FleetConfig) -> Iterator[str]:
+    """Yield what is wrong with devices that are shared."""
+    most = {
+        replica_name(model.name, i): model.max_running
+        for model in config.models
+        for i in range(len(model.replicas))
+    }
+    named = [name for device in config.devices for name in device.replicas]
+    for i, device in enumerate(config.devices):
+        for name in device.replicas:
+            if name not in most:
+                yield f"devices[{i}].replicas: no replica {name!r}; there are: {', '.join(most)}"
+            elif named.count(name) > 1:
+                yield f"devices[{i}].replicas: {name!r} is named {named.count(name)} times"
+            elif most[name] < device.least_slots:
+                yield f"devices[{i}].least_slots: {name!r} has only max_running = {most[name]}"
+        if device.slots < device.least_slots * len(device.replicas):
+            yield f"devices[{i}].slots: {device.slots} are fewer than least_slots for each replica"
 
 
 def addresses(config: FleetConfig) -> Iterator[str]:
@@ -357,6 +417,7 @@ def _with_absolute_paths(config: FleetConfig, base: Path) -> FleetConfig:
         models=tuple(
             replace(m, dir=_absolute(m.dir, base), tensorrt=plans(m)) for m in config.models
         ),
+        tickets=replace(config.tickets, keys=_absolute(config.tickets.keys, base)),
         router=replace(config.router, warm_start=_absolute(config.router.warm_start, base)),
         embedding=replace(
             config.embedding,

@@ -16,7 +16,11 @@ ZetaError                        INTERNAL
 ├── QualityUnreachableError      FAILED_PRECONDITION  QUALITY_UNREACHABLE
 ├── NotBuiltError                UNIMPLEMENTED        NOT_IMPLEMENTED
 ├── UnauthenticatedError         UNAUTHENTICATED      UNAUTHENTICATED
+│   ├── TicketInvalidError                            TICKET_INVALID
+│   └── TicketExpiredError                            TICKET_EXPIRED
 ├── ForbiddenError               PERMISSION_DENIED    FORBIDDEN
+│   ├── TicketMismatchError                           TICKET_MISMATCH
+│   └── TicketUsedError                               TICKET_USED
 └── ConfigError                  stops a start; never leaves by RPC
 
 Reasons are those of `zeta.inference.v1.ErrorReason`. `kit.rpc` is the only place that turns
@@ -170,6 +174,30 @@ class ForbiddenError(ZetaError):
 
     status = grpc.StatusCode.PERMISSION_DENIED
     reason = "FORBIDDEN"
+
+
+class TicketInvalidError(UnauthenticatedError):
+    """Not a ticket, or not one that was made with a key known here."""
+
+    reason = "TICKET_INVALID"
+
+
+class TicketExpiredError(UnauthenticatedError):
+    """A ticket whose time is over."""
+
+    reason = "TICKET_EXPIRED"
+
+
+class TicketMismatchError(ForbiddenError):
+    """A ticket for another replica or another request."""
+
+    reason = "TICKET_MISMATCH"
+
+
+class TicketUsedError(ForbiddenError):
+    """A ticket that was used before."""
+
+    reason = "TICKET_USED"
 
 
 class ConfigError(ZetaError):

@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from services.kit import errors
 from services.kit.errors import DeadlinePassedError, ForbiddenError, Violation, ZetaError
 from services.kit.metrics import RPC_DURATION
+from services.kit.orca import WORK, Load
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -42,6 +43,9 @@ _BY_REASON: dict[str, type[ZetaError]] = {
 }
 # What a status without Zeta's details amounts to; the others say nothing that Zeta knows.
 _BY_STATUS: dict[grpc.StatusCode, type[ZetaError]] = {
+    # A call that this side did not cancel: the other side's process or connection ended.
+    grpc.StatusCode.CANCELLED: errors.UnavailableError,
+} | {
     kind.status: kind
     for kind in (
         errors.InvalidRequestError,
@@ -105,6 +109,11 @@ def zeta_error(failed: grpc.aio.AioRpcError) -> ZetaError:
     )
 
 
+def is_bare(failed: grpc.aio.AioRpcError) -> bool:
+    """Whether a status has no details: gRPC's own, of a connection; ours all have some."""
+    return all(key != DETAILS_KEY for key, _ in failed.trailing_metadata() or ())
+
+
 def request_id() -> str:
     """Return the id of the call that is being served: the caller's, or one made for it."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
@@ -118,7 +127,7 @@ def deadline_s(context: Context) -> float | None:
 
 def outgoing(context: Context) -> tuple[tuple[str, str], ...]:
     """Metadata that goes with every call made on behalf of this one."""
-    trace = _metadata(context, TRACE_KEY)
+    trace = metadata_of(context, TRACE_KEY)
     own = ((REQUEST_ID_KEY, request_id()),)
     return (*own, (TRACE_KEY, trace)) if trace else own
 
@@ -126,11 +135,13 @@ def outgoing(context: Context) -> tuple[tuple[str, str], ...]:
 class Scoped(grpc.aio.ServerInterceptor):
     """Runs every handler inside a scope: log context, timing, errors to statuses.
 
-    *allowed_names*: names that a caller's certificate may carry; empty means any.
+    *allowed_names*: names that a caller's certificate may carry; empty means any. *load* counts
+    the calls that are work, and its report goes behind each of them.
     """
 
-    def __init__(self, allowed_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, allowed_names: tuple[str, ...] = (), load: Load | None = None) -> None:
         self._allowed = frozenset(allowed_names)
+        self._load = load
 
     async def intercept_service(
         self,
@@ -163,17 +174,14 @@ class Scoped(grpc.aio.ServerInterceptor):
     async def _scope(self, method: str, context: Context) -> AsyncIterator[None]:
         start, status = perf_counter(), grpc.StatusCode.OK
         service, _, name = method.lstrip("/").partition("/")
+        load, refused = self._load if name in WORK else None, None
         # Every call has its own task, so that nothing has to be unbound.
         structlog.contextvars.bind_contextvars(rpc=name, request_id=_request_id(context))
         try:
+            if load is not None:
+                load.began()
             self._authorise(context)
             yield
-        except ZetaError as error:
-            status = error.status
-            if status is grpc.StatusCode.INTERNAL:
-                await _abort_internal(context, error)
-            log.info("rpc refused", status=status.name, reason=error.reason, message=str(error))
-            await _abort(context, error)
         except asyncio.CancelledError:
             # gRPC cancels the handler when the caller is gone or its deadline has passed.
             passed = (context.time_remaining() or 1.0) <= 0
@@ -182,16 +190,16 @@ class Scoped(grpc.aio.ServerInterceptor):
         except (grpc.aio.AbortError, GeneratorExit):
             status = grpc.StatusCode.CANCELLED
             raise
-        except grpc.aio.AioRpcError as failed:
-            upstream = zeta_error(failed)
-            status = upstream.status
-            log.info("rpc failed upstream", status=status.name, message=str(upstream))
-            await _abort(context, upstream)
-        except Exception as broken:  # noqa: BLE001 - the outermost place; nothing is swallowed
-            status = grpc.StatusCode.INTERNAL
-            await _abort_internal(context, broken)
+        except Exception as error:  # noqa: BLE001 - the outermost place; nothing is swallowed
+            refused = _refusal(error)
+            status = refused.status
         finally:
+            if load is not None:
+                load.ended(status)
+                context.set_trailing_metadata(load.metadata())
             RPC_DURATION.labels(service, name, status.name).observe(perf_counter() - start)
+        if refused is not None:
+            await _abort(context, refused)
 
     def _authorise(self, context: Context) -> None:
         if not self._allowed:
@@ -213,22 +221,33 @@ def check_deadline(context: Context) -> None:
         raise DeadlinePassedError("the deadline had passed before the work began")
 
 
-async def _abort_internal(context: Context, error: Exception) -> None:
-    """Hide the cause from the caller; our log explains it under the same id."""
+def _refusal(error: Exception) -> ZetaError:
+    """Return what the caller is told of *error*, and log it."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        upstream = zeta_error(error)
+        log.info("rpc failed upstream", status=upstream.status.name, message=str(upstream))
+        return upstream
+    if isinstance(error, ZetaError):
+        log.info("rpc refused", status=error.status.name, reason=error.reason, message=str(error))
+        if error.status is not grpc.StatusCode.INTERNAL:
+            return error
+    # The cause stays hidden from the caller; our log explains it under the same id.
     correlation = uuid.uuid4().hex[:12]
     log.error("rpc broke", correlation=correlation, exc_info=error)
-    await _abort(context, ZetaError(f"internal error; our log explains it under {correlation}"))
+    return ZetaError(f"internal error; our log explains it under {correlation}")
 
 
 async def _abort(context: Context, error: ZetaError) -> None:
-    await context.abort(error.status, str(error), ((DETAILS_KEY, details_of(error)),))
+    said = tuple(context.trailing_metadata() or ())
+    await context.abort(error.status, str(error), (*said, (DETAILS_KEY, details_of(error))))
 
 
 def _request_id(context: Context) -> str:
-    return _metadata(context, REQUEST_ID_KEY) or uuid.uuid4().hex
+    return metadata_of(context, REQUEST_ID_KEY) or uuid.uuid4().hex
 
 
-def _metadata(context: Context, key: str) -> str:
+def metadata_of(context: Context, key: str) -> str:
+    """Return what the caller sent under *key*; empty where nothing."""
     for name, value in context.invocation_metadata() or ():
         if name == key:
             return str(value)

@@ -20,11 +20,13 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import _async as health_aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from zeta.orca.service.v3 import orca_pb2_grpc
 
 from services.kit import aio
 from services.kit import log as kit_log
 from services.kit.config import Server as Settings
 from services.kit.errors import ConfigError
+from services.kit.orca import ORCA, Load, OrcaServicer, Use
 from services.kit.rpc import Scoped
 from services.kit.security import server_credentials
 
@@ -54,15 +56,22 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    listen: str, settings: Settings, services: Mapping[str, Add]
+    listen: str,
+    settings: Settings,
+    services: Mapping[str, Add],
+    *,
+    use: Callable[[], Use] | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve *services* (full protobuf name → what adds its servicer) on *listen*.
+
+    With *use*, which says what there is to do, the server reports its load by ORCA.
 
     Health says NOT_SERVING until `set_serving`. Leaving the context takes no new calls, gives
     running ones `drain_grace_s`, then cuts them. Raises ConfigError when the address is taken.
     """
+    load, closing = Load(use) if use else None, asyncio.Event()
     server = grpc.aio.server(
-        interceptors=[Scoped(settings.tls.allowed_names if settings.tls else ())],
+        interceptors=[Scoped(settings.tls.allowed_names if settings.tls else (), load)],
         options=_options(settings),
     )
     for add in services.values():
@@ -70,7 +79,10 @@ async def serving(
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     channelz.add_channelz_servicer(server)
-    builtin = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    builtin = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+    if load is not None:
+        builtin.append(ORCA)
+        orca_pb2_grpc.add_OpenRcaServiceServicer_to_server(OrcaServicer(load, closing), server)
     reflection.enable_server_reflection([*services, *builtin], server)
     address = _bind(server, listen, settings)
     running = Serving(
@@ -82,6 +94,7 @@ async def serving(
     try:
         yield running
     finally:
+        closing.set()
         await running.set_serving(serving=False)
         await server.stop(settings.drain_grace_s)
         log.info("stopped", address=address)

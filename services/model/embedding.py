@@ -22,6 +22,7 @@ from services.kit.errors import InvalidRequestError, NotBuiltError, Violation, i
 from services.model import wire
 from services.model.account import Account
 from services.model.engine.types import Embedded, Ids, Request
+from services.model.gate import Gate
 from services.model.graph.encoder import Encoder
 from services.model.loop import DeviceLoop, Stream
 from services.model.servicer import Model, check_model, deadline_s
@@ -33,8 +34,9 @@ MAX_TEXT_BYTES: Final = 1 << 20
 class EmbeddingServicer(EmbeddingServiceServicer):
     """Embeds with one model, in the batch in which it may be generating as well."""
 
-    def __init__(self, model: Model, encoder: Encoder, device: DeviceLoop) -> None:
+    def __init__(self, model: Model, encoder: Encoder, device: DeviceLoop, gate: Gate) -> None:
         self._model, self._encoder, self._device = model, encoder, device
+        self._gate = gate
         self._account = Account(model=model.name, state=device.state)
         self._most = min(encoder.max_tokens or model.context_tokens, model.context_tokens)
 
@@ -42,6 +44,7 @@ class EmbeddingServicer(EmbeddingServiceServicer):
         """Embed texts. Raises InvalidRequestError."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
+        self._gate.let_in(context)
         check_model(request.model, self._model.name)
         texts = [self._prompt(request.prompt_name) + text for text in _checked(request.texts)]
         found = await asyncio.to_thread(self._tokens, texts)

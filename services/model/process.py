@@ -22,7 +22,9 @@ from services.kit.config import FleetConfig, model_named, replica_name
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
 from services.kit.kserve.servicer import KSERVE, KserveServicer
+from services.kit.orca import Use
 from services.kit.server import Add, Serving, serving
+from services.kit.tickets import Keyring
 from services.model import account, text
 from services.model.backends import cuda
 from services.model.backends.base import Backend
@@ -35,6 +37,7 @@ from services.model.control import ControlServicer
 from services.model.embedding import EmbeddingServicer
 from services.model.engine.engine import Engine
 from services.model.engine.types import Limits, Request
+from services.model.gate import Gate
 from services.model.graph import runnable
 from services.model.graph.runnable import Runnable
 from services.model.loop import DeviceLoop
@@ -172,7 +175,9 @@ async def running(
     )
     _observe(model.name, device)
     try:
-        async with _serving(config, model, device, listen) as server:
+        keyring = Keyring(Path(config.tickets.keys)) if config.tickets.keys else None
+        gate = Gate(model.replica, keyring, required=settings.requires_ticket)
+        async with _serving(config, model, device, gate, listen) as server:
             await server.set_serving()
             log.info("serving", model=model.name, replica=model.replica)
             yield Running(server=server, device=device)
@@ -191,13 +196,13 @@ def limits(settings: ModelConfig, backend: Backend) -> Limits:
 
 @asynccontextmanager
 async def _serving(
-    config: FleetConfig, model: Model, device: DeviceLoop, listen: str
+    config: FleetConfig, model: Model, device: DeviceLoop, gate: Gate, listen: str
 ) -> AsyncIterator[Serving]:
     async def stop_serving() -> None:
         names = ("", *(name for name in services if name != CONTROL))
         await server.set_serving(serving=False, names=names)
 
-    inference = InferenceServicer(model, device)
+    inference = InferenceServicer(model, device, gate)
     control = ControlServicer(model, device, stop_serving=stop_serving)
     kserve = KserveServicer(inference, lambda _: not device.draining)
     services: dict[str, Add] = {
@@ -211,12 +216,22 @@ async def _serving(
     if model.generates:
         services[KSERVE] = partial(add_GRPCInferenceServiceServicer_to_server, kserve)
     if model.encoder is not None:
-        embedding = EmbeddingServicer(model, model.encoder, device)
+        embedding = EmbeddingServicer(model, model.encoder, device, gate)
         services[EMBEDDING] = partial(
             embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding
         )
-    async with serving(listen, config.server, services) as server:
+    use = partial(_use, device)
+    async with serving(listen, config.server, services, use=use) as server:
         yield server
+
+
+def _use(device: DeviceLoop) -> Use:
+    held, limits = device.occupancy, device.limits
+    return Use(
+        slots=limits.max_running,
+        shares={"kv_cache": min(held.kv_used_tokens / limits.kv_tokens, 1.0)},
+        figures={"running": float(held.running), "queue_depth": float(len(device.waiting()))},
+    )
 
 
 def _warm(engine: Engine, model: Model) -> None:

@@ -24,6 +24,7 @@ from services.model import wire
 from services.model.account import Account
 from services.model.answer import Answer
 from services.model.engine.types import Answered, FinishReason, Grammar, Request, Scored
+from services.model.gate import Gate
 from services.model.grammar import Grammars
 from services.model.graph.encoder import Encoder
 from services.model.loop import DeviceLoop, Stream
@@ -65,8 +66,8 @@ class Model:
 class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
     """Answers with one model."""
 
-    def __init__(self, model: Model, device: DeviceLoop) -> None:
-        self._model, self._device = model, device
+    def __init__(self, model: Model, device: DeviceLoop, gate: Gate) -> None:
+        self._model, self._device, self._gate = model, device, gate
         self._grammars = Grammars(
             model.text.serialised(), vocabulary=model.vocabulary, stop_ids=model.stop_ids
         )
@@ -78,6 +79,8 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         """Stream an answer; the engine stops when the caller is gone or out of time."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
+        ticket = self._gate.generate(request, context)
+        decision_id = ticket.decision_id if ticket else rpc.request_id()
         check_model(request.model, self._model.name)
         self._check_generates()
         call = self._call(request)
@@ -89,7 +92,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         answers[0].go_on(answered.tolist(), request.continuation.text, self._ended(works[0]))
         if answers[0].finish is not None:
             # Whoever made it was lost between its last piece and the word that it is the last.
-            yield self._started(len(tokens))
+            yield self._started(len(tokens), decision_id)
             yield wire.delta(1, answers[0].feed(()), logprobs=False)
             yield wire.finished(self._model.name, answers, works[0], wire.AT_ONCE)
             return
@@ -98,7 +101,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         context.add_done_callback(lambda _: self._cancel(streams))  # type: ignore[arg-type]
         samples = Samples(answers, streams, self._device.cancel)
         with self._account.request(call.kind):
-            yield self._started(len(tokens))
+            yield self._started(len(tokens), decision_id)
             async for i, piece in samples.pieces():
                 seq += 1
                 yield wire.delta(seq, piece, logprobs=call.logprobs, sample=i)
@@ -113,6 +116,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
     ) -> inference.CountTokensResponse:
         """Count the tokens of an input."""
         rpc.check_deadline(context)
+        self._gate.let_in(context)
         check_model(request.model, self._model.name)
         wire.check_count(request)
         tokens = await self._encode(*self._prompt(request))
@@ -140,6 +144,7 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
         """Score continuations; each is tokenised apart from the input."""
         arrived_s = monotonic()
         rpc.check_deadline(context)
+        self._gate.let_in(context)
         check_model(request.model, self._model.name)
         self._check_generates()
         wire.check_score(request)
@@ -212,10 +217,10 @@ class InferenceServicer(inference_service_pb2_grpc.InferenceServiceServicer):
             return FinishReason.STOP
         return FinishReason.LENGTH if len(work.answered) >= work.max_tokens else None
 
-    def _started(self, prompt_tokens: int) -> inference.GenerateResponse:
+    def _started(self, prompt_tokens: int, decision_id: str) -> inference.GenerateResponse:
         return inference.GenerateResponse(
             started=inference.Started(
-                decision_id=rpc.request_id(),
+                decision_id=decision_id,
                 plan=f"single({self._model.name})",
                 model=self._model.name,
                 replica=self._model.replica,

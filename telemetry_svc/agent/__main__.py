@@ -31,7 +31,7 @@ async def watch(config: FleetConfig, model: str, index: int, replica: Replica) -
             replica=name,
             address=replica.listen,
             channel=to_model,
-            machine=ThisMachine(),
+            machine=ThisMachine(dcgm=replica.dcgm),
         )
         reporter = Reporter(to_telemetry, heartbeat_s=heartbeat_s(telemetry.silent_after_s))
         prometheus.expose(lambda: _shown(reporter))

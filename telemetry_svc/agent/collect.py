@@ -3,95 +3,62 @@
 The machine's figures cost system calls and move slowly; the counters are what is routed by.
 """
 
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
-import psutil
 from zeta.model.v1.model_control_service_pb2 import GetStateRequest, ModelState
 from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
-from zeta.telemetry.v1 import telemetry_service_pb2 as wire_pb2
 from zeta.telemetry.v1.telemetry_service_pb2 import ReplicaReport
 
-from telemetry_svc import wire
-from telemetry_svc.agent.gpu import Gpu, Gpus
+from telemetry_svc.agent import wire
+from telemetry_svc.agent.board import Gpu
+from telemetry_svc.agent.dcgm import Dcgm
+from telemetry_svc.agent.gpu import Gpus
+from telemetry_svc.agent.latest import Latest
+from telemetry_svc.agent.use import Processes, Use
 from telemetry_svc.core.rates import Counters, Rates, rates
+from telemetry_svc.wire import started_s, timestamp
 
 ANSWER_TIMEOUT_S = 1.0
 """A model process that takes longer counts as dead until it answers again."""
 MACHINE_INTERVAL_S = 1.0
-SAME_PROCESS_S = 60.0
-"""A process says that it started at most so long after the system created it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
-    """What a process uses, and how busy its machine is."""
-
-    cpu_ratio: float
-    rss_bytes: int
-    host_memory_ratio: float
-    host_cpu_ratio: float
-    threads: int
+GPUS_MAX_AGE_S = 5.0
+"""Figures of GPUs that are older are not reported: the driver hangs."""
 
 
 class Machine(Protocol):
-    """Reads one process and the machine around it."""
+    """Reads one process and the machine around it, without waiting."""
 
     def use(self, pid: int, started_s: float) -> Use | None:
         """Return what process *pid* uses, None where it cannot be read."""
         ...
 
     def gpus(self, pid: int) -> list[Gpu]:
-        """Return every GPU."""
+        """Return every GPU as it was last read, and what *pid* holds on it."""
         ...
 
 
 class ThisMachine:
-    """The machine that the agent runs on."""
+    """The machine that the agent runs on. *dcgm* is the address of its exporter, if any."""
 
-    def __init__(self) -> None:
-        self._gpus = Gpus()
-        self._process: psutil.Process | None = None
+    def __init__(self, *, dcgm: str = "", gpus: Gpus | None = None) -> None:
+        self._processes, self._pid = Processes(), 0
+        self._gpus, self._dcgm = gpus if gpus is not None else Gpus(), Dcgm(dcgm)
+        self._latest = Latest(self._read, every_s=MACHINE_INTERVAL_S) if len(self._gpus) else None
 
     def use(self, pid: int, started_s: float) -> Use | None:
-        """Read *pid*, which started at the Unix time *started_s*, through psutil.
-
-        Containers number their processes apart: what bears the number here may be another
-        process, even the agent itself. Then there is nothing to read.
-        """
-        try:
-            process = self._find(pid, started_s)
-            return _use(process) if process else None
-        except psutil.Error:
-            self._process = None
-            return None
+        """Read *pid*, which started at the Unix time *started_s*."""
+        return self._processes.use(pid, started_s)
 
     def gpus(self, pid: int) -> list[Gpu]:
-        """Read every GPU through NVML."""
-        return self._gpus.read(pid)
+        """Return what the reading thread last found."""
+        self._pid = pid
+        return (self._latest.value(max_age_s=GPUS_MAX_AGE_S) if self._latest else None) or []
 
-    def _find(self, pid: int, started_s: float) -> psutil.Process | None:
-        """Keep the process from one reading to the next: its CPU is what it used between."""
-        if self._process is None or self._process.pid != pid or not self._process.is_running():
-            process = psutil.Process(pid)
-            same = -SAME_PROCESS_S < started_s - process.create_time() < SAME_PROCESS_S
-            self._process = process if same and pid != os.getpid() else None
-        return self._process
-
-
-def _use(process: psutil.Process) -> Use:
-    with process.oneshot():
-        return Use(
-            cpu_ratio=process.cpu_percent() / 100,
-            rss_bytes=process.memory_info().rss,
-            host_memory_ratio=psutil.virtual_memory().percent / 100,
-            host_cpu_ratio=psutil.cpu_percent() / 100,
-            threads=process.num_threads(),
-        )
+    def _read(self) -> list[Gpu]:
+        return self._dcgm.profiled(self._gpus.read(self._pid))
 
 
 class Sampler:
@@ -127,12 +94,12 @@ class Sampler:
         return ReplicaReport(
             replica=self._replica,
             address=self._address,
-            time=wire.timestamp(self._wall()),
+            time=timestamp(self._wall()),
             alive=alive,
             state=self._state,
-            process=_process_use(self._use) if alive else None,
-            gpus=map(_gpu_use, self._gpus),
-            rates=_rates(self._rates),
+            process=wire.process_use(self._use) if alive else None,
+            gpus=map(wire.gpu_use, self._gpus),
+            rates=wire.rates(self._rates),
         )
 
     async def _ask(self) -> bool:
@@ -143,7 +110,7 @@ class Sampler:
             self._counters, self._rates = None, Rates()
             return False
         self._state, now_s = answer.state, self._clock()
-        counters = _counters(answer.state)
+        counters = wire.counters(answer.state)
         if self._counters and now_s > self._counters[1]:
             self._rates = rates(self._counters[0], counters, now_s - self._counters[1])
         self._counters = counters, now_s
@@ -151,50 +118,7 @@ class Sampler:
 
     def _read_machine(self, *, alive: bool) -> None:
         state = self._state
-        self._use = self._machine.use(state.pid, wire.started_s(state)) if alive else None
+        self._use = self._machine.use(state.pid, started_s(state)) if alive else None
         self._gpus = self._machine.gpus(state.pid)
         if alive:
             self._machine_read_s = self._clock()
-
-
-def _counters(state: ModelState) -> Counters:
-    return Counters(
-        completion_tokens=state.completion_tokens_total,
-        prompt_tokens=state.prompt_tokens_total,
-        requests=state.requests_total,
-        busy_s=state.busy_total.seconds + state.busy_total.nanos / 1e9,
-    )
-
-
-def _rates(value: Rates) -> wire_pb2.Rates:
-    return wire_pb2.Rates(
-        completion_tokens_per_s=value.completion_tokens_per_s,
-        prompt_tokens_per_s=value.prompt_tokens_per_s,
-        requests_per_s=value.requests_per_s,
-        busy_ratio=value.busy_ratio,
-    )
-
-
-def _process_use(value: Use | None) -> wire_pb2.ProcessUse | None:
-    if value is None:
-        return None
-    return wire_pb2.ProcessUse(
-        cpu_ratio=value.cpu_ratio,
-        rss_bytes=value.rss_bytes,
-        host_memory_ratio=value.host_memory_ratio,
-        host_cpu_ratio=value.host_cpu_ratio,
-        threads=value.threads,
-    )
-
-
-def _gpu_use(value: Gpu) -> wire_pb2.GpuUse:
-    return wire_pb2.GpuUse(
-        uuid=value.uuid,
-        name=value.name,
-        utilization_ratio=value.utilization_ratio,
-        memory_used_bytes=value.memory_used_bytes,
-        memory_total_bytes=value.memory_total_bytes,
-        power_w=value.power_w,
-        temperature_c=value.temperature_c,
-        process_memory_bytes=value.process_memory_bytes,
-    )

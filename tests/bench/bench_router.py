@@ -123,11 +123,13 @@ async def serve_proxy(listen: str, target: str) -> None:
 async def call(stub: "inference_grpc.InferenceServiceAsyncStub", deltas: int) -> None:
     """Read one whole answer, and check that it is whole."""
     request = inference_pb.GenerateRequest(prompt="What is 2 + 2?", max_tokens=deltas)
-    count = 0
-    async for _ in stub.Generate(request):
-        count += 1
-    if count != deltas + 2:
-        raise RuntimeError(f"{count} events instead of {deltas + 2}")
+    tokens, ended = 0, False
+    async for event in stub.Generate(request):
+        # The router may join deltas, so that it is the tokens that count.
+        tokens += len(event.delta.token_ids)
+        ended = event.HasField("finished")
+    if tokens != deltas or not ended:
+        raise RuntimeError(f"{tokens} tokens instead of {deltas}, ended: {ended}")
 
 
 async def load(target: str, deltas: int, callers: int, seconds: float) -> tuple[list[float], float]:

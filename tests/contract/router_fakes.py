@@ -153,6 +153,23 @@ async def hang(
     await asyncio.Event().wait()
 
 
+async def begun_only(
+    request: inference_pb.GenerateRequest, context: Context
+) -> AsyncIterator[inference_pb.GenerateResponse]:
+    """Answer behind a beginning, else begin and hang."""
+    answer = saying(" and four") if request.HasField("continuation") else hang
+    async for event in answer(request, context):
+        yield event
+
+
+async def mute(
+    request: inference_pb.GenerateRequest, _context: Context
+) -> AsyncIterator[inference_pb.GenerateResponse]:
+    """Take the request, and say nothing until cancelled."""
+    yield inference_pb.GenerateResponse(started=inference_pb.Started(model=request.model))
+    await asyncio.Event().wait()
+
+
 class FakeEmbedder(embedding_grpc.EmbeddingServiceServicer):
     """Profiles everything as code, or never answers."""
 

@@ -152,6 +152,7 @@ class Judge(RouterServiceServicer):
 
     def __init__(self) -> None:
         self.verdicts: dict[str, router.SubmitFeedbackRequest] = {}
+        self.reported: list[router.ReportOutcomeRequest] = []
 
     async def Route(  # noqa: N802 - the name is the wire's
         self, request: router.RouteRequest, context: Context
@@ -172,6 +173,13 @@ class Judge(RouterServiceServicer):
         self.verdicts.setdefault(request.decision_id, request)
         return router.SubmitFeedbackResponse(counted=new)
 
+    async def ForgetTexts(  # noqa: N802 - the name is the wire's
+        self, request: router.ForgetTextsRequest, context: Context
+    ) -> router.ForgetTextsResponse:
+        """Know the texts of one decision."""
+        del context
+        return router.ForgetTextsResponse(forgotten=request.decision_id == "d1")
+
     async def WatchDecisions(  # noqa: N802 - the name is the wire's
         self, request: router.WatchDecisionsRequest, context: Context
     ) -> AsyncIterator[router.WatchDecisionsResponse]:
@@ -186,6 +194,14 @@ class Judge(RouterServiceServicer):
         """Name one policy."""
         del request, context
         return router.GetPolicyResponse(policies=[router.Policy(name="fast")], etag="1")
+
+    async def ReportOutcome(  # noqa: N802 - the name is the wire's
+        self, request: router.ReportOutcomeRequest, context: Context
+    ) -> router.ReportOutcomeResponse:
+        """Write it down."""
+        del context
+        self.reported.append(request)
+        return router.ReportOutcomeResponse(counted=True)
 
     async def UpdatePolicy(  # noqa: N802 - the name is the wire's
         self, request: router.UpdatePolicyRequest, context: Context
@@ -246,6 +262,58 @@ async def test_answers_are_whole(served: Served) -> None:
     first, second = served.model.seen
     assert (first.samples, first.sampling.seed) == (3, 5)
     assert not second.HasField("samples")
+
+
+async def test_conversations_and_sessions(served: Served) -> None:
+    """Both clients send every message with its role, the session and the consent."""
+    said = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+
+    def blocking() -> None:
+        with Client(served.target) as zeta:
+            list(zeta.ask(said, session_id="s1", consent_to_train=True))
+            zeta.answers(said, session_id="s1", consent_to_train=True)
+
+    async with AsyncClient(served.target) as zeta:
+        async for _ in zeta.ask(said, session_id="s1", consent_to_train=True):
+            pass
+        await zeta.answers(said, session_id="s1", consent_to_train=True)
+        await zeta.answers("a")
+    await asyncio.to_thread(blocking)
+
+    plain = served.model.seen.pop(2)
+    assert (plain.session_id, plain.consent_to_train) == ("", False)
+    assert len(served.model.seen) == 4
+    for request in served.model.seen:
+        assert (request.session_id, request.consent_to_train) == ("s1", True)
+        turns = [(m.role, m.content) for m in request.messages.messages]
+        assert turns == [
+            (inference.ROLE_SYSTEM, "Be brief."),
+            (inference.ROLE_USER, "a"),
+            (inference.ROLE_ASSISTANT, "b"),
+            (inference.ROLE_USER, "c"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("turn", "field"),
+    [
+        ({"role": "boss", "content": "a"}, "messages[1].role"),
+        ({"role": "user", "text": "a"}, "messages[1]"),
+        ({"role": "user", "content": ["a"]}, "messages[1].content"),
+    ],
+)
+def test_a_wrong_message_is_refused_by_name(turn: dict[str, str], field: str) -> None:
+    """Before anything is sent, with what was given."""
+    with pytest.raises(InvalidRequestError) as refused:
+        question([{"role": "user", "content": "a"}, turn])
+    (wrong,) = refused.value.violations
+    assert wrong.field == field
+    assert "got " in wrong.description
 
 
 async def test_streams_events(served: Served) -> None:
@@ -368,6 +436,7 @@ async def test_the_blocking_client_is_the_same(served: Served) -> None:
             assert zeta.count_tokens("a b") == 2
             assert len(zeta.answers("a b", samples=2).samples) == 2
             assert zeta.feedback("d1", 1.0)
+            assert (zeta.forget_texts("d1"), zeta.forget_texts("d2")) == (True, False)
             assert [d.decision.id for d in zeta.watch_decisions("x")] == ["x"]
             with pytest.raises(OverloadedError):
                 next(zeta.ask("too much"))
@@ -465,6 +534,37 @@ async def test_ask_as_json_ends_with_the_whole(served: Served) -> None:
     assert lines[-1]["finish_reason"] == "stop"
 
 
+async def test_ask_goes_on_with_a_conversation(served: Served, tmp_path: Path) -> None:
+    """The messages of the file come before the prompt; session and consent are the request's."""
+    file = tmp_path / "said.json"
+    file.write_text('[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]')
+    options = ("--session", "s1", "--consent-to-train", "--target", served.target)
+    code, _, _ = await zeta("ask", "c", "--messages", str(file), *options)
+
+    (request,) = served.model.seen
+    assert code == 0
+    assert [m.content for m in request.messages.messages] == ["a", "b", "c"]
+    assert (request.session_id, request.consent_to_train) == ("s1", True)
+
+    file.write_text('[{"role": "boss", "content": "a"}]')
+    code, out, err = await zeta("ask", "c", "--messages", str(file), *options)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: messages[0].role: must be one of system, user, assistant")
+
+
+async def test_feedback_compares_on_the_command_line(served: Served) -> None:
+    """A preference instead of a score; both or neither are refused."""
+    compared = ("feedback", "d1", "--better-than", "d0", "--target", served.target)
+    code, _, _ = await zeta(*compared, "--preference", "0.5")
+
+    comparison = served.judge.verdicts["d1"].comparison
+    assert code == 0
+    assert (comparison.other_decision_id, comparison.preference) == ("d0", 0.5)
+    for wrong in ((*compared, "--score", "1"), ("feedback", "d1", "--target", served.target)):
+        code, _, err = await zeta(*wrong)
+        assert (code, err) == (1, "error: give either --score S or --better-than ID\n")
+
+
 async def test_ask_shows_samples_one_after_the_other(served: Served) -> None:
     """A line each on stdout; as JSON each with its end."""
     code, out, err = await zeta("ask", "a b", "--samples", "2", "--target", served.target)
@@ -511,6 +611,7 @@ async def test_small_commands(served: Served) -> None:
         (["route", "q", "--model", "big"], "id", "d2"),
         (["embed", "abc"], "embeddings", [[3.0, 0.0]]),
         (["feedback", "d1", "--score", "1"], "counted", True),
+        (["forget", "d1"], "forgotten", True),
     ):
         code, out, _ = await zeta(*command, "--json", "--target", served.target)
         assert code == 0

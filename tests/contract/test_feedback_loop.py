@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,15 @@ from zeta.router.v1 import router_service_pb2 as router_pb
 
 from services.kit import config as kit_config
 from services.kit.config import Policy, Telemetry
-from tests.contract.router_fakes import FakeModel, World, asking, read, saying, world
+from tests.contract.router_fakes import (
+    FakeModel,
+    World,
+    asking,
+    read,
+    routed,
+    saying,
+    world,
+)
 from zeta_client.cli import app
 
 
@@ -66,6 +75,45 @@ async def test_only_what_callers_consented_to_is_kept_and_exported(tmp_path: Pat
     with closing(sqlite3.connect(journal)) as db:
         assert db.execute("SELECT COUNT(*) FROM texts").fetchone() == (3,)
         assert "private" not in "".join(db.iterdump())
+
+
+async def test_texts_are_forgotten_with_their_decisions(tmp_path: Path) -> None:
+    """What is older than `router.journal_keep_days` is not exported, nor left in the file."""
+    async with world(tmp_path, FakeModel("a", [saying("four")])) as ready:
+        old = await judged(ready, asking("an old secret", consent_to_train=True), 1.0)
+        new = await judged(ready, asking("a new question", consent_to_train=True), 1.0)
+    journal = kit_config.state_dir(ready.config) / ready.config.router.journal
+    kept_s = ready.config.router.journal_keep_days * 86_400.0
+    with closing(sqlite3.connect(journal)) as db, db:
+        aged = (time.time() - kept_s - 60.0, old)
+        db.execute("UPDATE decisions SET time_s = ? WHERE id = ?", aged)
+    async with routed(ready.config) as again:
+        # The journal does one thing after the other, and forgetting is what a start begins with.
+        await again.router.SubmitFeedback(
+            router_pb.SubmitFeedbackRequest(decision_id=new, score=0.5, feedback_id="later")
+        )
+        assert [row["prompt"] for row in exported(tmp_path, again)] == ["a new question"]
+    assert b"a new question" in journal.read_bytes()
+    assert b"an old secret" not in journal.read_bytes()
+
+
+async def test_consent_can_be_withdrawn(tmp_path: Path) -> None:
+    """One decision's texts are deleted, once; its score stays learned."""
+    async with world(tmp_path, FakeModel("a", [saying("four")])) as ready:
+        kept = await judged(ready, asking("keep this", consent_to_train=True), 1.0)
+        gone = await judged(ready, asking("drop this", consent_to_train=True), 1.0)
+        wanted = router_pb.ForgetTextsRequest(decision_id=gone)
+        first = await ready.router.ForgetTexts(wanted)
+        second = await ready.router.ForgetTexts(wanted)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ready.router.ForgetTexts(router_pb.ForgetTextsRequest())
+        assert [row["decision_id"] for row in exported(tmp_path, ready)] == [kept]
+    assert (first.forgotten, second.forgotten) == (True, False)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    journal = kit_config.state_dir(ready.config) / ready.config.router.journal
+    assert b"drop this" not in journal.read_bytes()
+    with closing(sqlite3.connect(journal)) as db:
+        assert db.execute("SELECT COUNT(*) FROM feedback").fetchone() == (2,)
 
 
 async def test_token_ids_cannot_be_consented_to(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_nothing_released_is_broken() -> None:
 
 
 def test_all_services_are_there(methods: Methods) -> None:
-    """The contract is the five services of v1, and the one that KServe's clients know."""
+    """The contract is the five services of v1, KServe's, and gRPC's own for load reports."""
     assert {name.rpartition(".")[0] for name, _ in methods} == {
         "zeta.inference.v1.InferenceService",
         "zeta.embedding.v1.EmbeddingService",
@@ -93,6 +93,7 @@ def test_all_services_are_there(methods: Methods) -> None:
         "zeta.telemetry.v1.TelemetryService",
         "zeta.model.v1.ModelControlService",
         "inference.GRPCInferenceService",
+        "xds.service.orca.v3.OpenRcaService",
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -35,9 +36,12 @@ from tests.contract.router_fakes import (
     FakeTelemetry,
     World,
     asking,
+    begun_only,
+    candidates_are,
     config_of,
     failing,
     hang,
+    mute,
     read,
     routed,
     saying,
@@ -45,6 +49,7 @@ from tests.contract.router_fakes import (
     until,
     world,
 )
+from tests.proxy import proxied
 
 NO_EXPLORING = Policy(explore_ratio=0.0, max_calls=1)
 
@@ -334,6 +339,48 @@ async def test_no_replica_is_unavailable_and_comes_back(tmp_path: Path) -> None:
             assert (await read(ready.inference.Generate(asking())))[1] == "four"
 
 
+async def test_who_was_accepted_waits_for_the_model_to_restart(tmp_path: Path) -> None:
+    """Its only replica goes before a word was said: the request is answered when it is back."""
+    address = f"unix:{tmp_path}/late.sock"
+    going, coming = FakeModel("late", [mute]), FakeModel("late", [saying("at last")])
+    async with routed(config_of(tmp_path, [("late", [address])])) as ready:
+        async with served(going, address):
+
+            async def serves() -> bool:
+                return await health(ready) == health_pb2.HealthCheckResponse.SERVING
+
+            await until(serves)
+            waiting = asyncio.create_task(read(ready.inference.Generate(asking())))
+            await going.arrived.wait()
+        refused = await refusal(ready.inference.Generate(asking()))
+        async with served(coming, address):
+            assert (await waiting)[1] == "at last"
+    assert isinstance(refused, UnavailableError), "nothing new is accepted meanwhile"
+
+
+async def test_an_answer_leaves_a_link_that_is_dead(tmp_path: Path) -> None:
+    """Nothing passes and no agent tells: a probe of the router's own does, long before gRPC's."""
+    fakes = FakeModel("twin", [begun_only]), FakeModel("twin", [begun_only])
+    async with (
+        served(fakes[0]) as one,
+        served(fakes[1]) as other,
+        proxied(one.address) as to_one,
+        proxied(other.address) as to_other,
+    ):
+        links = {"twin-0": to_one, "twin-1": to_other}
+        config = config_of(tmp_path, [("twin", [link.address for link in links.values()])])
+        async with routed(config) as ready:
+            await until(partial(candidates_are, ready, 2))
+            call = aiter(ready.inference.Generate(asking(), timeout=20.0))
+            first = await anext(call)
+            links[first.started.replica].flowing.clear()
+            rest = [event async for event in call]
+            links[first.started.replica].flowing.set()
+    (handover,) = [event.handover for event in rest if event.HasField("handover")]
+    assert handover.from_replica == first.started.replica
+    assert "".join(event.delta.text for event in rest) == "wait and four"
+
+
 async def health(ready: World) -> int:
     """What the router's health service says about itself."""
     stub: Any = health_pb2_grpc.HealthStub(ready.channel)
@@ -601,7 +648,11 @@ async def test_policies_change_with_the_right_etag_only(tmp_path: Path) -> None:
     async with routed(config_of(tmp_path, [("only", ["127.0.0.1:1"])])) as ready:
         before = await ready.router.GetPolicy(router_pb.GetPolicyRequest())
         policy = router_pb.Policy(
-            name="mine", explore_ratio=0.1, deadline_confidence=0.5, max_calls=2
+            name="mine",
+            explore_ratio=0.1,
+            deadline_confidence=0.5,
+            max_calls=2,
+            without_forecast=True,
         )
         update = router_pb.UpdatePolicyRequest(policy=policy, etag=before.etag, make_default=True)
         changed = await ready.router.UpdatePolicy(update)
@@ -613,7 +664,24 @@ async def test_policies_change_with_the_right_etag_only(tmp_path: Path) -> None:
     assert [v.field for v in odd.violations] == ["policy.explore_ratio"]
     assert after.default_policy == "mine"
     assert after.etag == changed.etag != before.etag
-    assert {p.name for p in after.policies} == {"balanced", "mine"}
+    assert {p.name: p.without_forecast for p in after.policies} == {
+        "balanced": False,
+        "mine": True,
+    }
+
+
+async def test_what_is_foreseen_is_told(tmp_path: Path) -> None:
+    """Every model has its forecast and price; requests raise the forecast of who is best."""
+    async with world(tmp_path, FakeModel("best"), FakeModel("second")) as ready:
+        at_first = (await ready.router.GetPolicy(router_pb.GetPolicyRequest())).outlooks
+
+        async def foreseen() -> bool:
+            await read(ready.inference.Generate(asking(model="second")))
+            told = (await ready.router.GetPolicy(router_pb.GetPolicyRequest())).outlooks
+            return told[1].forecast_requests_per_s > 0.0 == told[0].forecast_requests_per_s
+
+        await until(foreseen)
+    assert [(o.model, o.shadow_price) for o in at_first] == [("best", 0.0), ("second", 0.0)]
 
 
 async def test_decisions_can_be_watched(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,6 +138,13 @@ def stopped(process: subprocess.Popen[str]) -> list[str]:
     for survivor in left:
         survivor.kill()
     return names
+
+
+def free_address() -> str:
+    """Return an address of this machine that is free right now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
 
 
 def with_server(server: config.Server) -> Callable[[config.FleetConfig], config.FleetConfig]:

@@ -16,11 +16,15 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
-from tests.system.calls import PROMPT
+from tests.proxy import proxied
+from tests.system.calls import PROMPT, answer, question
 from tests.system.fleet import Fleet
 
 NODE = Path(__file__).parent / "node"
+SLOW = "Write a function that returns the sum of the squares of the even numbers in a list"
+"""Its answer takes a while."""
 
 
 async def test_node_streams_an_answer(fleet: Fleet) -> None:
@@ -37,6 +41,30 @@ async def test_node_streams_an_answer(fleet: Fleet) -> None:
     assert got["deltas"] >= 1
     assert got["decision_id"]
     assert got["model"] in {m.name for m in fleet.config.models}
+    assert got["reason"] in {"FINISH_REASON_STOP", "FINISH_REASON_LENGTH"}
+
+
+async def test_node_goes_on_where_its_connection_broke(fleet: Fleet) -> None:
+    """Its own few lines of Resume are enough: the text is that of an unbroken connection."""
+    node, model = node_or_reason(), "coder-7b"
+    async with fleet.channel(fleet.router) as channel:
+        stub = InferenceServiceStub(channel)
+        undisturbed = await answer(stub.Generate(question(SLOW, model=model, max_tokens=32)))
+    async with proxied(fleet.router) as network:
+        network.bytes_per_s = 2000.0
+        process = await asyncio.create_subprocess_exec(
+            *(node, NODE / "client.mjs", network.address, SLOW, model), stdout=-1, stderr=-1
+        )
+        assert process.stderr
+        assert await process.stderr.readline() == b"begun\n"
+        assert network.cut() == 1
+        network.bytes_per_s = 0.0
+        out, err = await asyncio.wait_for(process.communicate(), 60.0)
+
+    assert process.returncode == 0, err.decode()
+    got = json.loads(out)
+    assert got["resumed"] >= 1
+    assert got["text"] == undisturbed.text
     assert got["reason"] in {"FINISH_REASON_STOP", "FINISH_REASON_LENGTH"}
 
 

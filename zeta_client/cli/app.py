@@ -13,6 +13,7 @@ from zeta_client.cli.embed import embed
 from zeta_client.cli.eval import outcomes
 from zeta_client.cli.export import export
 from zeta_client.cli.feedback import feedback
+from zeta_client.cli.forget import forget
 from zeta_client.cli.model import model
 from zeta_client.cli.replay import replay
 from zeta_client.cli.responses import responses
@@ -28,7 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, up, ask, route, embed, feedback, export, replay, top, bench, simulate):
+for command in (
+    *(demo, up, ask, route, embed, feedback, export, forget),
+    *(replay, top, bench, simulate),
+):
     app.command()(command)
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)

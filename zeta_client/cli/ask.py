@@ -1,8 +1,10 @@
 """`zeta ask`: one question, answered as a stream."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -14,6 +16,7 @@ from zeta_client import wire
 from zeta_client.answer import Answer
 from zeta_client.cli import decision, shell
 
+_STDIN = "-"
 Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="The question")]
 Policy = Annotated[
     str, typer.Option(help="fast, balanced, quality, or the operator's own; default: the router's")
@@ -37,14 +40,32 @@ def ask(
         int, typer.Option(metavar="N", min=1, max=16, help="Several answers of one model")
     ] = 1,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the chance in sampling")] = None,
+    session: Annotated[
+        str, typer.Option(metavar="NAME", help="Stay where the session's beginning is cached")
+    ] = "",
+    messages: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help='What was said before PROMPT: a list of {"role", "content"}; "-": stdin',
+        ),
+    ] = None,
+    consent_to_train: Annotated[
+        bool, typer.Option("--consent-to-train", help="The operator may keep prompt and answer")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the decision as well")] = False,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Stream from the replica, with the router's ticket")
+    ] = False,
     target: shell.Target = None,
     config: shell.ConfigFile = None,
     as_json: shell.Json = False,
 ) -> None:
     """Ask, and stream the answer."""
-    request = wire.question(
-        prompt,
+    said = [] if messages is None else _read(messages)
+    request = shell.checked(
+        wire.question,
+        [*said, {"role": "user", "content": prompt}],
         model=model,
         policy=policy,
         max_tokens=max_tokens,
@@ -52,17 +73,39 @@ def ask(
         seed=seed,
         explain=explain,
         samples=samples if samples > 1 else None,
+        session_id=session,
+        consent_to_train=consent_to_train,
     )
     reach = shell.reach(config, target)
-    shell.run(_ask(reach, request, deadline_s=deadline, as_json=as_json))
+    shell.run(_ask(reach, request, deadline_s=deadline, direct=direct, as_json=as_json))
+
+
+def _read(file: Path) -> list[Mapping[str, str]]:
+    """Read a conversation; it is checked where the request is made."""
+    try:
+        text = sys.stdin.read() if str(file) == _STDIN else file.read_text(encoding="utf-8")
+        said = json.loads(text)
+    except OSError as error:
+        shell.fail(f"--messages {file}: {error.strerror}")
+    except ValueError as error:
+        shell.fail(f"--messages {file}: no JSON ({error})")
+    if not isinstance(said, list):
+        shell.fail(f'--messages {file}: must be a list of {{"role", "content"}}, got {said!r:.80}')
+    return said
 
 
 async def _ask(
-    reach: shell.Reach, request: GenerateRequest, *, deadline_s: float | None, as_json: bool
+    reach: shell.Reach,
+    request: GenerateRequest,
+    *,
+    deadline_s: float | None,
+    direct: bool,
+    as_json: bool,
 ) -> None:
     answer, start_s = Answer(), perf_counter()
     async with reach() as client:
-        async for event in client.generate(request, deadline_s=deadline_s):
+        events = client.generate(request, deadline_s=deadline_s, lookaside=direct)
+        async for event in events:
             answer.add(event, perf_counter() - start_s)
             _show(event, as_json=as_json, live=request.samples <= 1)
     if as_json:

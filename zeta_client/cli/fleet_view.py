@@ -1,14 +1,14 @@
 """The fleet as `zeta top` shows it: one row per replica, put together from what is streamed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rich import box
 from rich.table import Table
 from zeta.inference.v1.inference_service_pb2 import TaskKind
 from zeta.model.v1.model_control_service_pb2 import LatencySketch
-from zeta.router.v1.router_service_pb2 import Belief
+from zeta.router.v1.router_service_pb2 import Belief, Outlook
 from zeta.telemetry.v1.telemetry_service_pb2 import (
     GpuUse,
     ReplicaHealth,
@@ -49,7 +49,7 @@ class Row:
     gpu_ratio: float | None
     gpu_memory_bytes: int | None
     shadow_price: float | None = None
-    """Not built yet, as the next one."""
+    """Of its model, as the next one."""
     forecast_requests_per_s: float | None = None
 
 
@@ -60,6 +60,8 @@ class FleetView:
     statuses: dict[str, tuple[ReplicaStatus, float]] = field(default_factory=dict)
     """By replica: the last word, and when it came."""
     histories: Mapping[str, ReplicaHistory] = field(default_factory=dict)
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+    """By model: what the router foresees."""
 
     def apply(self, message: WatchResponse, now_s: float) -> None:
         """Take in a snapshot, or what changed since."""
@@ -74,9 +76,15 @@ class FleetView:
     def rows(self, now_s: float) -> list[Row]:
         """Return a row per replica, by name."""
         return [
-            _row(status, now_s - came_s, self.histories.get(name, ReplicaHistory()))
+            self._foreseen(_row(status, now_s - came_s, self.histories.get(name, ReplicaHistory())))
             for name, (status, came_s) in sorted(self.statuses.items())
         ]
+
+    def _foreseen(self, row: Row) -> Row:
+        if (found := self.outlooks.get(row.model)) is None:
+            return row
+        price, rate = found.shadow_price, found.forecast_requests_per_s
+        return replace(row, shadow_price=price, forecast_requests_per_s=rate)
 
 
 def as_json(rows: Sequence[Row], beliefs: Iterable[Belief]) -> dict[str, Any]:

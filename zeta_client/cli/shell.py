@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from services.kit.errors import (
 from zeta_client.async_client import AsyncClient
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 ConfigFile = Annotated[
     Path | None,
@@ -98,6 +99,14 @@ def reach(file: Path | None, target: str | None) -> Reach:
     """Return what makes a client of *target*, else of the router that the configuration names."""
     config = load(file)
     return partial(AsyncClient, target or config.router.listen, settings=config.server)
+
+
+def checked(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what *make* makes of arguments; what it refuses ends the command as a sentence."""
+    try:
+        return make(*args, **kwargs)
+    except ZetaError as error:
+        fail(sentence(error))
 
 
 def run(command: Coroutine[None, None, T]) -> T:

@@ -98,7 +98,9 @@ class _Screen:
         except UnavailableError as error:
             self._troubles["telemetry"] = str(error)
         try:
-            self._beliefs = (await router.policies()).beliefs
+            said = await router.policies()
+            self._beliefs = said.beliefs
+            self._view.outlooks = {each.model: each for each in said.outlooks}
             self._troubles.pop("router", None)
         except UnavailableError as error:
             self._troubles["router"] = str(error)

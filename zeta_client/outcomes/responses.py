@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from router_svc.core.agreement import Agreement, Member
 from router_svc.core.answer import normalised
 from router_svc.core.merge import tally
-from router_svc.core.price import vote_quality, vote_weights
+from router_svc.core.voting import vote_quality, vote_weight
 from zeta_client.outcomes.table import TableError
 
 Floats = NDArray[np.float64]
@@ -121,20 +121,20 @@ def _vote(
 ) -> Ensemble:
     """Have *group* vote, weighted by its quality on the other half."""
     q = quality[group]
-    weights = vote_weights(q).tolist()
+    weights = [vote_weight(each) for each in q.tolist()]
     right = 0
     for b in now.tolist():
         said = {v: found.answers[b][i] for v, i in enumerate(group.tolist())}
         winner = next(iter(tally(said, weights).values()))[0]
         right += bool(found.right[b, group[winner]])
     pairs = together[np.ix_(group, group)][~np.eye(len(group), dtype=bool)]
-    shared = np.array([max(float(pairs.mean()), 0.0)])
+    shared = max(float(pairs.mean()), 0.0)
     return Ensemble(
         plan=f"vote({', '.join(found.models[i] for i in group)})",
         accuracy=right / len(now),
         calls=float(len(group)),
-        foreseen=float(vote_quality(q[None], shared)[0]),
-        independent=float(vote_quality(q[None], np.zeros(1))[0]),
+        foreseen=vote_quality(q.tolist(), shared),
+        independent=vote_quality(q.tolist(), 0.0),
     )
 
 

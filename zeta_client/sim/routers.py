@@ -1,11 +1,14 @@
 """Who decides in a simulation: the router's own code in simulated time, or a plain balancer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from router_svc.allocation import decided, device_of
+from router_svc.core.ahead import Ahead
+from router_svc.core.allocate import Allocator
 from router_svc.core.decide import DeadlineError, NoCandidateError, decide
 from router_svc.core.features import TASKS, Features, lexical_profile
 from router_svc.core.plan import Single
@@ -70,6 +73,10 @@ class Decider(Protocol):
         """Take in a report."""
         ...
 
+    def look_ahead(self) -> Mapping[int, int]:
+        """Foresee what comes, and return new slots of replicas; called every `forecast.STEP_S`."""
+        ...
+
 
 class Routed:
     """The router: its fleet, its learner, its decisions, in simulated time."""
@@ -84,6 +91,15 @@ class Routed:
         self._policy = self._policy_of(config, way)
         self._model_of = way.model_of or {}
         self._index = {name: i for i, name in enumerate(self._fleet.names)}
+        self._ahead = Ahead(self._fleet.models, target=config.router.target_utilisation)
+        self._allocators = [
+            Allocator(
+                device_of(config, self._fleet, each),
+                every_s=each.change_every_s,
+                patience_s=float(self._rng.uniform(20.0, 40.0)),
+            )
+            for each in config.devices
+        ]
         self._features = {kind: _features(kind) for kind in TASKS}
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
@@ -114,6 +130,7 @@ class Routed:
             prices=self._learner.prices,
             policy=self._policy,
             rotation=self._rotation,
+            slot_prices=self._ahead.prices if self._policy.forecast else None,
         )
         try:
             decision = decide(ask, found, self._policy, self._rng, gains={})
@@ -122,6 +139,7 @@ class Routed:
         except DeadlineError:
             return "PREDICTED_DEADLINE_MISS"
         assert isinstance(decision.plan, Single), "one call a plan"
+        self._ahead.decided(decision, ask, self._clock())
         replica = decision.replica_of(decision.plan.model)
         lease = self._fleet.begin(replica, question.prompt_tokens, features.expected_output_tokens)
         plan = f"single({decision.plan.model})"
@@ -169,6 +187,21 @@ class Routed:
             age_s=0.0,
         )
 
+    def look_ahead(self) -> Mapping[int, int]:
+        """Forecast, price and allocate as the router does."""
+        if not (self._policy.forecast or self._allocators):
+            return {}
+        self._ahead.step(self._fleet.replicas(), self._clock())
+        given: dict[int, int] = {}
+        for allocator in self._allocators:
+            found = decided(allocator, self._fleet.replicas(), self._ahead, self._clock())
+            if found is not None:
+                places = allocator.device.replicas.tolist()
+                given |= dict(zip(places, found.slots.tolist(), strict=True))
+        for place, slots in given.items():
+            self._fleet.allocated(self._fleet.names[place], slots)
+        return given
+
 
 class Plain:
     """A plain load balancer, over all replicas or those of the model that the kind names."""
@@ -200,6 +233,10 @@ class Plain:
 
     def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
         """It reads no reports."""
+
+    def look_ahead(self) -> Mapping[int, int]:
+        """It foresees nothing."""
+        return {}
 
 
 def _features(kind: str) -> Features:

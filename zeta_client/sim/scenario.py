@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from services.kit.config import (
     Count,
+    Device,
     FleetConfig,
     Name,
     NonNegative,
@@ -22,6 +23,7 @@ from services.kit.config import (
     Ratio,
     Replica,
     Router,
+    replica_name,
 )
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
@@ -86,6 +88,8 @@ class Scenario(Section, frozen=True, kw_only=True):
     slo_ttft_s: Positive | None = None
     slo_total_s: Positive | None = None
     routers: Count = 1
+    shared_slots: Annotated[int, Meta(ge=0)] = 0
+    """Requests that all replicas together run at once, shared by need; 0: each its max_running."""
     report_interval_s: Positive = 0.1
     policy: Policy = Policy(latency_weight_per_s=0.05)
     models: tuple[Model, ...]
@@ -110,7 +114,12 @@ def load(path: Path) -> Scenario:
 def scaled(scenario: Scenario, times: int) -> Scenario:
     """Return *times* as many replicas under as many times the load."""
     models = tuple(msgspec.structs.replace(m, replicas=m.replicas * times) for m in scenario.models)
-    return msgspec.structs.replace(scenario, models=models, rate=scenario.rate * times)
+    return msgspec.structs.replace(
+        scenario,
+        models=models,
+        rate=scenario.rate * times,
+        shared_slots=scenario.shared_slots * times,
+    )
 
 
 def fleet_of(scenario: Scenario) -> FleetConfig:
@@ -127,14 +136,22 @@ def fleet_of(scenario: Scenario) -> FleetConfig:
         )
         for model in scenario.models
     )
-    router = Router(default_policy="routed", policies={"routed": scenario.policy})
-    return FleetConfig(models=models, router=router)
+    reactive = msgspec.structs.replace(scenario.policy, forecast=False)
+    policies = {"routed": scenario.policy, "reactive": reactive}
+    router = Router(default_policy="routed", policies=policies)
+    names = tuple(replica_name(m.name, i) for m in models for i in range(len(m.replicas)))
+    device = Device(name="shared", replicas=names, slots=max(scenario.shared_slots, 1))
+    return FleetConfig(
+        models=models, router=router, devices=(device,) if scenario.shared_slots else ()
+    )
 
 
 def _mistakes(scenario: Scenario) -> Iterator[str]:
     names = {model.name: model for model in scenario.models}
     if len(names) < len(scenario.models) or not names:
         yield "models: at least one is needed, each with a name of its own"
+    if 0 < scenario.shared_slots < sum(model.replicas for model in scenario.models):
+        yield f"shared_slots: {scenario.shared_slots} are fewer than there are replicas"
     for model in scenario.models:
         if (model.costs is None) == (not model.speeds):
             yield f"models {model.name!r}: give costs or speeds, and not both"

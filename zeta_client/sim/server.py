@@ -18,6 +18,8 @@ from typing import Final
 import msgspec
 
 _NEARLY: Final = 1e-9
+_QUICKEST_S: Final = 1e-4
+"""No step is quicker: times of day could not tell apart what is."""
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,6 +78,12 @@ class Server:
         """Queue *job*."""
         self._advance(now_s)
         self._queue.append(job)
+        self._start()
+
+    def allocate(self, max_running: int, now_s: float) -> None:
+        """Run so many at once from now on; who runs already goes on."""
+        self._advance(now_s)
+        self.max_running = max_running
         self._start()
 
     def drop(self, now_s: float) -> list[Job]:
@@ -147,7 +155,7 @@ class Server:
         running, fed = len(self._running), self._chunk() if self._feeding else 0.0
         decoding_s = self.costs.step_s + self.costs.step_s_per_running * running if running else 0.0
         feeding_s = self.costs.prefill_s_per_token * fed
-        return max((decoding_s + feeding_s) * self.slowdown, _NEARLY)
+        return max((decoding_s + feeding_s) * self.slowdown, _QUICKEST_S)
 
 
 def fitted(speeds: list[tuple[int, float, float]]) -> Costs:

@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
+from router_svc.core.forecast import STEP_S
 from zeta_client.load.send import OK, Result
 from zeta_client.load.ways import Way
 from zeta_client.sim.draw import Drawn
@@ -70,6 +71,7 @@ class World:
         for part in range(_PARTS):
             delay_s = self._scenario.report_interval_s * part / _PARTS
             self._at(delay_s, lambda part=part: self._report(part))  # type: ignore[misc] # bound now
+        self._at(STEP_S, self._look_ahead)
         for failure in self._scenario.failures:
             replica = self._number(failure.model, failure.replica)
             self._at(failure.at_s, lambda i=replica: self._down(i))  # type: ignore[misc] # bound now
@@ -172,6 +174,13 @@ class World:
                 for router in self._routers:
                     router.reported(i, server.requests, server.unfed_tokens, server.max_running)
         self._at(self._now_s + self._scenario.report_interval_s, lambda: self._report(part))
+
+    def _look_ahead(self) -> None:
+        for router in self._routers:
+            for i, slots in router.look_ahead().items():
+                self._servers[i].allocate(slots, self._now_s)
+                self._foresee(i)
+        self._at(self._now_s + STEP_S, self._look_ahead)
 
     def _down(self, i: int) -> None:
         self._up[i] = False

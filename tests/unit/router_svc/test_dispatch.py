@@ -87,6 +87,8 @@ class Stage:
         self.cancelled: list[str] = []
         self.hanging, self.go = asyncio.Event(), asyncio.Event()
         self.done: list[Run] = []
+        self.joined = 1
+        """How many deltas a model's each delta stands for, by its number."""
         clock = ManualClock()
         settings = Router(breaker_failures=2, breaker_open_s=5.0)
         self.fleet = Fleet(models({"a": 1, "b": 1, "c": 1}), settings, clock)
@@ -162,7 +164,8 @@ class Stage:
         if says.waits:
             await self.go.wait()
         for i, word in enumerate(says.text.split()):
-            delta = inference_pb.Delta(seq=i + 1, text=word + " ", token_ids=[i])
+            seq = (i + 1) * self.joined
+            delta = inference_pb.Delta(seq=seq, text=word + " ", token_ids=[i])
             if twist.logprobs and says.sure is not None:
                 delta.logprobs.add(logprob=says.sure)
             yield Event(delta=delta)
@@ -202,6 +205,14 @@ async def test_single_streams_one_models_answer() -> None:
     assert finished.model == "b"
     assert finished.cost_usd == 3 + 2 * 2
     assert stage.watched.answered_by == ["b"]
+
+
+async def test_deltas_that_were_joined_on_the_way_are_numbered_without_a_gap() -> None:
+    """From 1, whatever numbers the model's own deltas had."""
+    stage = Stage({"b": Says(text="it is four")})
+    stage.joined = 3
+    _, *deltas, _ = [event async for event in stage.dispatch.run(stage.run(Single("b")))]
+    assert [event.delta.seq for event in deltas] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

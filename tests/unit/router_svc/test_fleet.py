@@ -88,6 +88,41 @@ def test_a_process_that_hangs_is_not_asked() -> None:
     assert found.healthy_replicas("a") == ["a-0"]
 
 
+def test_who_falls_silent_is_suspected() -> None:
+    """Nobody reports on it any more, or a call that it was given says nothing."""
+    clock = ManualClock()
+    found = fleet(clock)
+    assert found.suspects() == ["a-0", "a-1", "b-0"], "nothing was heard of anybody"
+    for name in found.names:
+        report(found, name)
+    assert found.suspects() == []
+    lease = found.begin("b-0", 3.0, 5.0)
+    clock.now_s += 2.1
+    for name in ("a-0", "b-0"):
+        report(found, name)
+    assert found.suspects() == ["a-1", "b-0"]
+    lease.heard_s = clock.now_s
+    found.health("a-1", serving=False)
+    assert found.suspects() == [], "who is known to be gone is nobody's suspect"
+
+
+def test_a_suspect_that_does_not_answer_is_out() -> None:
+    """Its calls are given up as those of one that its agent says hangs; it comes back as well."""
+    clock, aborted = ManualClock(), list[str]()
+    found = fleet(clock)
+    lease = found.begin("a-0", 3.0, 5.0)
+    lease.abort = partial(aborted.append, "call")
+    found.probed("a-0", answers=False)
+    assert found.healthy_replicas("a") == ["a-1"]
+    clock.now_s += 2.0
+    report(found, "a-0")
+    assert found.healthy_replicas("a") == ["a-1"], "an agent that still answers is no proof"
+    assert aborted == ["call"]
+    assert "a-0" in found.suspects(), "it is asked until it answers"
+    found.probed("a-0", answers=True)
+    assert sorted(found.healthy_replicas("a")) == ["a-0", "a-1"]
+
+
 def test_what_telemetry_said_ends_with_it() -> None:
     """A replica that was called dead is asked again once nobody would say that it recovered."""
     found = fleet()
@@ -126,6 +161,20 @@ def test_an_open_circuit_is_probed_by_one() -> None:
     found.succeeded(probe)
     found.end(probe)
     assert found.replicas().circuit_closed[2]
+
+
+def test_who_is_much_slower_than_its_twin_is_left_out() -> None:
+    """As behind an open circuit, and for a while; its twin never is, since half must stay."""
+    clock = ManualClock()
+    found = fleet(clock)
+    for replica, slowness in (("a-1", 1.0), ("a-0", 9.0), ("a-1", 300.0)):
+        for _ in range(12):
+            lease = found.begin(replica, 1.0, 1.0)
+            found.succeeded(lease, slowness)
+            found.end(lease)
+    assert found.replicas().circuit_closed.tolist() == [False, True, True]
+    clock.now_s += 5.1
+    assert found.replicas().circuit_closed.all()
 
 
 def test_a_models_introduction_counts_for_all_its_replicas() -> None:

@@ -1,5 +1,6 @@
 """What is kept of answers, and for how long."""
 
+import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,3 +77,32 @@ async def test_long_answers_push_old_ones_out() -> None:
         with pytest.raises(UnknownDecisionError):
             await kept.take(gone, "t", 0)
     assert (await kept.take("d-3", "t", 0)).finished is None
+
+
+async def test_nobody_stops_the_answer_of_another_tenant() -> None:
+    """Coming back for what still runs stops it, so that too is its tenant's alone."""
+    kept, mine, begun = Trails(60.0, ManualClock()), run("d-1"), asyncio.Event()
+
+    async def make() -> None:
+        kept.begin(mine)
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            kept.end(mine, None)
+
+    making = asyncio.create_task(make())
+    await begun.wait()
+    with pytest.raises(UnknownDecisionError):
+        await kept.take("d-1", "another", 0)
+    assert not making.cancelling()
+    assert (await kept.take("d-1", "t", 0)).run is mine
+    assert making.cancelled()
+
+
+async def test_what_was_taken_in_vain_can_be_given_back() -> None:
+    """A caller that was refused may come again."""
+    kept, mine = Trails(60.0, ManualClock()), run("d-1")
+    kept.end(mine, None)
+    kept.end((await kept.take("d-1", "t", 0)).run, None)
+    assert (await kept.take("d-1", "t", 0)).run is mine

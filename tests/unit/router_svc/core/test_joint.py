@@ -53,6 +53,18 @@ def test_it_is_the_gaussian_process_that_it_says(rng: np.random.Generator) -> No
         np.testing.assert_allclose(found.predict(features[at]), outer @ influence, atol=2e-3)
 
 
+def test_many_outcomes_of_unequal_weight_are_solved_for(rng: np.random.Generator) -> None:
+    """To the accuracy that predictions need, weights of a thousandth included."""
+    count = 600
+    points = rng.normal(size=(count, 3))
+    near = np.exp(-np.linalg.norm(points[:, None] - points, axis=2)).astype(np.float32) + 0.2
+    weights = rng.choice([1.0, 0.1, 0.002], size=count)
+    targets = rng.normal(size=count)
+    exact = np.linalg.solve(near.astype(np.float64) + np.diag(2.0 / weights), targets)
+    found = joint._solved(near.copy(), targets, weights)
+    np.testing.assert_allclose(near @ found, near @ exact, atol=2e-4)
+
+
 def test_one_model_s_failures_warn_of_others(rng: np.random.Generator) -> None:
     """A prompt on which one failed is expected to be harder for all, most of all for itself."""
     easy, hard = prompts(2, rng)

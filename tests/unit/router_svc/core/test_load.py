@@ -1,9 +1,8 @@
 """Load between reports."""
 
 import numpy as np
-import pytest
 
-from router_svc.core.load import Load, capacity_price
+from router_svc.core.load import Load
 
 
 def load() -> Load:
@@ -74,14 +73,3 @@ def test_load_never_becomes_negative() -> None:
     now = fleet.loads(1.0)
     assert now.running[0] == 0.0
     assert now.waiting_prompt_tokens[0] == 0.0
-
-
-def test_capacity_is_free_until_it_is_short() -> None:
-    """Then its price rises."""
-    fleet, prices = load(), []
-    for _ in range(8):
-        fleet.began(0, 0.0, 0.0, now_s=1.5)
-        prices.append(float(capacity_price(fleet.loads(0.0))[0]))
-    assert prices[:3] == [0.0, 0.0, 0.0]
-    assert prices[3:] == sorted(prices[3:])
-    assert prices[-1] == pytest.approx(0.2)

@@ -1,65 +1,79 @@
 """Prices of plans against closed forms and simulations."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from router_svc.core.plan import BestOf, Hedge
-from router_svc.core.price import Block, Menu, cumulative, menu, moments, vote_weights
-from router_svc.core.types import Policy
+from router_svc.core.menu import Menu, menu
+from router_svc.core.plan import BestOf, Hedge, Plan
+from router_svc.core.types import Candidates, Policy
 from tests.unit.router_svc.fixtures import candidates
 
 POLICY = Policy(max_calls=3)
+NOTHING: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """All plans of one kind; arrays (K,)."""
+
+    plans: list[Plan]
+    quality: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
+    cost_usd: NDArray[np.float64]
+    in_time: NDArray[np.float64]
+    setting: NDArray[np.float64]
+    first: NDArray[np.intp]
 
 
 def block(priced: Menu, kind: str) -> Block:
-    """The only block of its kind."""
-    (found,) = [b for b in priced.blocks if b.kind == kind]
-    return found
+    """What is on the menu of *kind*."""
+    mine = [k for k in range(len(priced.utility)) if priced.kind(k) == kind]
+    return Block(
+        plans=[priced.plan(k) for k in mine],
+        quality=np.array([priced.quality[k] for k in mine]),
+        latency_s=np.array([priced.latency_s[k] for k in mine]),
+        cost_usd=np.array([priced.cost_usd[k] for k in mine]),
+        in_time=np.array([priced.in_time[k] for k in mine]),
+        setting=np.array([priced.settings[k] for k in mine]),
+        first=np.array([priced.places[k][0] for k in mine]),
+    )
 
 
-def test_a_lognormal_is_fitted_through_its_quantiles() -> None:
-    """Median and 90th percentile give back their own probabilities."""
-    found = candidates([0.5], total_s=[2.0], spread=1.5)
-    assert moments(found, 2.0).in_time[0] == pytest.approx(0.5, abs=1e-3)
-    assert moments(found, 3.0).in_time[0] == pytest.approx(0.9, abs=1e-3)
-    draws = np.random.default_rng(1).lognormal(np.log(2.0), np.log(1.5) / 1.2816, 400_000)
-    assert moments(found, None).mean_s[0] == pytest.approx(draws.mean(), rel=0.01)
-    assert moments(found, None).variance_s2[0] == pytest.approx(draws.var(), rel=0.05)
-
-
-def test_the_normal_distribution_is_close() -> None:
-    """Within 2e-4 of known values."""
-    known = {-2.0: 0.02275, -1.0: 0.158655, 0.0: 0.5, 1.2816: 0.9, 3.0: 0.99865}
-    for z, p in known.items():
-        assert cumulative(np.array([z]))[0] == pytest.approx(p, abs=2e-4)
+def priced_as(
+    kind: str, found: Candidates, policy: Policy = POLICY, deadline_s: float | None = None
+) -> Block:
+    """Price *found*, and return the plans of *kind*."""
+    return block(menu(found, policy, deadline_s, NOTHING), kind)
 
 
 def test_a_cascade_that_can_tell_nothing_is_worth_one_of_its_models() -> None:
     """Without sharpness it is its better half, and no more."""
     priced = menu(candidates([0.5, 0.8], sharpness=0.0), POLICY, None, {})
     singles, cascades = block(priced, "single"), block(priced, "cascade")
-    assert singles.figures.quality.tolist() == [0.5, 0.8]
-    assert cascades.figures.quality == pytest.approx([0.8, 0.8], abs=1e-3)
+    assert singles.quality.tolist() == [0.5, 0.8]
+    assert cascades.quality == pytest.approx([0.8, 0.8], abs=1e-3)
 
 
 def test_a_sharp_cascade_beats_both_its_models() -> None:
     """And takes less time than both together."""
     priced = menu(candidates([0.7, 0.7], sharpness=2.0), POLICY, None, {})
     cascades = block(priced, "cascade")
-    assert (cascades.figures.quality > 0.75).all()
-    single_s = priced.blocks[0].figures.latency_s[0]
-    assert (cascades.figures.latency_s < 1.9 * single_s).all()
-    assert (cascades.figures.latency_s > single_s).all()
+    assert (cascades.quality > 0.75).all()
+    single_s = priced.latency_s[0]
+    assert (cascades.latency_s < 1.9 * single_s).all()
+    assert (cascades.latency_s > single_s).all()
 
 
 def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
     """Its probability of being in time is below its first model's."""
     priced = menu(candidates([0.8, 0.9], sharpness=2.0), POLICY, 1.5, {})
-    alone, together = (
-        block(priced, kind).figures.deadline_probability for kind in ("single", "cascade")
-    )
+    alone, together = (block(priced, kind).in_time for kind in ("single", "cascade"))
     assert (together < alone.max()).all()
 
 
@@ -67,8 +81,31 @@ def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
 def test_a_vote_of_equals_gains_what_their_agreement_leaves(together: float) -> None:
     """Three independent models at 0.7 are right with 0.784; models that fail together gain none."""
     found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), together))
-    vote = block(menu(found, POLICY, None, {}), "vote")
-    assert vote.figures.quality == pytest.approx([0.7 + (1.0 - max(together, 0.0)) * 0.084])
+    vote = priced_as("vote", found)
+    assert vote.quality == pytest.approx([0.7 + (1.0 - max(together, 0.0)) * 0.084])
+
+
+@given(st.data())
+def test_a_cascade_is_worth_the_mean_over_its_confidences(data: st.DataObject) -> None:
+    """Counted out over each of them: the first stands where it is sure enough."""
+    probability = st.floats(0.05, 0.95)
+    sure = np.sort(data.draw(st.lists(probability, min_size=4, max_size=4)))
+    q, rho = float(sure.mean()), data.draw(st.floats(0.0, 0.98))
+    other = data.draw(probability)
+    found = replace(
+        candidates([q, other]),
+        confidence=np.stack([sure, np.full(4, other)]),
+        agreement=np.full((2, 2), rho),
+    )
+    cascades = priced_as("cascade", found)
+    slope = rho * np.sqrt(other * (1.0 - other) / (q * (1.0 - q)))
+    (k,) = np.flatnonzero(cascades.first == 0)
+    accept_from = cascades.setting[k]
+    each = np.where(sure >= accept_from, sure, other + slope * (sure - q))
+    assert cascades.quality[k] == pytest.approx(float(np.clip(each.mean(), 0.0, 1.0)))
+    asked = float((sure < accept_from).mean())
+    singles_s = menu(found, POLICY, None, NOTHING).latency_s[:2]
+    assert cascades.latency_s[k] == pytest.approx(singles_s[0] + asked * singles_s[1])
 
 
 def test_a_cascade_of_models_that_fail_together_gains_less() -> None:
@@ -78,50 +115,23 @@ def test_a_cascade_of_models_that_fail_together_gains_less() -> None:
         block(menu(replace(found, agreement=np.full((2, 2), rho)), POLICY, None, {}), "cascade")
         for rho in (0.0, 0.98)
     )
-    assert (apart.figures.quality > alike.figures.quality + 0.05).all()
-    assert alike.figures.quality == pytest.approx([0.7, 0.7], abs=0.01)
+    assert (apart.quality > alike.quality + 0.05).all()
+    assert alike.quality == pytest.approx([0.7, 0.7], abs=0.01)
 
 
 def test_a_vote_cannot_outdo_a_dictator() -> None:
     """Where one weight outweighs the rest, the vote is that model, at three times the price."""
     found = candidates([0.99, 0.3, 0.3], cost_usd=[0.1, 0.1, 0.1])
-    vote = block(menu(found, POLICY, None, {}), "vote")
-    assert vote.figures.quality == pytest.approx([0.99])
-    assert vote.figures.cost_usd == pytest.approx([0.3])
-
-
-def test_weights_follow_the_likelihood_ratio() -> None:
-    """Chance level weighs next to nothing; the order is the order of quality."""
-    weights = vote_weights(np.array([0.2, 0.5, 0.8]))
-    assert weights == pytest.approx([0.01, np.log(4.0), np.log(16.0)], abs=1e-9)
-
-
-def test_calls_are_limited_by_the_policy() -> None:
-    """One call: singles; two: cascades as well; three: votes as well."""
-    found = candidates([0.7, 0.6, 0.5])
-    kinds = [
-        {b.kind for b in menu(found, Policy(max_calls=calls), None, {}).blocks}
-        for calls in (1, 2, 3)
-    ]
-    two = {"single", "cascade", "refine", "hedge"}
-    assert kinds == [{"single"}, two, two | {"vote", "best_of"}]
-
-
-def test_many_models_do_not_explode() -> None:
-    """Twelve candidates are priced alone, and only the best are combined."""
-    found = candidates(np.linspace(0.3, 0.9, 12).tolist())
-    priced = menu(found, Policy(max_calls=5), None, {})
-    assert priced.single.sum() == 12
-    assert len(priced.utility) < 250
-    best, i = priced.at(int(priced.utility.argmax()))
-    assert "l" in repr(best.plan(i, found.models))
+    vote = priced_as("vote", found)
+    assert vote.quality == pytest.approx([0.99])
+    assert vote.cost_usd == pytest.approx([0.3])
 
 
 def test_a_hedge_is_worth_a_little_time_and_costs_a_little_load() -> None:
     """Between equals: no quality, less time, about a twentieth of the backup's price."""
     found = candidates([0.7, 0.7], cost_usd=[0.2, 0.2])
     priced = menu(found, POLICY, None, {})
-    alone, hedged = block(priced, "single").figures, block(priced, "hedge").figures
+    alone, hedged = block(priced, "single"), block(priced, "hedge")
     assert hedged.quality == pytest.approx([0.7, 0.7])
     assert hedged.cost_usd == pytest.approx([0.2 * 1.051] * 2)
     assert (hedged.latency_s < alone.latency_s).all()
@@ -131,7 +141,7 @@ def test_a_hedge_is_worth_a_little_time_and_costs_a_little_load() -> None:
 def test_a_hedge_waits_for_the_95th_percentile() -> None:
     """Of the primary's time to first token, as sampled."""
     found = candidates([0.7, 0.7], total_s=[2.0, 1.0], spread=1.5)
-    (first, second) = block(menu(found, POLICY, None, {}), "hedge").setting
+    (first, second) = priced_as("hedge", found).setting
     draws = np.random.default_rng(1).lognormal(np.log(1.0), np.log(1.5) / 1.2816, 400_000)
     assert first == pytest.approx(np.quantile(draws, 0.95), rel=0.01)
     assert second == pytest.approx(first / 2.0)
@@ -140,18 +150,18 @@ def test_a_hedge_waits_for_the_95th_percentile() -> None:
 def test_a_worse_backup_costs_quality() -> None:
     """In proportion to how often it answers."""
     found = candidates([0.9, 0.1])
-    hedged = block(menu(found, POLICY, None, {}), "hedge")
-    strong = hedged.members[:, 0] == 0
-    assert (hedged.figures.quality[strong] < 0.9).all()
-    assert (hedged.figures.quality[strong] > 0.85).all()
+    hedged = priced_as("hedge", found)
+    strong = hedged.first == 0
+    assert (hedged.quality[strong] < 0.9).all()
+    assert (hedged.quality[strong] > 0.85).all()
 
 
 def test_a_spare_replica_is_a_backup_of_the_same_model() -> None:
     """It costs no quality, and is there with a single model too."""
     found = candidates([0.7], spares=["a-1"])
-    hedged = block(menu(found, POLICY, None, {}), "hedge")
-    assert hedged.plan(0, found.models) == Hedge("a", "a", float(hedged.setting[0]))
-    assert hedged.figures.quality == pytest.approx([0.7])
+    hedged = priced_as("hedge", found)
+    assert hedged.plans == [Hedge("a", "a", float(hedged.setting[0]))]
+    assert hedged.quality == pytest.approx([0.7])
 
 
 def test_a_second_opinion_is_worth_what_the_models_do_not_share() -> None:
@@ -159,12 +169,7 @@ def test_a_second_opinion_is_worth_what_the_models_do_not_share() -> None:
     found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), 0.0))
     alike = replace(found, agreement=np.full((3, 3), 1.0))
     for kind in ("best_of", "refine"):
-        apart, same = (
-            np.concatenate(
-                [b.figures.quality for b in menu(c, POLICY, None, {}).blocks if b.kind == kind]
-            )
-            for c in (found, alike)
-        )
+        apart, same = (priced_as(kind, c).quality for c in (found, alike))
         assert apart == pytest.approx(np.full(len(apart), 0.7 + 0.1 * 0.21))
         assert same == pytest.approx(np.full(len(same), 0.7))
 
@@ -173,11 +178,9 @@ def test_a_caller_who_wants_the_likeliest_answer_has_no_model_drawn_from() -> No
     """Then best-of asks different models only, and a verifier takes the scorer's place."""
     found = candidates([0.7, 0.6, 0.5])
     plans = [
-        b.plan(k, found.models)
+        plan
         for policy in (Policy(max_calls=3, may_draw=False), Policy(max_calls=3, verifier="json"))
-        for b in menu(found, policy, None, {}).blocks
-        if b.kind == "best_of"
-        for k in range(len(b.members))
+        for plan in priced_as("best_of", found, policy).plans
     ]
     assert BestOf(("a", "b"), 2, "c") in plans
     assert not any(isinstance(p, BestOf) and p.scorer == "c" and len(p.models) == 1 for p in plans)
@@ -189,7 +192,5 @@ def test_stalls_make_hedges_worth_more() -> None:
     """What a stall would cost comes off the expected time."""
     found = candidates([0.7, 0.7])
     often = replace(found, stall_ratio=0.05)
-    rare_s, often_s = (
-        block(menu(c, POLICY, None, {}), "hedge").figures.latency_s for c in (found, often)
-    )
+    rare_s, often_s = (priced_as("hedge", c).latency_s for c in (found, often))
     assert (rare_s - often_s > 0.3).all()

@@ -234,6 +234,29 @@ def test_a_lesson_tells_what_regressions_cannot(rng: np.random.Generator) -> Non
     assert errors[1] < errors[0]
 
 
+def test_what_was_asked_last_is_not_remembered_too_long(rng: np.random.Generator) -> None:
+    """A lesson, an outcome, a table or a restored state count for the very prompt asked before."""
+    about, other, again = (Quality(MODELS, PRIORS) for _ in range(3))
+    asked = prompt(0, rng)
+    said = [about.predict(asked)[0].tolist()]
+    about.learn("coder", asked, 1.0)
+    said.append(about.predict(asked)[0].tolist())
+    for n in range(120):
+        about.learn(MODELS[n % 3], prompt(n % 4, rng), float(n % 2))
+    said.append(about.predict(asked)[0].tolist())
+    lesson = about.lesson()
+    assert lesson is not None
+    about.adopt(lesson.learn())
+    said.append(about.predict(asked)[0].tolist())
+    other.predict(asked)
+    other.learn_table([prompt(n % 4, rng) for n in range(40)], rng.random((40, 3)))
+    said.append(other.predict(asked)[0].tolist())
+    assert len({tuple(each) for each in said}) == len(said)
+    again.predict(asked)
+    again.restore(about.to_arrays())
+    np.testing.assert_array_equal(again.predict(asked)[0], about.predict(replace(asked))[0])
+
+
 def test_a_lesson_survives_a_restart(quality: Quality, rng: np.random.Generator) -> None:
     """What was remembered and learned of it predicts bit for bit the same, and so does the next."""
     taught(quality, 150, rng)

@@ -15,6 +15,12 @@ dir = "weights"
 [[models.replicas]]
 listen = "127.0.0.1:1"
 """
+SHARED = """
+[[devices]]
+name = "gpu"
+replicas = {replicas}
+slots = {slots}
+"""
 
 
 def written(folder: Path, text: str) -> Path:
@@ -97,6 +103,13 @@ listen = "nowhere"
         (MINIMAL + MINIMAL, "given 2 times"),
         (MINIMAL + "[router]\ndefault_policy = 'x'", "no policy 'x'; there are: balanced"),
         (MINIMAL + "[telemetry]\ngone_after_s = 1.0", "gone_after_s"),
+        (MINIMAL + SHARED.format(replicas=["a-1"], slots=4), "no replica 'a-1'; there are: a-0"),
+        (MINIMAL + SHARED.format(replicas=["a-0", "a-0"], slots=4), "named 2 times"),
+        (
+            MINIMAL + SHARED.format(replicas=["a-0"], slots=4) + "least_slots = 99",
+            "only max_running",
+        ),
+        (MINIMAL + SHARED.format(replicas=["a-0"], slots=1) + "least_slots = 2", "fewer than"),
         ("= 1", "not TOML"),
     ],
 )

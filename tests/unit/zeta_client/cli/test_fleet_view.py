@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 from zeta.inference.v1.inference_service_pb2 import TASK_KIND_CODE
 from zeta.model.v1.model_control_service_pb2 import Allocation, LatencySketch, ModelState, TaskStats
-from zeta.router.v1.router_service_pb2 import Belief
+from zeta.router.v1.router_service_pb2 import Belief, Outlook
 from zeta.telemetry.v1.telemetry_service_pb2 import (
     REPLICA_HEALTH_SERVING,
     REPLICA_HEALTH_SILENT,
@@ -148,3 +148,17 @@ def test_beliefs() -> None:
 
     assert "0.75 ± 0.00 (12)" in text(belief_table([belief]))
     assert as_json([], [belief])["beliefs"][0]["task_kind"] == "code"
+
+
+def test_what_the_router_foresees_stands_beside_its_model() -> None:
+    """Price and forecast of the model, in the table and as JSON; none where the router is away."""
+    view = FleetView()
+    view.apply(snapshot(status("a")), 0.0)
+    unknown = view.rows(0.0)
+    view.outlooks = {"m": Outlook(model="m", shadow_price=0.125, forecast_requests_per_s=7.5)}
+    rows = view.rows(0.0)
+
+    assert unknown[0].shadow_price is None
+    assert "0.125" in text(fleet_table(rows, 200))
+    assert "7.5/s" in text(fleet_table(rows, 200))
+    assert as_json(rows, [])["replicas"][0]["forecast_requests_per_s"] == 7.5

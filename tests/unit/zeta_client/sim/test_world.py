@@ -109,6 +109,64 @@ def test_slower_machines_get_less() -> None:
     assert p90["routed:peak_ewma"] < 0.9 * p90["routed:round_robin"]
 
 
+# Three models, the larger the better, that can stand in for each other.
+ALIKE = tuple(
+    Model(
+        name=f"m{i}",
+        max_running=slots,
+        quality={"code": quality},
+        output_tokens={"code": tokens},
+        costs=Costs(step_s=step_s, step_s_per_running=0.001, prefill_s_per_token=0.0002),
+    )
+    for i, (slots, quality, tokens, step_s) in enumerate(
+        [(12, 0.6, 50.0, 0.012), (8, 0.7, 60.0, 0.018), (6, 0.8, 80.0, 0.026)]
+    )
+)
+
+
+def test_forecasts_raise_goodput_where_models_can_stand_in_for_each_other() -> None:
+    """Under bursts more is answered within four seconds than by the price of present use alone."""
+    burst = edited(BUSY, models=ALIKE, rate=10.0, burst="3,8,2", duration_s=24.0, mix={"code": 1.0})
+    good = {way: sum(r.total_s <= 4.0 for r in run(burst, way)) for way in ("routed", "reactive")}
+
+    assert good["routed"] > 1.03 * good["reactive"]
+
+
+def test_shared_slots_follow_the_mix(tmp_path: Path) -> None:
+    """Where the mix shifts, twelve slots that move serve more right answers than four for each."""
+    rng = np.random.default_rng(5)
+    for k, kind in enumerate(("code", "reasoning")):
+        at_s = np.sort(rng.random(400) * 40.0)
+        heavy = at_s[((at_s // 10.0) % 2 == k) | (rng.random(400) < 0.1)]
+        lines = [f"{t:.3f},30,10" for t in (0.0, *heavy.tolist(), 40.0)]
+        text = "\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *lines])
+        (tmp_path / f"{kind}.csv").write_text(text)
+    shift = edited(
+        BUSY,
+        models=tuple(
+            Model(
+                name=kind,
+                max_running=4,
+                quality={kind: 0.9},
+                output_tokens={kind: 10.0},
+                costs=Costs(step_s=0.1, prefill_s_per_token=0.001),
+            )
+            for kind in ("code", "reasoning", "general")
+        ),
+        traces=tuple(f"{kind}={tmp_path}/{kind}.csv" for kind in ("code", "reasoning")),
+        rate=6.0,
+        duration_s=40.0,
+        deadline_s=4.0,
+    )
+    roomy = tuple(edited_model(model, max_running=10) for model in shift.models)
+    right = {
+        slots: sum(bool(r.right) for r in run(scenario) if r.status == OK)
+        for slots, scenario in ((0, shift), (12, edited(shift, models=roomy, shared_slots=12)))
+    }
+
+    assert right[12] > 1.15 * right[0]
+
+
 def test_a_deadline_is_kept_or_refused() -> None:
     """What counts as answered was in time."""
     tight = edited(BUSY, rate=400.0, deadline_s=0.8)
@@ -143,6 +201,10 @@ def test_mistakes_in_a_scenario_are_named(tmp_path: Path) -> None:
         ("models = []", "at least one"),
         ('models = [{ name = "a" }]', "costs or speeds"),
         ('models = [{ name = "a", speeds = "none.json" }]', "No such file"),
+        (
+            'shared_slots = 1\nmodels = [{ name = "a", costs = { step_s = 0.1 }, replicas = 2 }]',
+            "fewer than there are replicas",
+        ),
         (
             (
                 'models = [{ name = "a", costs = { step_s = 0.1 } }]\n'

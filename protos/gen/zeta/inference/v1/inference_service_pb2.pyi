@@ -317,6 +317,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED: no credential, or a bad one."""
     ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 17
     """PERMISSION_DENIED: a good credential that does not allow this."""
+    ERROR_REASON_TICKET_INVALID: _ErrorReason.ValueType  # 18
+    """UNAUTHENTICATED: not a ticket, or one whose key is not known here."""
+    ERROR_REASON_TICKET_EXPIRED: _ErrorReason.ValueType  # 19
+    """UNAUTHENTICATED: the ticket's time is over; ask for another."""
+    ERROR_REASON_TICKET_MISMATCH: _ErrorReason.ValueType  # 20
+    """PERMISSION_DENIED: the ticket is for another replica or another request."""
+    ERROR_REASON_TICKET_USED: _ErrorReason.ValueType  # 21
+    """PERMISSION_DENIED: the ticket was used before."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons in `google.rpc.ErrorInfo.reason`, without this prefix;
@@ -359,6 +367,14 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 16
 """UNAUTHENTICATED: no credential, or a bad one."""
 ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 17
 """PERMISSION_DENIED: a good credential that does not allow this."""
+ERROR_REASON_TICKET_INVALID: ErrorReason.ValueType  # 18
+"""UNAUTHENTICATED: not a ticket, or one whose key is not known here."""
+ERROR_REASON_TICKET_EXPIRED: ErrorReason.ValueType  # 19
+"""UNAUTHENTICATED: the ticket's time is over; ask for another."""
+ERROR_REASON_TICKET_MISMATCH: ErrorReason.ValueType  # 20
+"""PERMISSION_DENIED: the ticket is for another replica or another request."""
+ERROR_REASON_TICKET_USED: ErrorReason.ValueType  # 21
+"""PERMISSION_DENIED: the ticket was used before."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
@@ -787,7 +803,11 @@ Global___Preference: _TypeAlias = Preference  # noqa: Y015
 
 @_typing.final
 class Resume(_message.Message):
-    """Where to go on with an earlier stream."""
+    """Where to go on with an earlier stream whose connection broke; the other fields of such a
+    request but `tenant` are ignored. `Started` comes again, then what follows `after_seq`. A
+    stream that still runs for the old connection is stopped. `NOT_FOUND`: the answer is not
+    kept any more; ask again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -929,7 +949,9 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """More of the answer. Text is final: later deltas never revise it."""
+    """More of the answer. Text is final: later deltas never revise it. A router joins the deltas that
+    wait for a reader who falls behind.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UnfinishedReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnfinishedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnfinishedReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNFINISHED_REASON_UNSPECIFIED: _UnfinishedReason.ValueType  # 0
+    """Not given."""
+    UNFINISHED_REASON_REFUSED: _UnfinishedReason.ValueType  # 1
+    """The replica could not be reached, or refused the call; the ticket was of no use."""
+    UNFINISHED_REASON_BROKEN: _UnfinishedReason.ValueType  # 2
+    """The stream ended without `Finished`."""
+    UNFINISHED_REASON_CANCELLED: _UnfinishedReason.ValueType  # 3
+    """The caller went away, or its deadline passed."""
+
+class UnfinishedReason(_UnfinishedReason, metaclass=_UnfinishedReasonEnumTypeWrapper):
+    """Why a ticket's call has no whole answer."""
+
+UNFINISHED_REASON_UNSPECIFIED: UnfinishedReason.ValueType  # 0
+"""Not given."""
+UNFINISHED_REASON_REFUSED: UnfinishedReason.ValueType  # 1
+"""The replica could not be reached, or refused the call; the ticket was of no use."""
+UNFINISHED_REASON_BROKEN: UnfinishedReason.ValueType  # 2
+"""The stream ended without `Finished`."""
+UNFINISHED_REASON_CANCELLED: UnfinishedReason.ValueType  # 3
+"""The caller went away, or its deadline passed."""
+Global___UnfinishedReason: _TypeAlias = UnfinishedReason  # noqa: Y015
+
 class _Balancer:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -75,7 +103,9 @@ class RouteRequest(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
     ticket: _builtins.bool
-    """Returns a ticket with which the client may stream from the replica directly."""
+    """Returns a ticket with which the client may stream from the replica directly. The plan is
+    then a single model's.
+    """
     @_builtins.property
     def generate(self) -> _inference_service_pb2.GenerateRequest:
         """The request, as it would be sent to Generate."""
@@ -126,20 +156,25 @@ Global___RouteResponse: _TypeAlias = RouteResponse  # noqa: Y015
 
 @_typing.final
 class Ticket(_message.Message):
-    """A short-lived permission to call a replica directly."""
+    """A short-lived permission to call a replica directly, once, with the request that was decided
+    on: the same in every field but `model`, which may be empty or the decision's.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     EXPIRES_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """Where to call."""
+    """Where to call `Generate`: HOST:PORT or unix:PATH."""
     token: _builtins.bytes
-    """Sent as metadata `zeta-ticket`; opaque to the client."""
+    """Sent as metadata `zeta-ticket`: ASCII, opaque to the client."""
+    replica: _builtins.str
+    """The replica at that address."""
     @_builtins.property
     def expires(self) -> _timestamp_pb2.Timestamp:
-        """No longer valid from here on."""
+        """The call has to begin before."""
 
     def __init__(
         self,
@@ -147,14 +182,71 @@ class Ticket(_message.Message):
         address: _builtins.str = ...,
         token: _builtins.bytes = ...,
         expires: _timestamp_pb2.Timestamp | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires", b"expires"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expires", b"expires", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expires", b"expires", "replica", b"replica", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ticket: _TypeAlias = Ticket  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeRequest(_message.Message):
+    """How a ticket's call ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    """The ticket's token: only who holds it may report."""
+    unfinished: Global___UnfinishedReason.ValueType
+    """It was not answered."""
+    @_builtins.property
+    def finished(self) -> _inference_service_pb2.Finished:
+        """It was answered: the stream's last event, as the replica sent it."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        finished: _inference_service_pb2.Finished | None = ...,
+        unfinished: Global___UnfinishedReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "outcome", b"outcome", "unfinished", b"unfinished"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "outcome", b"outcome", "token", b"token", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["finished", "unfinished"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ReportOutcomeRequest: _TypeAlias = ReportOutcomeRequest  # noqa: Y015
+
+@_typing.final
+class ReportOutcomeResponse(_message.Message):
+    """What became of the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTED_FIELD_NUMBER: _builtins.int
+    counted: _builtins.bool
+    """False where the ticket's outcome was reported before."""
+    def __init__(
+        self,
+        *,
+        counted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportOutcomeResponse: _TypeAlias = ReportOutcomeResponse  # noqa: Y015
 
 @_typing.final
 class SubmitFeedbackRequest(_message.Message):
@@ -289,6 +381,50 @@ class SubmitFeedbackResponse(_message.Message):
 Global___SubmitFeedbackResponse: _TypeAlias = SubmitFeedbackResponse  # noqa: Y015
 
 @_typing.final
+class ForgetTextsRequest(_message.Message):
+    """Whose texts to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """The decision that `Started` named."""
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetTextsRequest: _TypeAlias = ForgetTextsRequest  # noqa: Y015
+
+@_typing.final
+class ForgetTextsResponse(_message.Message):
+    """What became of the texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    forgotten: _builtins.bool
+    """False where none were kept."""
+    def __init__(
+        self,
+        *,
+        forgotten: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetTextsResponse: _TypeAlias = ForgetTextsResponse  # noqa: Y015
+
+@_typing.final
 class WatchDecisionsRequest(_message.Message):
     """Which decisions to stream."""
 
@@ -365,6 +501,7 @@ class GetPolicyResponse(_message.Message):
     DEFAULT_POLICY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     BELIEFS_FIELD_NUMBER: _builtins.int
+    OUTLOOKS_FIELD_NUMBER: _builtins.int
     default_policy: _builtins.str
     """The policy of requests that name none."""
     etag: _builtins.str
@@ -377,6 +514,10 @@ class GetPolicyResponse(_message.Message):
     def beliefs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Belief]:
         """What has been learned, per model and kind of task."""
 
+    @_builtins.property
+    def outlooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outlook]:
+        """What is foreseen of each model's load."""
+
     def __init__(
         self,
         *,
@@ -384,10 +525,11 @@ class GetPolicyResponse(_message.Message):
         default_policy: _builtins.str = ...,
         etag: _builtins.str = ...,
         beliefs: _abc.Iterable[Global___Belief] | None = ...,
+        outlooks: _abc.Iterable[Global___Outlook] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beliefs", b"beliefs", "default_policy", b"default_policy", "etag", b"etag", "policies", b"policies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beliefs", b"beliefs", "default_policy", b"default_policy", "etag", b"etag", "outlooks", b"outlooks", "policies", b"policies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,6 +549,7 @@ class Policy(_message.Message):
     MAX_CALLS_FIELD_NUMBER: _builtins.int
     BALANCER_FIELD_NUMBER: _builtins.int
     PLANS_FIELD_NUMBER: _builtins.int
+    WITHOUT_FORECAST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name that requests use."""
     latency_weight_per_s: _builtins.float
@@ -421,6 +564,8 @@ class Policy(_message.Message):
     """Most model calls that one plan may make, at least 1."""
     balancer: Global___Balancer.ValueType
     """How replicas of one model are chosen between."""
+    without_forecast: _builtins.bool
+    """Prices capacity by present use alone, not by what is forecast to come."""
     @_builtins.property
     def plans(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.PlanKind.ValueType]:
         """The kinds of plans that may be chosen. Empty: all."""
@@ -436,10 +581,11 @@ class Policy(_message.Message):
         max_calls: _builtins.int = ...,
         balancer: Global___Balancer.ValueType = ...,
         plans: _abc.Iterable[_decision_pb2.PlanKind.ValueType] | None = ...,
+        without_forecast: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans", "without_forecast", b"without_forecast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -490,6 +636,48 @@ class Belief(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Belief: _TypeAlias = Belief  # noqa: Y015
+
+@_typing.final
+class Outlook(_message.Message):
+    """What is foreseen of one model's load over the next seconds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SHADOW_PRICE_FIELD_NUMBER: _builtins.int
+    FORECAST_REQUESTS_PER_S_FIELD_NUMBER: _builtins.int
+    FORECAST_UTILIZATION_RATIO_FIELD_NUMBER: _builtins.int
+    FORECAST_ERROR_PER_S_FIELD_NUMBER: _builtins.int
+    NAIVE_ERROR_PER_S_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    shadow_price: _builtins.float
+    """The shadow price: quality that a call of the usual size must be worth, at least 0."""
+    forecast_requests_per_s: _builtins.float
+    """Requests expected per second that this model would be best for, if capacity were free."""
+    forecast_utilization_ratio: _builtins.float
+    """Share of the model's slots that what is expected would take at these prices; 1 is all."""
+    forecast_error_per_s: _builtins.float
+    """Mean absolute error of the forecast, in requests per second."""
+    naive_error_per_s: _builtins.float
+    """The same error if the last second were taken for the future."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        shadow_price: _builtins.float = ...,
+        forecast_requests_per_s: _builtins.float = ...,
+        forecast_utilization_ratio: _builtins.float = ...,
+        forecast_error_per_s: _builtins.float = ...,
+        naive_error_per_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast_error_per_s", b"forecast_error_per_s", "forecast_requests_per_s", b"forecast_requests_per_s", "forecast_utilization_ratio", b"forecast_utilization_ratio", "model", b"model", "naive_error_per_s", b"naive_error_per_s", "shadow_price", b"shadow_price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Outlook: _TypeAlias = Outlook  # noqa: Y015
 
 @_typing.final
 class UpdatePolicyRequest(_message.Message):

@@ -40,10 +40,20 @@ class RouterServiceStub(object):
                 request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteRequest.SerializeToString,
                 response_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteResponse.FromString,
                 _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/zeta.router.v1.RouterService/ReportOutcome',
+                request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
         self.SubmitFeedback = channel.unary_unary(
                 '/zeta.router.v1.RouterService/SubmitFeedback',
                 request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackRequest.SerializeToString,
                 response_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackResponse.FromString,
+                _registered_method=True)
+        self.ForgetTexts = channel.unary_unary(
+                '/zeta.router.v1.RouterService/ForgetTexts',
+                request_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ForgetTextsRequest.SerializeToString,
+                response_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ForgetTextsResponse.FromString,
                 _registered_method=True)
         self.WatchDecisions = channel.unary_stream(
                 '/zeta.router.v1.RouterService/WatchDecisions',
@@ -67,7 +77,16 @@ class RouterServiceServicer(object):
     """
 
     def Route(self, request, context):
-        """Decides without running: what would happen to this request now, and why.
+        """Decides without running: what would happen to this request now, and why. With `ticket`,
+        the decision counts as made: the caller runs it and reports how it ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportOutcome(self, request, context):
+        """Says how a ticket's call ended, so that it stops counting as work in flight and is learned
+        from. NOT_FOUND where the router does not know the ticket any more; repeating changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +94,14 @@ class RouterServiceServicer(object):
 
     def SubmitFeedback(self, request, context):
         """Says how good an answer was. Repeating a feedback id changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetTexts(self, request, context):
+        """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+        withdrawn. What was learned from the answer's score has no text in it, and stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,10 +136,20 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     request_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteRequest.FromString,
                     response_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.RouteResponse.SerializeToString,
             ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
             'SubmitFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitFeedback,
                     request_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackRequest.FromString,
                     response_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackResponse.SerializeToString,
+            ),
+            'ForgetTexts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetTexts,
+                    request_deserializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ForgetTextsRequest.FromString,
+                    response_serializer=zeta_dot_router_dot_v1_dot_router__service__pb2.ForgetTextsResponse.SerializeToString,
             ),
             'WatchDecisions': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDecisions,
@@ -169,6 +206,33 @@ class RouterService(object):
             _registered_method=True)
 
     @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zeta.router.v1.RouterService/ReportOutcome',
+            zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeRequest.SerializeToString,
+            zeta_dot_router_dot_v1_dot_router__service__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SubmitFeedback(request,
             target,
             options=(),
@@ -185,6 +249,33 @@ class RouterService(object):
             '/zeta.router.v1.RouterService/SubmitFeedback',
             zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackRequest.SerializeToString,
             zeta_dot_router_dot_v1_dot_router__service__pb2.SubmitFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetTexts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zeta.router.v1.RouterService/ForgetTexts',
+            zeta_dot_router_dot_v1_dot_router__service__pb2.ForgetTextsRequest.SerializeToString,
+            zeta_dot_router_dot_v1_dot_router__service__pb2.ForgetTextsResponse.FromString,
             options,
             channel_credentials,
             insecure,

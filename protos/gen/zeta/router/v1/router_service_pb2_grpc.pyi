@@ -34,9 +34,19 @@ class RouterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouterServiceAsyncStub: ...
     Route: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.RouteRequest, _router_service_pb2.RouteResponse]
-    """Decides without running: what would happen to this request now, and why."""
+    """Decides without running: what would happen to this request now, and why. With `ticket`,
+    the decision counts as made: the caller runs it and reports how it ended.
+    """
+    ReportOutcome: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ReportOutcomeRequest, _router_service_pb2.ReportOutcomeResponse]
+    """Says how a ticket's call ended, so that it stops counting as work in flight and is learned
+    from. NOT_FOUND where the router does not know the ticket any more; repeating changes nothing.
+    """
     SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.SubmitFeedbackRequest, _router_service_pb2.SubmitFeedbackResponse]
     """Says how good an answer was. Repeating a feedback id changes nothing."""
+    ForgetTexts: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ForgetTextsRequest, _router_service_pb2.ForgetTextsResponse]
+    """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+    withdrawn. What was learned from the answer's score has no text in it, and stays.
+    """
     WatchDecisions: _grpc.UnaryStreamMultiCallable[_router_service_pb2.WatchDecisionsRequest, _router_service_pb2.WatchDecisionsResponse]
     """Streams decisions as they are made. A slow reader misses some, and is told how many."""
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.GetPolicyRequest, _router_service_pb2.GetPolicyResponse]
@@ -50,9 +60,19 @@ class RouterServiceAsyncStub(RouterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Route: _aio.UnaryUnaryMultiCallable[_router_service_pb2.RouteRequest, _router_service_pb2.RouteResponse]  # type: ignore[assignment]
-    """Decides without running: what would happen to this request now, and why."""
+    """Decides without running: what would happen to this request now, and why. With `ticket`,
+    the decision counts as made: the caller runs it and reports how it ended.
+    """
+    ReportOutcome: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ReportOutcomeRequest, _router_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
+    """Says how a ticket's call ended, so that it stops counting as work in flight and is learned
+    from. NOT_FOUND where the router does not know the ticket any more; repeating changes nothing.
+    """
     SubmitFeedback: _aio.UnaryUnaryMultiCallable[_router_service_pb2.SubmitFeedbackRequest, _router_service_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
     """Says how good an answer was. Repeating a feedback id changes nothing."""
+    ForgetTexts: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ForgetTextsRequest, _router_service_pb2.ForgetTextsResponse]  # type: ignore[assignment]
+    """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+    withdrawn. What was learned from the answer's score has no text in it, and stays.
+    """
     WatchDecisions: _aio.UnaryStreamMultiCallable[_router_service_pb2.WatchDecisionsRequest, _router_service_pb2.WatchDecisionsResponse]  # type: ignore[assignment]
     """Streams decisions as they are made. A slow reader misses some, and is told how many."""
     GetPolicy: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GetPolicyRequest, _router_service_pb2.GetPolicyResponse]  # type: ignore[assignment]
@@ -69,7 +89,19 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.RouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.RouteResponse, _abc.Awaitable[_router_service_pb2.RouteResponse]]:
-        """Decides without running: what would happen to this request now, and why."""
+        """Decides without running: what would happen to this request now, and why. With `ticket`,
+        the decision counts as made: the caller runs it and reports how it ended.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportOutcome(
+        self,
+        request: _router_service_pb2.ReportOutcomeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_router_service_pb2.ReportOutcomeResponse]]:
+        """Says how a ticket's call ended, so that it stops counting as work in flight and is learned
+        from. NOT_FOUND where the router does not know the ticket any more; repeating changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def SubmitFeedback(
@@ -78,6 +110,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.SubmitFeedbackResponse, _abc.Awaitable[_router_service_pb2.SubmitFeedbackResponse]]:
         """Says how good an answer was. Repeating a feedback id changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ForgetTexts(
+        self,
+        request: _router_service_pb2.ForgetTextsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_service_pb2.ForgetTextsResponse, _abc.Awaitable[_router_service_pb2.ForgetTextsResponse]]:
+        """Deletes the prompt and answer that were kept with `consent_to_train`: the consent is
+        withdrawn. What was learned from the answer's score has no text in it, and stays.
+        """
 
     @_abc_1.abstractmethod
     def WatchDecisions(

@@ -22,6 +22,66 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ClockReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClockReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClockReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLOCK_REASON_UNSPECIFIED: _ClockReason.ValueType  # 0
+    """Not given."""
+    CLOCK_REASON_GPU_IDLE: _ClockReason.ValueType  # 1
+    """Nothing runs."""
+    CLOCK_REASON_APPLICATION_CLOCKS: _ClockReason.ValueType  # 2
+    """Somebody set them."""
+    CLOCK_REASON_SW_POWER_CAP: _ClockReason.ValueType  # 3
+    """The power limit."""
+    CLOCK_REASON_HW_SLOWDOWN: _ClockReason.ValueType  # 4
+    """The hardware slows down, for heat or power."""
+    CLOCK_REASON_SYNC_BOOST: _ClockReason.ValueType  # 5
+    """Another board of the group is slower."""
+    CLOCK_REASON_SW_THERMAL: _ClockReason.ValueType  # 6
+    """The driver slows down for heat."""
+    CLOCK_REASON_HW_THERMAL: _ClockReason.ValueType  # 7
+    """The hardware slows down for heat."""
+    CLOCK_REASON_HW_POWER_BRAKE: _ClockReason.ValueType  # 8
+    """The power supply asks for less."""
+    CLOCK_REASON_DISPLAY_CLOCK: _ClockReason.ValueType  # 9
+    """A display."""
+    CLOCK_REASON_BOARD_LIMIT: _ClockReason.ValueType  # 10
+    """A limit of the board."""
+    CLOCK_REASON_RELIABILITY: _ClockReason.ValueType  # 11
+    """Voltage is held where it is reliable."""
+
+class ClockReason(_ClockReason, metaclass=_ClockReasonEnumTypeWrapper):
+    """Why a GPU's clocks are what they are."""
+
+CLOCK_REASON_UNSPECIFIED: ClockReason.ValueType  # 0
+"""Not given."""
+CLOCK_REASON_GPU_IDLE: ClockReason.ValueType  # 1
+"""Nothing runs."""
+CLOCK_REASON_APPLICATION_CLOCKS: ClockReason.ValueType  # 2
+"""Somebody set them."""
+CLOCK_REASON_SW_POWER_CAP: ClockReason.ValueType  # 3
+"""The power limit."""
+CLOCK_REASON_HW_SLOWDOWN: ClockReason.ValueType  # 4
+"""The hardware slows down, for heat or power."""
+CLOCK_REASON_SYNC_BOOST: ClockReason.ValueType  # 5
+"""Another board of the group is slower."""
+CLOCK_REASON_SW_THERMAL: ClockReason.ValueType  # 6
+"""The driver slows down for heat."""
+CLOCK_REASON_HW_THERMAL: ClockReason.ValueType  # 7
+"""The hardware slows down for heat."""
+CLOCK_REASON_HW_POWER_BRAKE: ClockReason.ValueType  # 8
+"""The power supply asks for less."""
+CLOCK_REASON_DISPLAY_CLOCK: ClockReason.ValueType  # 9
+"""A display."""
+CLOCK_REASON_BOARD_LIMIT: ClockReason.ValueType  # 10
+"""A limit of the board."""
+CLOCK_REASON_RELIABILITY: ClockReason.ValueType  # 11
+"""Voltage is held where it is reliable."""
+Global___ClockReason: _TypeAlias = ClockReason  # noqa: Y015
+
 class _ReplicaHealth:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -216,6 +276,33 @@ class GpuUse(_message.Message):
     POWER_W_FIELD_NUMBER: _builtins.int
     TEMPERATURE_C_FIELD_NUMBER: _builtins.int
     PROCESS_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    MEMORY_BUSY_RATIO_FIELD_NUMBER: _builtins.int
+    POWER_LIMIT_W_FIELD_NUMBER: _builtins.int
+    ENERGY_J_FIELD_NUMBER: _builtins.int
+    MEMORY_TEMPERATURE_C_FIELD_NUMBER: _builtins.int
+    SM_CLOCK_HZ_FIELD_NUMBER: _builtins.int
+    MAX_SM_CLOCK_HZ_FIELD_NUMBER: _builtins.int
+    MEMORY_CLOCK_HZ_FIELD_NUMBER: _builtins.int
+    THROTTLED_FIELD_NUMBER: _builtins.int
+    CLOCK_REASONS_FIELD_NUMBER: _builtins.int
+    ECC_CORRECTED_TOTAL_FIELD_NUMBER: _builtins.int
+    ECC_UNCORRECTED_TOTAL_FIELD_NUMBER: _builtins.int
+    XID_TOTAL_FIELD_NUMBER: _builtins.int
+    LAST_XID_FIELD_NUMBER: _builtins.int
+    PCIE_GENERATION_FIELD_NUMBER: _builtins.int
+    PCIE_LANES_FIELD_NUMBER: _builtins.int
+    PCIE_TX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    PCIE_RX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    PCIE_REPLAYS_TOTAL_FIELD_NUMBER: _builtins.int
+    NVLINKS_FIELD_NUMBER: _builtins.int
+    NVLINK_TX_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    NVLINK_RX_BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    NVLINK_ERRORS_TOTAL_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    MIG_ENABLED_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     """The board's unique id."""
     name: _builtins.str
@@ -232,6 +319,68 @@ class GpuUse(_message.Message):
     """Temperature, in degrees Celsius."""
     process_memory_bytes: _builtins.int
     """Memory that the model process holds."""
+    index: _builtins.int
+    """The board's number, as the driver counts from 0."""
+    memory_busy_ratio: _builtins.float
+    """Share of the last sample period in which memory was read or written, in [0, 1]."""
+    power_limit_w: _builtins.float
+    """Most power that the board may draw, in watts."""
+    energy_j: _builtins.float
+    """Energy used since the driver was loaded, in joules."""
+    memory_temperature_c: _builtins.float
+    """Temperature of the memory, in degrees Celsius."""
+    sm_clock_hz: _builtins.float
+    """Clock of the streaming multiprocessors, in hertz."""
+    max_sm_clock_hz: _builtins.float
+    """The highest that this clock can be, in hertz."""
+    memory_clock_hz: _builtins.float
+    """Clock of the memory, in hertz."""
+    throttled: _builtins.bool
+    """True where heat, power or a fault holds the clocks down; the reasons say which."""
+    ecc_corrected_total: _builtins.int
+    """Memory errors that were corrected, since the driver was loaded."""
+    ecc_uncorrected_total: _builtins.int
+    """Memory errors that could not be corrected, since the driver was loaded."""
+    xid_total: _builtins.int
+    """Critical errors that the driver reported ("Xid") since the agent started."""
+    last_xid: _builtins.int
+    """The number of the last of them. Empty: none yet."""
+    pcie_generation: _builtins.int
+    """Generation of the PCI Express link as it runs now."""
+    pcie_lanes: _builtins.int
+    """Lanes of that link in use."""
+    pcie_tx_bytes_per_s: _builtins.float
+    """Bytes sent over it per second."""
+    pcie_rx_bytes_per_s: _builtins.float
+    """Bytes received over it per second."""
+    pcie_replays_total: _builtins.int
+    """Packets that had to be sent again over it, since the driver was loaded."""
+    nvlinks: _builtins.int
+    """NVLinks that are up. Empty: the board has none."""
+    nvlink_tx_bytes_total: _builtins.int
+    """Bytes sent over all of them, since the driver was loaded."""
+    nvlink_rx_bytes_total: _builtins.int
+    """Bytes received over all of them, since the driver was loaded."""
+    nvlink_errors_total: _builtins.int
+    """Replays, recoveries and checksum errors of all of them, since the driver was loaded."""
+    mig_enabled: _builtins.bool
+    """True where the board is cut into instances (MIG); figures of the whole are then often empty."""
+    @_builtins.property
+    def clock_reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___ClockReason.ValueType]:
+        """Why the clocks are what they are. An idle board has reasons, too, and is not throttled."""
+
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuProcess]:
+        """Every process that computes on the board, as far as the permissions show them."""
+
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuInstance]:
+        """The instances."""
+
+    @_builtins.property
+    def profile(self) -> Global___GpuProfile:
+        """Profiling figures, where a DCGM exporter gives them."""
+
     def __init__(
         self,
         *,
@@ -243,37 +392,355 @@ class GpuUse(_message.Message):
         power_w: _builtins.float | None = ...,
         temperature_c: _builtins.float | None = ...,
         process_memory_bytes: _builtins.int | None = ...,
+        index: _builtins.int = ...,
+        memory_busy_ratio: _builtins.float | None = ...,
+        power_limit_w: _builtins.float | None = ...,
+        energy_j: _builtins.float | None = ...,
+        memory_temperature_c: _builtins.float | None = ...,
+        sm_clock_hz: _builtins.float | None = ...,
+        max_sm_clock_hz: _builtins.float | None = ...,
+        memory_clock_hz: _builtins.float | None = ...,
+        throttled: _builtins.bool | None = ...,
+        clock_reasons: _abc.Iterable[Global___ClockReason.ValueType] | None = ...,
+        ecc_corrected_total: _builtins.int | None = ...,
+        ecc_uncorrected_total: _builtins.int | None = ...,
+        xid_total: _builtins.int | None = ...,
+        last_xid: _builtins.int | None = ...,
+        pcie_generation: _builtins.int | None = ...,
+        pcie_lanes: _builtins.int | None = ...,
+        pcie_tx_bytes_per_s: _builtins.float | None = ...,
+        pcie_rx_bytes_per_s: _builtins.float | None = ...,
+        pcie_replays_total: _builtins.int | None = ...,
+        nvlinks: _builtins.int | None = ...,
+        nvlink_tx_bytes_total: _builtins.int | None = ...,
+        nvlink_rx_bytes_total: _builtins.int | None = ...,
+        nvlink_errors_total: _builtins.int | None = ...,
+        processes: _abc.Iterable[Global___GpuProcess] | None = ...,
+        mig_enabled: _builtins.bool | None = ...,
+        instances: _abc.Iterable[Global___GpuInstance] | None = ...,
+        profile: Global___GpuProfile | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_w", b"_power_w", "_process_memory_bytes", b"_process_memory_bytes", "_temperature_c", b"_temperature_c", "_utilization_ratio", b"_utilization_ratio", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "power_w", b"power_w", "process_memory_bytes", b"process_memory_bytes", "temperature_c", b"temperature_c", "utilization_ratio", b"utilization_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_corrected_total", b"_ecc_corrected_total", "_ecc_uncorrected_total", b"_ecc_uncorrected_total", "_energy_j", b"_energy_j", "_last_xid", b"_last_xid", "_max_sm_clock_hz", b"_max_sm_clock_hz", "_memory_busy_ratio", b"_memory_busy_ratio", "_memory_clock_hz", b"_memory_clock_hz", "_memory_temperature_c", b"_memory_temperature_c", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_mig_enabled", b"_mig_enabled", "_nvlink_errors_total", b"_nvlink_errors_total", "_nvlink_rx_bytes_total", b"_nvlink_rx_bytes_total", "_nvlink_tx_bytes_total", b"_nvlink_tx_bytes_total", "_nvlinks", b"_nvlinks", "_pcie_generation", b"_pcie_generation", "_pcie_lanes", b"_pcie_lanes", "_pcie_replays_total", b"_pcie_replays_total", "_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s", "_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s", "_power_limit_w", b"_power_limit_w", "_power_w", b"_power_w", "_process_memory_bytes", b"_process_memory_bytes", "_sm_clock_hz", b"_sm_clock_hz", "_temperature_c", b"_temperature_c", "_throttled", b"_throttled", "_utilization_ratio", b"_utilization_ratio", "_xid_total", b"_xid_total", "ecc_corrected_total", b"ecc_corrected_total", "ecc_uncorrected_total", b"ecc_uncorrected_total", "energy_j", b"energy_j", "last_xid", b"last_xid", "max_sm_clock_hz", b"max_sm_clock_hz", "memory_busy_ratio", b"memory_busy_ratio", "memory_clock_hz", b"memory_clock_hz", "memory_temperature_c", b"memory_temperature_c", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "mig_enabled", b"mig_enabled", "nvlink_errors_total", b"nvlink_errors_total", "nvlink_rx_bytes_total", b"nvlink_rx_bytes_total", "nvlink_tx_bytes_total", b"nvlink_tx_bytes_total", "nvlinks", b"nvlinks", "pcie_generation", b"pcie_generation", "pcie_lanes", b"pcie_lanes", "pcie_replays_total", b"pcie_replays_total", "pcie_rx_bytes_per_s", b"pcie_rx_bytes_per_s", "pcie_tx_bytes_per_s", b"pcie_tx_bytes_per_s", "power_limit_w", b"power_limit_w", "power_w", b"power_w", "process_memory_bytes", b"process_memory_bytes", "profile", b"profile", "sm_clock_hz", b"sm_clock_hz", "temperature_c", b"temperature_c", "throttled", b"throttled", "utilization_ratio", b"utilization_ratio", "xid_total", b"xid_total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_w", b"_power_w", "_process_memory_bytes", b"_process_memory_bytes", "_temperature_c", b"_temperature_c", "_utilization_ratio", b"_utilization_ratio", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "name", b"name", "power_w", b"power_w", "process_memory_bytes", b"process_memory_bytes", "temperature_c", b"temperature_c", "utilization_ratio", b"utilization_ratio", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_corrected_total", b"_ecc_corrected_total", "_ecc_uncorrected_total", b"_ecc_uncorrected_total", "_energy_j", b"_energy_j", "_last_xid", b"_last_xid", "_max_sm_clock_hz", b"_max_sm_clock_hz", "_memory_busy_ratio", b"_memory_busy_ratio", "_memory_clock_hz", b"_memory_clock_hz", "_memory_temperature_c", b"_memory_temperature_c", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_mig_enabled", b"_mig_enabled", "_nvlink_errors_total", b"_nvlink_errors_total", "_nvlink_rx_bytes_total", b"_nvlink_rx_bytes_total", "_nvlink_tx_bytes_total", b"_nvlink_tx_bytes_total", "_nvlinks", b"_nvlinks", "_pcie_generation", b"_pcie_generation", "_pcie_lanes", b"_pcie_lanes", "_pcie_replays_total", b"_pcie_replays_total", "_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s", "_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s", "_power_limit_w", b"_power_limit_w", "_power_w", b"_power_w", "_process_memory_bytes", b"_process_memory_bytes", "_sm_clock_hz", b"_sm_clock_hz", "_temperature_c", b"_temperature_c", "_throttled", b"_throttled", "_utilization_ratio", b"_utilization_ratio", "_xid_total", b"_xid_total", "clock_reasons", b"clock_reasons", "ecc_corrected_total", b"ecc_corrected_total", "ecc_uncorrected_total", b"ecc_uncorrected_total", "energy_j", b"energy_j", "index", b"index", "instances", b"instances", "last_xid", b"last_xid", "max_sm_clock_hz", b"max_sm_clock_hz", "memory_busy_ratio", b"memory_busy_ratio", "memory_clock_hz", b"memory_clock_hz", "memory_temperature_c", b"memory_temperature_c", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "mig_enabled", b"mig_enabled", "name", b"name", "nvlink_errors_total", b"nvlink_errors_total", "nvlink_rx_bytes_total", b"nvlink_rx_bytes_total", "nvlink_tx_bytes_total", b"nvlink_tx_bytes_total", "nvlinks", b"nvlinks", "pcie_generation", b"pcie_generation", "pcie_lanes", b"pcie_lanes", "pcie_replays_total", b"pcie_replays_total", "pcie_rx_bytes_per_s", b"pcie_rx_bytes_per_s", "pcie_tx_bytes_per_s", b"pcie_tx_bytes_per_s", "power_limit_w", b"power_limit_w", "power_w", b"power_w", "process_memory_bytes", b"process_memory_bytes", "processes", b"processes", "profile", b"profile", "sm_clock_hz", b"sm_clock_hz", "temperature_c", b"temperature_c", "throttled", b"throttled", "utilization_ratio", b"utilization_ratio", "uuid", b"uuid", "xid_total", b"xid_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ecc_corrected_total: _TypeAlias = _typing.Literal["ecc_corrected_total"]  # noqa: Y015
+    _WhichOneofArgType__ecc_corrected_total: _TypeAlias = _typing.Literal["_ecc_corrected_total", b"_ecc_corrected_total"]  # noqa: Y015
+    _WhichOneofReturnType__ecc_uncorrected_total: _TypeAlias = _typing.Literal["ecc_uncorrected_total"]  # noqa: Y015
+    _WhichOneofArgType__ecc_uncorrected_total: _TypeAlias = _typing.Literal["_ecc_uncorrected_total", b"_ecc_uncorrected_total"]  # noqa: Y015
+    _WhichOneofReturnType__energy_j: _TypeAlias = _typing.Literal["energy_j"]  # noqa: Y015
+    _WhichOneofArgType__energy_j: _TypeAlias = _typing.Literal["_energy_j", b"_energy_j"]  # noqa: Y015
+    _WhichOneofReturnType__last_xid: _TypeAlias = _typing.Literal["last_xid"]  # noqa: Y015
+    _WhichOneofArgType__last_xid: _TypeAlias = _typing.Literal["_last_xid", b"_last_xid"]  # noqa: Y015
+    _WhichOneofReturnType__max_sm_clock_hz: _TypeAlias = _typing.Literal["max_sm_clock_hz"]  # noqa: Y015
+    _WhichOneofArgType__max_sm_clock_hz: _TypeAlias = _typing.Literal["_max_sm_clock_hz", b"_max_sm_clock_hz"]  # noqa: Y015
+    _WhichOneofReturnType__memory_busy_ratio: _TypeAlias = _typing.Literal["memory_busy_ratio"]  # noqa: Y015
+    _WhichOneofArgType__memory_busy_ratio: _TypeAlias = _typing.Literal["_memory_busy_ratio", b"_memory_busy_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__memory_clock_hz: _TypeAlias = _typing.Literal["memory_clock_hz"]  # noqa: Y015
+    _WhichOneofArgType__memory_clock_hz: _TypeAlias = _typing.Literal["_memory_clock_hz", b"_memory_clock_hz"]  # noqa: Y015
+    _WhichOneofReturnType__memory_temperature_c: _TypeAlias = _typing.Literal["memory_temperature_c"]  # noqa: Y015
+    _WhichOneofArgType__memory_temperature_c: _TypeAlias = _typing.Literal["_memory_temperature_c", b"_memory_temperature_c"]  # noqa: Y015
     _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__mig_enabled: _TypeAlias = _typing.Literal["mig_enabled"]  # noqa: Y015
+    _WhichOneofArgType__mig_enabled: _TypeAlias = _typing.Literal["_mig_enabled", b"_mig_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_errors_total: _TypeAlias = _typing.Literal["nvlink_errors_total"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_errors_total: _TypeAlias = _typing.Literal["_nvlink_errors_total", b"_nvlink_errors_total"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_rx_bytes_total: _TypeAlias = _typing.Literal["nvlink_rx_bytes_total"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_rx_bytes_total: _TypeAlias = _typing.Literal["_nvlink_rx_bytes_total", b"_nvlink_rx_bytes_total"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_tx_bytes_total: _TypeAlias = _typing.Literal["nvlink_tx_bytes_total"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_tx_bytes_total: _TypeAlias = _typing.Literal["_nvlink_tx_bytes_total", b"_nvlink_tx_bytes_total"]  # noqa: Y015
+    _WhichOneofReturnType__nvlinks: _TypeAlias = _typing.Literal["nvlinks"]  # noqa: Y015
+    _WhichOneofArgType__nvlinks: _TypeAlias = _typing.Literal["_nvlinks", b"_nvlinks"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_generation: _TypeAlias = _typing.Literal["pcie_generation"]  # noqa: Y015
+    _WhichOneofArgType__pcie_generation: _TypeAlias = _typing.Literal["_pcie_generation", b"_pcie_generation"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_lanes: _TypeAlias = _typing.Literal["pcie_lanes"]  # noqa: Y015
+    _WhichOneofArgType__pcie_lanes: _TypeAlias = _typing.Literal["_pcie_lanes", b"_pcie_lanes"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_replays_total: _TypeAlias = _typing.Literal["pcie_replays_total"]  # noqa: Y015
+    _WhichOneofArgType__pcie_replays_total: _TypeAlias = _typing.Literal["_pcie_replays_total", b"_pcie_replays_total"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_rx_bytes_per_s: _TypeAlias = _typing.Literal["pcie_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__pcie_rx_bytes_per_s: _TypeAlias = _typing.Literal["_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_tx_bytes_per_s: _TypeAlias = _typing.Literal["pcie_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__pcie_tx_bytes_per_s: _TypeAlias = _typing.Literal["_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__power_limit_w: _TypeAlias = _typing.Literal["power_limit_w"]  # noqa: Y015
+    _WhichOneofArgType__power_limit_w: _TypeAlias = _typing.Literal["_power_limit_w", b"_power_limit_w"]  # noqa: Y015
     _WhichOneofReturnType__power_w: _TypeAlias = _typing.Literal["power_w"]  # noqa: Y015
     _WhichOneofArgType__power_w: _TypeAlias = _typing.Literal["_power_w", b"_power_w"]  # noqa: Y015
     _WhichOneofReturnType__process_memory_bytes: _TypeAlias = _typing.Literal["process_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__process_memory_bytes: _TypeAlias = _typing.Literal["_process_memory_bytes", b"_process_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__sm_clock_hz: _TypeAlias = _typing.Literal["sm_clock_hz"]  # noqa: Y015
+    _WhichOneofArgType__sm_clock_hz: _TypeAlias = _typing.Literal["_sm_clock_hz", b"_sm_clock_hz"]  # noqa: Y015
     _WhichOneofReturnType__temperature_c: _TypeAlias = _typing.Literal["temperature_c"]  # noqa: Y015
     _WhichOneofArgType__temperature_c: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c"]  # noqa: Y015
+    _WhichOneofReturnType__throttled: _TypeAlias = _typing.Literal["throttled"]  # noqa: Y015
+    _WhichOneofArgType__throttled: _TypeAlias = _typing.Literal["_throttled", b"_throttled"]  # noqa: Y015
     _WhichOneofReturnType__utilization_ratio: _TypeAlias = _typing.Literal["utilization_ratio"]  # noqa: Y015
     _WhichOneofArgType__utilization_ratio: _TypeAlias = _typing.Literal["_utilization_ratio", b"_utilization_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__xid_total: _TypeAlias = _typing.Literal["xid_total"]  # noqa: Y015
+    _WhichOneofArgType__xid_total: _TypeAlias = _typing.Literal["_xid_total", b"_xid_total"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_corrected_total) -> _WhichOneofReturnType__ecc_corrected_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ecc_uncorrected_total) -> _WhichOneofReturnType__ecc_uncorrected_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__energy_j) -> _WhichOneofReturnType__energy_j | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_xid) -> _WhichOneofReturnType__last_xid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_sm_clock_hz) -> _WhichOneofReturnType__max_sm_clock_hz | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_busy_ratio) -> _WhichOneofReturnType__memory_busy_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_clock_hz) -> _WhichOneofReturnType__memory_clock_hz | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_temperature_c) -> _WhichOneofReturnType__memory_temperature_c | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mig_enabled) -> _WhichOneofReturnType__mig_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_errors_total) -> _WhichOneofReturnType__nvlink_errors_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_rx_bytes_total) -> _WhichOneofReturnType__nvlink_rx_bytes_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_tx_bytes_total) -> _WhichOneofReturnType__nvlink_tx_bytes_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlinks) -> _WhichOneofReturnType__nvlinks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_generation) -> _WhichOneofReturnType__pcie_generation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_lanes) -> _WhichOneofReturnType__pcie_lanes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_replays_total) -> _WhichOneofReturnType__pcie_replays_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_rx_bytes_per_s) -> _WhichOneofReturnType__pcie_rx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_tx_bytes_per_s) -> _WhichOneofReturnType__pcie_tx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_limit_w) -> _WhichOneofReturnType__power_limit_w | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_w) -> _WhichOneofReturnType__power_w | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__process_memory_bytes) -> _WhichOneofReturnType__process_memory_bytes | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sm_clock_hz) -> _WhichOneofReturnType__sm_clock_hz | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_c) -> _WhichOneofReturnType__temperature_c | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__throttled) -> _WhichOneofReturnType__throttled | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization_ratio) -> _WhichOneofReturnType__utilization_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__xid_total) -> _WhichOneofReturnType__xid_total | None: ...
 
 Global___GpuUse: _TypeAlias = GpuUse  # noqa: Y015
+
+@_typing.final
+class GpuProcess(_message.Message):
+    """A process on a GPU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    """Its id, as the driver counts processes."""
+    memory_bytes: _builtins.int
+    """Memory that it holds. Empty: the driver does not say."""
+    instance_id: _builtins.int
+    """The instance that it runs on. Empty: the board is not cut."""
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        memory_bytes: _builtins.int | None = ...,
+        instance_id: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_id", b"_instance_id", "_memory_bytes", b"_memory_bytes", "instance_id", b"instance_id", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_id", b"_instance_id", "_memory_bytes", b"_memory_bytes", "instance_id", b"instance_id", "memory_bytes", b"memory_bytes", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__instance_id: _TypeAlias = _typing.Literal["instance_id"]  # noqa: Y015
+    _WhichOneofArgType__instance_id: _TypeAlias = _typing.Literal["_instance_id", b"_instance_id"]  # noqa: Y015
+    _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__instance_id) -> _WhichOneofReturnType__instance_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
+
+Global___GpuProcess: _TypeAlias = GpuProcess  # noqa: Y015
+
+@_typing.final
+class GpuInstance(_message.Message):
+    """A part of a GPU that is cut into instances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    """Its unique id."""
+    instance_id: _builtins.int
+    """Its number on the board. Empty: not given."""
+    memory_used_bytes: _builtins.int
+    """Memory in use."""
+    memory_total_bytes: _builtins.int
+    """Memory there is."""
+    @_builtins.property
+    def profile(self) -> Global___GpuProfile:
+        """Profiling figures, where a DCGM exporter gives them."""
+
+    def __init__(
+        self,
+        *,
+        uuid: _builtins.str = ...,
+        instance_id: _builtins.int | None = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        memory_total_bytes: _builtins.int | None = ...,
+        profile: Global___GpuProfile | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_instance_id", b"_instance_id", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "instance_id", b"instance_id", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_instance_id", b"_instance_id", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "instance_id", b"instance_id", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "profile", b"profile", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__instance_id: _TypeAlias = _typing.Literal["instance_id"]  # noqa: Y015
+    _WhichOneofArgType__instance_id: _TypeAlias = _typing.Literal["_instance_id", b"_instance_id"]  # noqa: Y015
+    _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__instance_id) -> _WhichOneofReturnType__instance_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+
+Global___GpuInstance: _TypeAlias = GpuInstance  # noqa: Y015
+
+@_typing.final
+class GpuProfile(_message.Message):
+    """How well a GPU is used, measured inside it (DCGM's profiling fields). Ratios are in [0, 1]
+    over the exporter's last interval.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    SM_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    SM_OCCUPANCY_RATIO_FIELD_NUMBER: _builtins.int
+    TENSOR_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    FP64_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    FP32_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    FP16_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    DRAM_ACTIVE_RATIO_FIELD_NUMBER: _builtins.int
+    PCIE_TX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    PCIE_RX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    NVLINK_TX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    NVLINK_RX_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    engine_active_ratio: _builtins.float
+    """Share of the time in which the compute or graphics engine was active."""
+    sm_active_ratio: _builtins.float
+    """Share of the time in which a warp was on a multiprocessor, over all multiprocessors."""
+    sm_occupancy_ratio: _builtins.float
+    """Warps on the multiprocessors, over those there could be."""
+    tensor_active_ratio: _builtins.float
+    """Share of the time in which the tensor cores worked."""
+    fp64_active_ratio: _builtins.float
+    """Share of the time in which the 64-bit units worked."""
+    fp32_active_ratio: _builtins.float
+    """Share of the time in which the 32-bit units worked."""
+    fp16_active_ratio: _builtins.float
+    """Share of the time in which the 16-bit units worked."""
+    dram_active_ratio: _builtins.float
+    """Share of the time in which data went to or from memory."""
+    pcie_tx_bytes_per_s: _builtins.float
+    """Bytes sent over PCI Express per second, headers included."""
+    pcie_rx_bytes_per_s: _builtins.float
+    """Bytes received over it per second, headers included."""
+    nvlink_tx_bytes_per_s: _builtins.float
+    """Bytes sent over NVLink per second, headers not included."""
+    nvlink_rx_bytes_per_s: _builtins.float
+    """Bytes received over it per second, headers not included."""
+    def __init__(
+        self,
+        *,
+        engine_active_ratio: _builtins.float | None = ...,
+        sm_active_ratio: _builtins.float | None = ...,
+        sm_occupancy_ratio: _builtins.float | None = ...,
+        tensor_active_ratio: _builtins.float | None = ...,
+        fp64_active_ratio: _builtins.float | None = ...,
+        fp32_active_ratio: _builtins.float | None = ...,
+        fp16_active_ratio: _builtins.float | None = ...,
+        dram_active_ratio: _builtins.float | None = ...,
+        pcie_tx_bytes_per_s: _builtins.float | None = ...,
+        pcie_rx_bytes_per_s: _builtins.float | None = ...,
+        nvlink_tx_bytes_per_s: _builtins.float | None = ...,
+        nvlink_rx_bytes_per_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dram_active_ratio", b"_dram_active_ratio", "_engine_active_ratio", b"_engine_active_ratio", "_fp16_active_ratio", b"_fp16_active_ratio", "_fp32_active_ratio", b"_fp32_active_ratio", "_fp64_active_ratio", b"_fp64_active_ratio", "_nvlink_rx_bytes_per_s", b"_nvlink_rx_bytes_per_s", "_nvlink_tx_bytes_per_s", b"_nvlink_tx_bytes_per_s", "_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s", "_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s", "_sm_active_ratio", b"_sm_active_ratio", "_sm_occupancy_ratio", b"_sm_occupancy_ratio", "_tensor_active_ratio", b"_tensor_active_ratio", "dram_active_ratio", b"dram_active_ratio", "engine_active_ratio", b"engine_active_ratio", "fp16_active_ratio", b"fp16_active_ratio", "fp32_active_ratio", b"fp32_active_ratio", "fp64_active_ratio", b"fp64_active_ratio", "nvlink_rx_bytes_per_s", b"nvlink_rx_bytes_per_s", "nvlink_tx_bytes_per_s", b"nvlink_tx_bytes_per_s", "pcie_rx_bytes_per_s", b"pcie_rx_bytes_per_s", "pcie_tx_bytes_per_s", b"pcie_tx_bytes_per_s", "sm_active_ratio", b"sm_active_ratio", "sm_occupancy_ratio", b"sm_occupancy_ratio", "tensor_active_ratio", b"tensor_active_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dram_active_ratio", b"_dram_active_ratio", "_engine_active_ratio", b"_engine_active_ratio", "_fp16_active_ratio", b"_fp16_active_ratio", "_fp32_active_ratio", b"_fp32_active_ratio", "_fp64_active_ratio", b"_fp64_active_ratio", "_nvlink_rx_bytes_per_s", b"_nvlink_rx_bytes_per_s", "_nvlink_tx_bytes_per_s", b"_nvlink_tx_bytes_per_s", "_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s", "_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s", "_sm_active_ratio", b"_sm_active_ratio", "_sm_occupancy_ratio", b"_sm_occupancy_ratio", "_tensor_active_ratio", b"_tensor_active_ratio", "dram_active_ratio", b"dram_active_ratio", "engine_active_ratio", b"engine_active_ratio", "fp16_active_ratio", b"fp16_active_ratio", "fp32_active_ratio", b"fp32_active_ratio", "fp64_active_ratio", b"fp64_active_ratio", "nvlink_rx_bytes_per_s", b"nvlink_rx_bytes_per_s", "nvlink_tx_bytes_per_s", b"nvlink_tx_bytes_per_s", "pcie_rx_bytes_per_s", b"pcie_rx_bytes_per_s", "pcie_tx_bytes_per_s", b"pcie_tx_bytes_per_s", "sm_active_ratio", b"sm_active_ratio", "sm_occupancy_ratio", b"sm_occupancy_ratio", "tensor_active_ratio", b"tensor_active_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dram_active_ratio: _TypeAlias = _typing.Literal["dram_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__dram_active_ratio: _TypeAlias = _typing.Literal["_dram_active_ratio", b"_dram_active_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__engine_active_ratio: _TypeAlias = _typing.Literal["engine_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__engine_active_ratio: _TypeAlias = _typing.Literal["_engine_active_ratio", b"_engine_active_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__fp16_active_ratio: _TypeAlias = _typing.Literal["fp16_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__fp16_active_ratio: _TypeAlias = _typing.Literal["_fp16_active_ratio", b"_fp16_active_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__fp32_active_ratio: _TypeAlias = _typing.Literal["fp32_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__fp32_active_ratio: _TypeAlias = _typing.Literal["_fp32_active_ratio", b"_fp32_active_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__fp64_active_ratio: _TypeAlias = _typing.Literal["fp64_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__fp64_active_ratio: _TypeAlias = _typing.Literal["_fp64_active_ratio", b"_fp64_active_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_rx_bytes_per_s: _TypeAlias = _typing.Literal["nvlink_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_rx_bytes_per_s: _TypeAlias = _typing.Literal["_nvlink_rx_bytes_per_s", b"_nvlink_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_tx_bytes_per_s: _TypeAlias = _typing.Literal["nvlink_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_tx_bytes_per_s: _TypeAlias = _typing.Literal["_nvlink_tx_bytes_per_s", b"_nvlink_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_rx_bytes_per_s: _TypeAlias = _typing.Literal["pcie_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__pcie_rx_bytes_per_s: _TypeAlias = _typing.Literal["_pcie_rx_bytes_per_s", b"_pcie_rx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_tx_bytes_per_s: _TypeAlias = _typing.Literal["pcie_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofArgType__pcie_tx_bytes_per_s: _TypeAlias = _typing.Literal["_pcie_tx_bytes_per_s", b"_pcie_tx_bytes_per_s"]  # noqa: Y015
+    _WhichOneofReturnType__sm_active_ratio: _TypeAlias = _typing.Literal["sm_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__sm_active_ratio: _TypeAlias = _typing.Literal["_sm_active_ratio", b"_sm_active_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__sm_occupancy_ratio: _TypeAlias = _typing.Literal["sm_occupancy_ratio"]  # noqa: Y015
+    _WhichOneofArgType__sm_occupancy_ratio: _TypeAlias = _typing.Literal["_sm_occupancy_ratio", b"_sm_occupancy_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__tensor_active_ratio: _TypeAlias = _typing.Literal["tensor_active_ratio"]  # noqa: Y015
+    _WhichOneofArgType__tensor_active_ratio: _TypeAlias = _typing.Literal["_tensor_active_ratio", b"_tensor_active_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dram_active_ratio) -> _WhichOneofReturnType__dram_active_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__engine_active_ratio) -> _WhichOneofReturnType__engine_active_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fp16_active_ratio) -> _WhichOneofReturnType__fp16_active_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fp32_active_ratio) -> _WhichOneofReturnType__fp32_active_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fp64_active_ratio) -> _WhichOneofReturnType__fp64_active_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_rx_bytes_per_s) -> _WhichOneofReturnType__nvlink_rx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_tx_bytes_per_s) -> _WhichOneofReturnType__nvlink_tx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_rx_bytes_per_s) -> _WhichOneofReturnType__pcie_rx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_tx_bytes_per_s) -> _WhichOneofReturnType__pcie_tx_bytes_per_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sm_active_ratio) -> _WhichOneofReturnType__sm_active_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sm_occupancy_ratio) -> _WhichOneofReturnType__sm_occupancy_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tensor_active_ratio) -> _WhichOneofReturnType__tensor_active_ratio | None: ...
+
+Global___GpuProfile: _TypeAlias = GpuProfile  # noqa: Y015
 
 @_typing.final
 class Rates(_message.Message):

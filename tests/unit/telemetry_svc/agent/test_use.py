@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from telemetry_svc.agent.collect import SAME_PROCESS_S, ThisMachine
+from telemetry_svc.agent.use import SAME_PROCESS_S, Processes
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def child() -> Iterator[psutil.Process]:
 
 def test_reads_another_process(child: psutil.Process) -> None:
     """Memory, threads and the machine's ratios are plausible."""
-    use = ThisMachine().use(child.pid, child.create_time())
+    use = Processes().use(child.pid, child.create_time())
 
     assert use is not None
     assert 1_000_000 < use.rss_bytes < 2**40
@@ -37,7 +37,7 @@ def test_reads_another_process(child: psutil.Process) -> None:
 
 def test_a_process_that_is_not_there_uses_nothing_known() -> None:
     """An id that no process bears is no error."""
-    assert ThisMachine().use(2**22 + 1, 0.0) is None
+    assert Processes().use(2**22 + 1, 0.0) is None
 
 
 def test_the_agent_is_not_its_model(child: psutil.Process) -> None:
@@ -45,12 +45,12 @@ def test_the_agent_is_not_its_model(child: psutil.Process) -> None:
     me = psutil.Process()
     assert me.pid == os.getpid()
 
-    assert ThisMachine().use(me.pid, me.create_time()) is None
-    assert ThisMachine().use(child.pid, child.create_time()) is not None
+    assert Processes().use(me.pid, me.create_time()) is None
+    assert Processes().use(child.pid, child.create_time()) is not None
 
 
 def test_an_older_process_of_the_same_number_is_another(child: psutil.Process) -> None:
     """A number that was given to another process long before is not the model's."""
     late_s = child.create_time() + SAME_PROCESS_S + 5
 
-    assert ThisMachine().use(child.pid, late_s) is None
+    assert Processes().use(child.pid, late_s) is None

@@ -1,0 +1,105 @@
+"""One candidate on its own, as plain numbers: what it is worth and how its time is spread.
+
+A decision weighs a few dozen plans of a few models. At that size an array costs more than the
+arithmetic on it, which is why everything from here on to the choice is scalar.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, expm1, log, log1p, sqrt
+from typing import Final
+
+from router_svc.core.clip import clipped
+from router_svc.core.scorers import SCORERS
+from router_svc.core.types import Candidates, Policy
+
+_Z90: Final = 1.2816
+"""The 90 % quantile of the standard normal distribution."""
+_MAX_SIGMA: Final = 1.5
+"""A cold latency model is unsure, not infinitely slow."""
+_SHORTEST_S: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Option:
+    """One candidate."""
+
+    place: int
+    """Its number among the candidates."""
+    quality: float
+    mean_s: float
+    """Expected time of a whole answer."""
+    cost_usd: float
+    capacity: float
+    """What a call takes from others, in units of quality."""
+    in_time: float
+    """Probability of finishing before the deadline."""
+    worth: float
+    """Utility of asking this candidate alone."""
+    variance_s2: float
+    median_s: float
+    sigma: float
+    """Standard deviation of the logarithm of its time."""
+
+
+def options(candidates: Candidates, policy: Policy, deadline_s: float | None) -> list[Option]:
+    """Fit lognormals through every candidate's predicted median and 90th percentile."""
+    of_quality, of_latency, of_cost, of_capacity = (score(policy) for score in SCORERS.values())
+    columns = zip(
+        candidates.quality.tolist(),
+        candidates.total_p50_s.tolist(),
+        candidates.total_p90_s.tolist(),
+        candidates.cost_usd.tolist(),
+        candidates.capacity_price.tolist(),
+        strict=True,
+    )
+    found = []
+    for place, (quality, p50_s, p90_s, cost_usd, capacity) in enumerate(columns):
+        median_s = max(p50_s, _SHORTEST_S)
+        sigma = clipped(log(max(p90_s, median_s) / median_s) / _Z90, 1e-3, _MAX_SIGMA)
+        mean_s = median_s * exp(0.5 * sigma * sigma)
+        found.append(
+            Option(
+                place=place,
+                quality=quality,
+                mean_s=mean_s,
+                cost_usd=cost_usd,
+                capacity=capacity,
+                in_time=in_time(log(median_s), sigma, deadline_s),
+                worth=of_quality * quality
+                + of_latency * mean_s
+                + of_cost * cost_usd
+                + of_capacity * capacity,
+                variance_s2=mean_s * mean_s * expm1(sigma * sigma),
+                median_s=median_s,
+                sigma=sigma,
+            )
+        )
+    return found
+
+
+def best(found: Sequence[Option], count: int) -> list[Option]:
+    """Return the *count* options that are worth most, best first."""
+    return sorted(found, key=lambda option: -option.worth)[:count]
+
+
+def in_time(log_median: float, sigma: float, deadline_s: float | None) -> float:
+    """Return the probability that a lognormal time is below *deadline_s*; 1 without one."""
+    if deadline_s is None:
+        return 1.0
+    return cumulative((log(max(deadline_s, _SHORTEST_S)) - log_median) / sigma)
+
+
+def both_in_time(one: Option, two: Option, deadline_s: float | None) -> float:
+    """Do so for one after the other: a lognormal of the sum's two moments (Fenton, 1960)."""
+    if deadline_s is None:
+        return 1.0
+    mean_s = one.mean_s + two.mean_s
+    squared = log1p((one.variance_s2 + two.variance_s2) / (mean_s * mean_s))
+    return in_time(log(mean_s) - 0.5 * squared, sqrt(squared), deadline_s)
+
+
+def cumulative(z: float) -> float:
+    """Return the normal distribution function to 2e-4."""
+    z = clipped(z, -6.0, 6.0)
+    return 1.0 / (1.0 + exp(-z * (1.5976 + 0.070566 * z * z)))

@@ -1,0 +1,177 @@
+"""The Python clients and a router, with a network between them that breaks."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+
+from services.kit.config import Policy, Router
+from services.kit.errors import StreamBrokenError, UnavailableError
+from tests.contract.router_fakes import (
+    FakeModel,
+    asking,
+    begun_only,
+    config_of,
+    hang,
+    mute,
+    routed,
+    saying,
+    until,
+    world,
+)
+from tests.proxy import Proxy, proxied
+from zeta_client import AsyncClient, Client
+from zeta_client.resume import NEVER
+
+
+async def read(
+    client: AsyncClient, at_first: Callable[[], object]
+) -> list[inference_pb.GenerateResponse]:
+    """Read an answer; *at_first* is what happens once the first delta is there."""
+    events = []
+    async for event in client.generate(asking(), deadline_s=20.0):
+        events.append(event)
+        if event.delta.seq == 1:
+            at_first()
+    return events
+
+
+async def test_an_answer_outlives_its_connection(tmp_path: Path) -> None:
+    """Nothing is repeated, nothing is missing, and the model feeds only what follows."""
+    model = FakeModel("only", [hang, saying(" and four", parts=2)])
+    async with (
+        world(tmp_path, model) as ready,
+        proxied(ready.address) as network,
+        AsyncClient(network.address) as client,
+    ):
+        events = await read(client, network.cut)
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds == ["started", "delta", "delta", "delta", "finished"]
+    assert [event.delta.seq for event in events[1:-1]] == [1, 2, 3]
+    assert "".join(event.delta.text for event in events) == "wait and four"
+    assert model.requests[-1].continuation.text == "wait"
+    assert network.connections == 2
+
+
+async def test_the_blocking_client_does_the_same(tmp_path: Path) -> None:
+    """Off the event loop, where the network is."""
+    loop, model = asyncio.get_running_loop(), FakeModel("only", [hang, saying(" and four")])
+
+    def read_blocking(network: Proxy) -> list[str]:
+        texts = []
+        with Client(network.address) as client:
+            for text in client.ask("what is 2 + 2?", deadline_s=20.0):
+                texts.append(text)
+                if len(texts) == 1:
+                    loop.call_soon_threadsafe(network.cut)
+        return texts
+
+    async with world(tmp_path, model) as ready, proxied(ready.address) as network:
+        assert await asyncio.to_thread(read_blocking, network) == ["wait", " and four"]
+
+
+async def test_what_had_not_begun_is_asked_again(tmp_path: Path) -> None:
+    """Where the server had answered before; the router drops the work of the lost connection."""
+    model = FakeModel("only", [mute, saying("four")])
+    async with (
+        world(tmp_path, model) as ready,
+        proxied(ready.address) as network,
+        AsyncClient(network.address) as client,
+    ):
+        await client.list_models()
+        answer = asyncio.create_task(client.answers("what is 2 + 2?", deadline_s=20.0))
+        await model.arrived.wait()
+        network.cut()
+        assert (await answer).text == "four"
+        await model.cancelled.wait()
+
+
+async def test_a_wrong_address_is_told_at_once() -> None:
+    """Patience is for what was there."""
+    async with proxied("127.0.0.1:1") as network, AsyncClient(network.address) as client:
+        with pytest.raises(UnavailableError, match="nothing answers"):
+            await client.answers("what?")
+    assert network.connections <= 2, "gRPC's own attempts to connect"
+
+
+async def test_a_router_that_restarted_knows_no_answer(tmp_path: Path) -> None:
+    """The error says so, and what to do."""
+    model = FakeModel("only", [hang, saying(" and four")])
+    async with world(tmp_path / "one", model) as ready, proxied(ready.address) as network:
+        at = ready.config.models[0].replicas[0].listen
+        async with (
+            routed(config_of(tmp_path / "two", [("only", [at])])) as other,
+            AsyncClient(network.address) as client,
+        ):
+
+            def restart() -> None:
+                network.target = other.address
+                network.cut()
+
+            with pytest.raises(StreamBrokenError, match=r"behind delta 1 .* ask again"):
+                await read(client, restart)
+
+
+async def test_going_on_can_be_switched_off(tmp_path: Path) -> None:
+    """Then the broken connection is the caller's to see."""
+    model = FakeModel("only", [hang, saying(" and four")])
+    async with (
+        world(tmp_path, model) as ready,
+        proxied(ready.address) as network,
+        AsyncClient(network.address, resume=NEVER) as client,
+    ):
+        with pytest.raises(UnavailableError):
+            await read(client, network.cut)
+    assert len(model.requests) == 1
+
+
+async def test_a_refused_return_is_tried_again(tmp_path: Path) -> None:
+    """A full router keeps the answer for who comes back; the client waits as long as it says."""
+    model = FakeModel("only", [begun_only])
+    settings = Router(
+        listen="127.0.0.1:0",
+        max_in_flight=1,
+        max_queued=1,
+        policies={"balanced": Policy(explore_ratio=0.0, max_calls=1)},
+    )
+    async with (
+        world(tmp_path, model, router=settings) as ready,
+        proxied(ready.address) as network,
+        AsyncClient(network.address) as client,
+    ):
+        down = asyncio.Event()
+
+        def cut() -> None:
+            network.flowing.clear()
+            network.cut()
+            down.set()
+
+        answer = asyncio.create_task(read(client, cut))
+        await down.wait()
+        await model.cancelled.wait()
+        others = [ready.inference.Generate(asking()) for _ in range(2)]
+        reading = [asyncio.ensure_future(call.read()) for call in others]
+        await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+        before = refusals()
+        network.flowing.set()  # one runs and one waits: there is no room
+        await until(partial(have_grown, before))
+        for call in others:
+            call.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        events = await answer
+    assert "".join(event.delta.text for event in events) == "wait and four"
+
+
+def refusals() -> float:
+    """Return how many requests were refused for want of room."""
+    count = REGISTRY.get_sample_value("zeta_router_refused_total", {"priority": "standard"})
+    return count or 0.0
+
+
+async def have_grown(before: float) -> bool:
+    """Whether there were refusals since."""
+    return refusals() > before

@@ -1,0 +1,62 @@
+"""Votes against every outcome counted out."""
+
+from itertools import product
+from math import log, prod
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_svc.core.voting import correlation, some_right, vote_quality, vote_weight
+
+QUALITIES = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=5)
+
+
+def counted(qualities: list[float]) -> float:
+    """Go through who is right: they win where they outweigh any single one who is wrong."""
+    weights = [vote_weight(q) for q in qualities]
+    won = 0.0
+    for right in product((False, True), repeat=len(qualities)):
+        chance = prod(q if r else 1.0 - q for q, r in zip(qualities, right, strict=True))
+        for_right = sum(w for w, r in zip(weights, right, strict=True) if r)
+        lone = max((w for w, r in zip(weights, right, strict=True) if not r), default=0.0)
+        won += chance * (for_right > lone)
+    return won
+
+
+@given(QUALITIES)
+def test_a_vote_is_as_good_as_all_its_outcomes(qualities: list[float]) -> None:
+    """Of two to five independent models, in any order."""
+    assert vote_quality(qualities, 0.0) == pytest.approx(counted(qualities), abs=1e-9)
+    assert vote_quality(qualities[::-1], 0.0) == vote_quality(qualities, 0.0)
+
+
+@given(QUALITIES)
+def test_models_that_fail_together_gain_nothing(qualities: list[float]) -> None:
+    """Neither by voting nor by there being several."""
+    assert vote_quality(qualities, 1.0) == pytest.approx(max(qualities))
+    assert some_right(qualities, 1.0) == pytest.approx(max(qualities))
+    apart = 1.0 - prod(1.0 - q for q in qualities)
+    assert some_right(qualities, 0.0) == pytest.approx(apart)
+
+
+def test_known_weights_change_nothing() -> None:
+    """They are what would be computed."""
+    qualities = [0.5, 0.9, 0.7]
+    known = [vote_weight(q) for q in qualities]
+    assert vote_quality(qualities, 0.3, known) == vote_quality(qualities, 0.3)
+
+
+def test_weights_follow_the_likelihood_ratio() -> None:
+    """Chance level weighs next to nothing; the order is the order of quality."""
+    weights = [vote_weight(q) for q in (0.2, 0.5, 0.8)]
+    assert weights == pytest.approx([0.01, log(4.0), log(16.0)], abs=1e-9)
+
+
+def test_correlation_is_the_mean_of_all_pairs() -> None:
+    """At least 0; of several answers of one model, its own with itself."""
+    agreement = np.array([[0.7, 0.2, 0.4], [0.2, 0.7, -0.9], [0.4, -0.9, 0.7]]).tolist()
+    assert correlation(agreement, (0, 1)) == pytest.approx(0.2)
+    assert correlation(agreement, (0, 0, 0)) == pytest.approx(0.7)
+    assert correlation(agreement, (0, 1, 2)) == 0.0
