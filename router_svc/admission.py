@@ -1,95 +1,174 @@
-"""Bounded admission: so many requests run, so many wait, the rest is refused at once."""
+"""Bounded admission: who goes to the models, who waits for a place there, who is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from math import inf
+from typing import Any, Final, TypeVar
+
+import numpy as np
 
 from router_svc import metrics
-from router_svc.core.queue import Ticket, WaitQueue
-from router_svc.core.types import Ask
-from services.kit.errors import OverloadedError
+from router_svc.core.gate import Choice, Choose, Gate, Vacancy
+from router_svc.core.queue import Ticket
+from router_svc.core.types import Ask, Places, Priority
+from router_svc.fleet import Fleet
+from services.kit.errors import OverloadedError, ZetaError
 from services.kit.orca import Use
 
-_FIRST_GUESS_S = 0.5
+T = TypeVar("T")
+
+_LOOKS_AGAIN_S: Final = 0.1
+"""While somebody waits, the gate is looked at so often, even if nothing is heard."""
+_FIRST_GUESS_S: Final = 0.5
 """Assumed length of a request before any has ended."""
+_LEARNED: Final = 0.05
 
 
 class Admission:
-    """Who runs and who waits. Owned by the event loop; *clock* is monotonic seconds."""
+    """Who runs and who waits. Owned by the event loop; *clock* is monotonic seconds.
 
-    def __init__(self, max_in_flight: int, max_queued: int, clock: Callable[[], float]) -> None:
-        self._free = max_in_flight
-        self._slots = max_in_flight
-        self._queue = WaitQueue(max_queued)
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+    The last of the gate's models stands for the router itself, which runs so many at once.
+    """
+
+    def __init__(
+        self, fleet: Fleet, max_in_flight: int, max_queued: int, clock: Callable[[], float]
+    ) -> None:
+        self._fleet, self._clock = fleet, clock
+        self._most, self._running, self._mean_s = max_in_flight, 0, _FIRST_GUESS_S
+        self._router = len(fleet.models)
+        model_of = np.append(fleet.model_of, self._router)
+        self._gate: Gate[Any] = Gate(model_of, self._router + 1, max_queued, self._vacancy)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = count()
-        self._clock = clock
-        self._mean_s = _FIRST_GUESS_S
+        self._looks: asyncio.Handle | None = None
+        fleet.freed = self.look
+
+    def check(self, ask: Ask) -> None:
+        """Refuse at once whoever could not even wait. Raises OverloadedError."""
+        ticket = self._ticket(ask, 0.0, 0.0)
+        if self._gate.refuses(ticket, self._clock()):
+            raise self._refusal(ticket)
 
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[None]:
-        """Hold a slot. Raises OverloadedError for whoever there is no room for."""
-        if self._free > 0:
-            self._free -= 1
-        else:
-            await self._wait(ask)
+        """Hold one of the router's own places. Raises OverloadedError."""
+
+        def choose(places: Places | None) -> Choice[ZetaError | None]:
+            waits = places is not None and bool(places.full[-1])
+            return Choice(value=None, model=self._router if waits else -1)
+
+        async with self.place(ask, choose):
+            yield
+
+    @asynccontextmanager
+    async def place(
+        self, ask: Ask, choose: Choose[T | ZetaError], *, tokens: float = 1.0, difficulty: float = 0
+    ) -> AsyncIterator[T]:
+        """Hold a place where *choose* wants one, and be given what it chose in the end.
+
+        Raises ZetaError: what it chose, or OverloadedError for whoever there is no room for.
+        """
+        value = await self._chosen(self._ticket(ask, tokens, difficulty), choose)
+        if isinstance(value, ZetaError):
+            raise value
+        self._running += 1
         began_s = self._clock()
         try:
-            yield
+            yield value
         finally:
-            self._mean_s += 0.05 * (self._clock() - began_s - self._mean_s)
-            self._pass_on()
+            self._running -= 1
+            self._mean_s += _LEARNED * (self._clock() - began_s - self._mean_s)
+            self.look()
+
+    def places(self, ask: Ask) -> Places | None:
+        """Return what would stand between *ask* and the replicas, None for nothing."""
+        return self._gate.places(self._ticket(ask, 0.0, 0.0), self._clock())
 
     def use(self) -> Use:
         """Say how much of it is taken."""
-        running, waiting = float(self._slots - self._free), float(len(self._queue))
-        return Use(slots=self._slots, figures={"running": running, "queue_depth": waiting})
+        figures = {"running": float(self._running), "queue_depth": float(len(self._gate))}
+        return Use(slots=self._most, figures=figures)
 
-    def retry_after_s(self) -> float:
-        """When a slot should be free for one more: the queue's length at the present pace."""
-        pace_s = max(self._mean_s, 1e-3) / self._slots
-        return min(max(pace_s * (len(self._queue) + 1), 0.05), 60.0)
+    def look(self) -> None:
+        """See, in the loop's next turn, whether somebody can go who waits."""
+        if self._waiting:
+            if self._looks is not None:
+                self._looks.cancel()
+            self._looks = asyncio.get_running_loop().call_soon(self._look)
 
-    async def _wait(self, ask: Ask) -> None:
-        deadline_at_s = inf if ask.deadline_s is None else self._clock() + ask.deadline_s
-        ticket = Ticket(
-            deadline_at_s=deadline_at_s,
-            number=next(self._numbers),
-            priority=ask.priority,
-            tenant=ask.tenant,
-        )
-        refused = self._queue.push(ticket)
-        if refused is ticket:
-            raise self._refusal(ticket)
+    async def _chosen(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
+        ticket = self._gate.promised(ticket, self._clock())
+        choice = choose(self._gate.places(ticket, self._clock()))
+        if choice.model < 0:
+            return self._told(ticket, choice)
+        refused = self._gate.push(ticket, choose, choice)
+        if refused is not None and refused.number == ticket.number:
+            return self._refusal(refused)
         if refused is not None:
-            self._waiting.pop(refused.number).set_exception(self._refusal(refused))
+            self._settle(refused, self._refusal(refused))
         mine = self._waiting[ticket.number] = asyncio.get_running_loop().create_future()
-        metrics.QUEUED.set(len(self._queue))
+        metrics.QUEUED.set(len(self._gate))
+        self.look()
         try:
-            await mine
-        except asyncio.CancelledError:
-            # The caller is gone. Where the slot came at the same moment, it goes on to the next.
-            if not self._queue.remove(ticket) and mine.done() and not mine.cancelled():
-                self._pass_on()
-            raise
+            value: T | ZetaError = await mine
         finally:
             self._waiting.pop(ticket.number, None)
-            metrics.QUEUED.set(len(self._queue))
+            self._gate.remove(ticket)
+            # Where the caller is gone at the moment of its turn, it is the next one's.
+            self.look()
+            metrics.QUEUED.set(len(self._gate))
+        return value
 
-    def _pass_on(self) -> None:
-        while (ticket := self._queue.pop()) is not None:
-            waiting = self._waiting[ticket.number]
-            if not waiting.done():
-                waiting.set_result(None)
-                return
-        self._free += 1
+    def _look(self) -> None:
+        """Let one go; the next one after it has begun, which is in the loop's next turn."""
+        self._looks = None
+        for ticket in self._gate.late(self._clock()):
+            self._settle(ticket, self._refusal(ticket))
+        if (found := self._gate.next(self._clock())) is not None:
+            self._settle(found[0], self._told(*found))
+        loop = asyncio.get_running_loop()
+        if len(self._gate):
+            again = loop.call_soon if found else lambda f: loop.call_later(_LOOKS_AGAIN_S, f)
+            self._looks = again(self._look)
+
+    def _settle(self, ticket: Ticket, value: object) -> None:
+        if not (waiting := self._waiting[ticket.number]).done():
+            waiting.set_result(value)
+
+    def _vacancy(self, priority: Priority) -> Vacancy:
+        found, free = self._fleet.vacancy(priority), self._running < self._most
+        return Vacancy(
+            full=np.append(found.full | (not free), not free),
+            room=np.append(found.room & free, free),
+            pace_s=np.append(found.pace_s, self._mean_s / self._most),
+        )
+
+    def _ticket(self, ask: Ask, tokens: float, difficulty: float) -> Ticket:
+        return Ticket(
+            due_s=inf if ask.deadline_s is None else self._clock() + ask.deadline_s,
+            difficulty=difficulty,
+            number=next(self._numbers),
+            key=hash((ask.tenant, ask.session, ask.text, ask.characters, ask.priority)),
+            priority=ask.priority,
+            tenant=ask.tenant,
+            tokens=tokens,
+        )
 
     def _refusal(self, ticket: Ticket) -> OverloadedError:
         metrics.REFUSED.labels(ticket.priority.name.lower()).inc()
         return OverloadedError(
-            f"{self._slots} requests run and {len(self._queue)} wait; "
-            f"no room for one more of class {ticket.priority.name}",
-            retry_after_s=self.retry_after_s(),
+            f"{self._running} requests run and {len(self._gate)} wait; "
+            f"one more of class {ticket.priority.name} would not be answered in time",
+            retry_after_s=self._gate.retry_after_s(ticket, ticket.model, self._clock()),
         )
+
+    def _told(self, ticket: Ticket, choice: Choice[T]) -> T:
+        """Return what becomes of *ticket*; where it is refused, with a time that is kept."""
+        if choice.wanted >= 0 and isinstance(choice.value, OverloadedError):
+            metrics.REFUSED.labels(ticket.priority.name.lower()).inc()
+            choice.value.retry_after_s = self._gate.retry_after_s(
+                ticket, choice.wanted, self._clock()
+            )
+        return choice.value

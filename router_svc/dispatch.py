@@ -20,8 +20,9 @@ from router_svc.core.decide import Decision
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
+from router_svc.core.types import Priority
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import Call, LostError, Observer, Run, call_of
+from router_svc.run import PREDICTED, Call, LostError, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
@@ -258,8 +259,9 @@ class Dispatch:
         lease = self._fleet.begin(
             call.replica,
             run.features.prompt_tokens,
-            run.features.expected_output_tokens * samples,
+            call.output_tokens * samples,
             requests=samples,
+            critical=run.ask.priority is Priority.CRITICAL,
         )
         call.ttft_s = 0.0
         try:
@@ -412,7 +414,8 @@ class Dispatch:
         assert isinstance(decision.plan, Single)
         again = call_of(decision, decision.plan.model, call.part)
         call.model, call.replica = again.model, again.replica
-        call.expected_s, call.late_s = again.expected_s, again.late_s
+        for name in PREDICTED:
+            setattr(call, name, getattr(again, name))
         call.error = ""
 
     async def _came_back(self, run: Run, call: Call, error: ZetaError | None = None) -> bool:

@@ -15,15 +15,20 @@ import structlog
 
 from router_svc import metrics
 from router_svc.core.breaker import Breaker
+from router_svc.core.gate import Vacancy
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
 from router_svc.core.outliers import Outliers, Verdict
 from router_svc.core.recent import Recent
-from router_svc.core.types import Replicas
+from router_svc.core.types import Priority, Replicas
 from services.kit.config import Model, Router, replica_name
 
 log = structlog.get_logger()
 
+_FIRST_GUESS_S: Final = 0.5
+"""Assumed length of a call before any has ended."""
+_LEARNED: Final = 0.05
+"""How far one call moves what is expected of the next."""
 _AGENT, _PROBE = 0, 1
 _SILENT_S: Final = 2.0
 """Without a report, or a word in a call, for so long a replica is asked whether it answers."""
@@ -56,6 +61,7 @@ class Lease:
     began_s: float
     requests: int = 1
     """So many answers are being made of one prompt."""
+    critical: bool = False
     fed: bool = False
     heard_s: float = 0.0
     """When the last piece of the answer came."""
@@ -82,6 +88,8 @@ class Fleet:
         """Called when a replica's health changes."""
         self.ask: Callable[[str], Awaitable[None]] = _nobody_asks
         """Finds out whether a replica still answers, and tells `probed`."""
+        self.freed: Callable[[], None] = lambda: None
+        """Called when a replica may have a place that it had not."""
         self._news: list[asyncio.Future[None]] = []
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
@@ -92,6 +100,8 @@ class Fleet:
         self._load = Load(self.model_of, [models[m].max_running for m, _ in pairs])
         self._recent = Recent(len(pairs))
         self._outliers = Outliers(self.model_of, settings.outlier_ratio)
+        self._call_s = np.full(len(models), _FIRST_GUESS_S)
+        """(M,) How long a call lately took, its wait at the replica included."""
         self._healthy = np.zeros(len(pairs), dtype=np.bool_)
         self._dead = np.zeros(len(pairs), dtype=np.bool_)
         """What does not answer, whatever its connection says: a process that hangs."""
@@ -132,6 +142,20 @@ class Fleet:
             own_requests=self._load.requests.copy(),
             last_turn=self._recent.last_turn.copy(),
             peak_s=self._recent.peaks_s(now_s),
+        )
+
+    def vacancy(self, priority: Priority) -> Vacancy:
+        """Return where a request of class *priority* finds a place now."""
+        able = self._healthy & ~self._dead & ~self._draining & self._generates
+        for i in self._tripped:
+            able[i] &= self._breakers[i].allows(self._clock())
+        full, count = self._load.full(priority, self._clock()), len(self.models)
+        serving = np.bincount(self.model_of, able, count)
+        slots = np.bincount(self.model_of, able * self._load.slots(), count)
+        return Vacancy(
+            full=full,
+            room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),
+            pace_s=self._call_s / np.maximum(slots, 1.0),
         )
 
     async def next_change(self) -> None:
@@ -188,12 +212,18 @@ class Fleet:
         return next((model for model in self.models if model in able), self.models[0])
 
     def begin(
-        self, replica: str, prompt_tokens: float, output_tokens: float, *, requests: int = 1
+        self,
+        replica: str,
+        prompt_tokens: float,
+        output_tokens: float,
+        *,
+        requests: int = 1,
+        critical: bool = False,
     ) -> Lease:
         """Note that a request goes to *replica*, where it is so many *requests*."""
         i, now_s = self._index[replica], self._clock()
         load = self._load.loads(now_s).row(i)
-        self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s)
+        self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s, critical=critical)
         self._recent.began(i)
         self._breakers[i].began(now_s)
         lease = Lease(
@@ -204,6 +234,7 @@ class Fleet:
             output_tokens=output_tokens,
             began_s=now_s,
             requests=requests,
+            critical=critical,
             heard_s=now_s,
         )
         self._leases[i].add(lease)
@@ -217,9 +248,20 @@ class Fleet:
 
     def end(self, lease: Lease) -> None:
         """Note that the request has ended, in whatever way."""
+        if lease.fed:
+            model = self.model_of[lease.index]
+            took_s = self._clock() - lease.began_s
+            self._call_s[model] += _LEARNED * (took_s - self._call_s[model])
         self.first_token(lease)
         self._leases[lease.index].discard(lease)
-        self._load.ended(lease.index, lease.output_tokens, lease.requests, now_s=self._clock())
+        self._load.ended(
+            lease.index,
+            lease.output_tokens,
+            lease.requests,
+            now_s=self._clock(),
+            critical=lease.critical,
+        )
+        self.freed()
 
     def succeeded(self, lease: Lease, slowness: float = 0.0) -> None:
         """Note that the replica answered, in *slowness* times what was predicted; 0: unknown."""
@@ -285,6 +327,7 @@ class Fleet:
             max_running=max_running,
             read_at_s=self._clock() - age_s,
         )
+        self.freed()
 
     def suspects(self) -> list[str]:
         """Name healthy replicas that may hang: nobody reports on them, or a call is silent.
@@ -331,6 +374,7 @@ class Fleet:
             if not each.done():
                 each.set_result(None)
         self.changed()
+        self.freed()
 
     def _give_up(self, i: int) -> None:
         """End the calls of a replica that has hung for a while and sends nothing any more.

@@ -25,7 +25,7 @@ from router_svc.core.quality import Belief, Quality
 from router_svc.core.reward import Step
 from router_svc.fleet import Lease
 from router_svc.run import Call
-from services.kit.config import Model
+from services.kit.config import Model, replica_name
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Learner:
         self.predictors = Predictors(
             judge=Judge(Quality(names, priors, half_life_outcomes=half_life_outcomes)),
             confidence=Confidence(names),
-            latency=Latency(names),
+            latency=Latency(names, replicas=replica_names(models)),
             length=Length(names),
             gains=Gains(),
             stalls=Stalls(),
@@ -96,7 +96,10 @@ class Learner:
         self._times[model, task] += (1.0, call.ttft_s, call.total_s)
         self.dirty = True
         if call.expected_s > 0.0:
-            metrics.PREDICTION_RATIO.labels(call.model).observe(call.total_s / call.expected_s)
+            metrics.predicted(call.model, "total", call.total_s, call.expected_s, call.total_p90_s)
+            metrics.predicted(
+                call.model, "ttft", call.ttft_s, call.expected_ttft_s, call.ttft_p90_s
+            )
         ended_s = lease.began_s + call.total_s
         if ended_s - self._taught_s[model] < _TEACH_EVERY_S:
             return
@@ -113,6 +116,7 @@ class Learner:
             output_tokens=call.completion_tokens,
             ttft_s=call.ttft_s,
             total_s=call.total_s,
+            expected_tokens=call.output_tokens or None,
         )
 
     def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
@@ -260,6 +264,11 @@ class Learner:
                 self._times[i] = arrays["times"][row]
         stalls = self.predictors.stalls
         stalls.calls, stalls.stalled = arrays.get("stalls", np.zeros(2)).tolist()
+
+
+def replica_names(models: Sequence[Model]) -> list[str]:
+    """Return the names of all replicas, in the order of the fleet's arrays."""
+    return [replica_name(model.name, i) for model in models for i in range(len(model.replicas))]
 
 
 def priors_of(models: Sequence[Model]) -> dict[str, dict[str, float]]:

@@ -13,10 +13,15 @@ DECISION_SECONDS = Histogram(
     buckets=(0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01),
 )
 PREDICTION_RATIO = Histogram(
-    "zeta_router_total_actual_over_predicted_ratio",
-    "Time that a model call took, over its predicted median.",
-    ("gen_ai_request_model",),
+    "zeta_router_actual_over_predicted_ratio",
+    "Time that a model call took to its first token or its end, over the predicted median.",
+    ("gen_ai_request_model", "quantity"),
     buckets=(0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0),
+)
+WITHIN_P90 = Counter(
+    "zeta_router_predictions_total",
+    "Predicted times of model calls, by whether what came was within the 90 % quantile.",
+    ("gen_ai_request_model", "quantity", "within_p90"),
 )
 PROFILES = Counter("zeta_router_profiles_total", "Profiles, by where they came from.", ("source",))
 RETRIES = Counter(
@@ -69,6 +74,12 @@ ALLOCATED = Gauge(
 ALLOCATIONS = Counter(
     "zeta_router_allocation_changes_total", "Times that a device was divided anew.", ("device",)
 )
+
+
+def predicted(model: str, quantity: str, actual_s: float, p50_s: float, p90_s: float) -> None:
+    """Note what a predicted *quantity*, "ttft" or "total", turned out to be."""
+    PREDICTION_RATIO.labels(model, quantity).observe(actual_s / max(p50_s, 1e-9))
+    WITHIN_P90.labels(model, quantity, str(actual_s <= p90_s).lower()).inc()
 
 
 def show_outlooks(outlooks: Iterable[Outlook]) -> None:

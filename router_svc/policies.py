@@ -48,6 +48,7 @@ def configured(name: str, settings: Settings) -> Policy:
         cost_weight_per_usd=settings.cost_weight_per_usd,
         explore_ratio=settings.explore_ratio,
         deadline_confidence=settings.deadline_confidence,
+        downgrade_ratio=settings.downgrade_ratio,
         max_calls=settings.max_calls,
         balancer=settings.balancer,
         plans=frozenset(settings.plans),

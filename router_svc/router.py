@@ -20,15 +20,18 @@ from router_svc.core.decide import (
     Decision,
     NoCandidateError,
     QualityError,
+    choice_of,
     decide,
+    keeping,
     weighed,
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
+from router_svc.core.gate import Choice
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
-from router_svc.core.types import Ask, Reason, Rejection
+from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
@@ -43,6 +46,7 @@ from router_svc.wire import DecisionMessage, Event
 from services.kit.config import Router as Settings
 from services.kit.errors import (
     ContextTooLongError,
+    OverloadedError,
     PredictedDeadlineMissError,
     QualityUnreachableError,
     StreamBrokenError,
@@ -53,6 +57,17 @@ from services.kit.errors import (
 from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A decision, and when it was made."""
+
+    ask: Ask
+    """With the time that was left then."""
+    decision: Decision
+    decided_s: float
+    took_s: float
 
 
 class ZetaDynamicRouter:
@@ -85,7 +100,7 @@ class ZetaDynamicRouter:
         self._affinity = Affinity(len(fleet.names))
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
-        self.admission = Admission(settings.max_in_flight, settings.max_queued, clock)
+        self.admission = Admission(fleet, settings.max_in_flight, settings.max_queued, clock)
         self._trails = Trails(settings.resume_keep_s, clock)
         self._dispatch = Dispatch(
             fleet,
@@ -104,9 +119,21 @@ class ZetaDynamicRouter:
         """Stream the answer. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
-        async with self.admission.slot(ask):
-            profiled = await self._profiler.profile(ask.text)
-            run = self._begin(ask, profiled, upstream, scores, arrived_s)
+        self.admission.check(ask)
+        profiled = await self._profiler.profile(ask.text)
+        features = with_hint(profiled.features, ask)
+        profiled = replace(profiled, features=features)
+        tokens = prompt_tokens(ask, features) + features.expected_output_tokens * ask.samples
+
+        come = iter([True])  # what comes is noted once, however often it is decided about
+
+        def choose(places: Places | None) -> Choice[Made | ZetaError]:
+            return self._choose(ask, features, arrived_s, places, first=next(come, False))
+
+        async with self.admission.place(
+            ask, choose, tokens=tokens, difficulty=features.difficulty
+        ) as made:
+            run = self._begin(made, profiled, upstream, scores, arrived_s)
             with self._followed(run) as ending:
                 async with aclosing(self._dispatch.run(run)) as events:
                     async for event in events:
@@ -172,7 +199,10 @@ class ZetaDynamicRouter:
         profiled = await self._profiler.profile(ask.text)
         features = with_hint(profiled.features, ask)
         began_s = self._clock()
-        decision = self._decide(ask, features)
+        try:
+            decision = self._decide(ask, features, places=self.admission.places(ask))
+        except DeadlineError as late:
+            raise _too_late(ask, late) from late
         return wire.decision_pb_of(
             self._explained(decision, ask, features),
             decision_id=str(uuid4()),
@@ -191,7 +221,11 @@ class ZetaDynamicRouter:
         self._check(ask)
         ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
         profiled = await self._profiler.profile(ask.text)
-        return self._begin(ask, profiled, lambda _: not_here, no_scores, arrived_s)
+        profiled = replace(profiled, features=with_hint(profiled.features, ask))
+        made = self._choose(ask, profiled.features, arrived_s, None, first=True).value
+        if isinstance(made, ZetaError):
+            raise made
+        return self._begin(made, profiled, lambda _: not_here, no_scores, arrived_s)
 
     def ended_elsewhere(self, run: Run, status: str) -> None:
         """Take in how such a run ended: "OK", or why it has no whole answer."""
@@ -216,22 +250,43 @@ class ZetaDynamicRouter:
         for model in {ask.model, *ask.allowed_models} - {""}:
             self.known(model)
 
-    def _begin(
+    def _choose(
         self,
         ask: Ask,
+        features: Features,
+        arrived_s: float,
+        places: Places | None,
+        *,
+        first: bool,
+    ) -> Choice[Made | ZetaError]:
+        """Decide what a request would do now; what stands in the way is the choice's value."""
+        now_s = self._clock()
+        if ask.deadline_s is not None:
+            ask = replace(ask, deadline_s=arrived_s + ask.deadline_s - now_s)
+        try:
+            decision = self._decide(ask, features, places=places)
+        except ZetaError as error:
+            return Choice(value=error)
+        except DeadlineError as late:
+            wanted = self.fleet.models.index(late.model) if late.wait_s > 0.0 else -1
+            return Choice(value=_too_late(ask, late), wanted=wanted)
+        if first:
+            self.ahead.decided(decision, ask, now_s)
+        choice = choice_of(decision, self.fleet.models)
+        made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
+        return Choice(value=made, model=choice.model, service_s=choice.service_s)
+
+    def _begin(
+        self,
+        made: Made,
         profiled: Profiled,
         upstream: Callable[[Features], Upstream],
         scores: Scores,
         arrived_s: float,
     ) -> Run:
-        now_s = self._clock()
-        deadline_at_s = None if ask.deadline_s is None else arrived_s + ask.deadline_s
-        if deadline_at_s is not None:
-            ask = replace(ask, deadline_s=deadline_at_s - now_s)
-        features = with_hint(profiled.features, ask)
-        decision = self._decide(ask, features)
-        took_s = self._clock() - now_s
-        self.ahead.decided(decision, ask, now_s)
+        ask, decision, took_s = made.ask, made.decision, made.took_s
+        features, now_s = profiled.features, made.decided_s
+        deadline_at_s = None if ask.deadline_s is None else now_s + ask.deadline_s
         decision_id, at_s = str(uuid4()), time.time()
 
         def explain() -> DecisionMessage:
@@ -265,7 +320,7 @@ class ZetaDynamicRouter:
                 at_s,
                 made=decision,
                 ask=ask,
-                profiled=replace(profiled, features=features),
+                profiled=profiled,
             )
         )
         self.watchers.show(explain)
@@ -283,9 +338,16 @@ class ZetaDynamicRouter:
             queue_s=now_s - arrived_s,
         )
 
-    def _decide(self, ask: Ask, features: Features, *, singles: bool = False) -> Decision:
-        """Decide, and turn what stands in the way into the caller's error."""
-        policy = weighed(self.policies.named(ask.policy), ask)
+    def _decide(
+        self,
+        ask: Ask,
+        features: Features,
+        *,
+        places: Places | None = None,
+        singles: bool = False,
+    ) -> Decision:
+        """Decide, and turn what stands in the way, but for time, into the caller's error."""
+        policy = keeping(weighed(self.policies.named(ask.policy), ask), places)
         if self._affinity.in_session(ask):
             # A conversation is not the place to try what else there is.
             policy = replace(policy, explore_ratio=0.0)
@@ -306,6 +368,7 @@ class ZetaDynamicRouter:
             rotation=self._rotation,
             cached_tokens=self._affinity.cached(ask, prompt_tokens(ask, features)),
             slot_prices=self.ahead.prices if policy.forecast else None,
+            places=places,
         )
         try:
             return decide(
@@ -318,11 +381,6 @@ class ZetaDynamicRouter:
                 f"preference.min_quality: {ask.min_quality:g} is asked, "
                 f"the best plan is expected to reach {low.best:.3f}"
             ) from low
-        except DeadlineError as late:
-            raise PredictedDeadlineMissError(
-                f"{ask.deadline_s:.3f} s are left and the fastest plan is expected to take "
-                f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"
-            ) from late
 
     def _replan(self, ask: Ask, features: Features, failed: frozenset[str], model: str) -> Decision:
         """Decide for a single model without the replicas that failed. Raises ZetaError.
@@ -382,6 +440,20 @@ class _Ending:
 
 def _shown(run: Run) -> str:
     return "".join(event.delta.text for event in run.shown)
+
+
+def _too_late(ask: Ask, late: DeadlineError) -> ZetaError:
+    """Build the error of a request that cannot be answered in time."""
+    if late.wait_s > 0.0:
+        return OverloadedError(
+            f"{ask.deadline_s:.3f} s are left, and {late.model} has a place in about "
+            f"{late.wait_s:.3f} s: too late",
+            retry_after_s=late.wait_s,
+        )
+    return PredictedDeadlineMissError(
+        f"{ask.deadline_s:.3f} s are left and the fastest plan is expected to take "
+        f"{late.expected_s:.3f} s; it would be in time with probability {late.best:.3f}"
+    )
 
 
 def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:

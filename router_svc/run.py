@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from router_svc import wire
 from router_svc.core.decide import Decision
@@ -75,6 +75,17 @@ class Observer(Protocol):
         ...
 
 
+PREDICTED: Final = (
+    "expected_s",
+    "total_p90_s",
+    "expected_ttft_s",
+    "ttft_p90_s",
+    "late_s",
+    "output_tokens",
+)
+"""What a call knows of the replica that it is to go to."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """One model call, as far as it has got."""
@@ -86,8 +97,13 @@ class Call:
     twist: Twist = AS_ASKED
     expected_s: float = 0.0
     """What the decision took it to need, median."""
+    total_p90_s: float = 0.0
+    expected_ttft_s: float = 0.0
+    ttft_p90_s: float = 0.0
     late_s: float = 0.0
     """Time without a token after which it is late: the 95th percentile."""
+    output_tokens: float = 0.0
+    """What its answer was expected to have."""
     tokens: int = 0
     """Tokens of the answer that have come."""
     logprob: float = 0.0
@@ -202,5 +218,9 @@ def call_of(
         part=part,
         twist=twist,
         expected_s=float(c.total_p50_s[i]),
+        total_p90_s=float(c.total_p90_s[i]),
+        expected_ttft_s=float(c.ttft_p50_s[i]),
+        ttft_p90_s=float(c.ttft_p90_s[i]),
         late_s=late_after_s(float(c.ttft_p50_s[i]), float(c.ttft_p90_s[i])),
+        output_tokens=float(c.output_tokens[i]),
     )

@@ -15,14 +15,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from router_svc.core.gate import Choice
 from router_svc.core.menu import Menu, menu, rates
-from router_svc.core.plan import KINDS, Plan
-from router_svc.core.types import Ask, Candidates, Policy, Priority, Rejection
+from router_svc.core.plan import KINDS, Plan, models_of
+from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
+_EVEN: Final = 0.5
 _OPTIMISM: Final = 0.5
 """Standard deviations that a single model is given the benefit of, among single models."""
 
@@ -44,12 +46,18 @@ class NoCandidateError(LookupError):
 
 
 class DeadlineError(LookupError):
-    """No plan is expected to finish in time; `best` is the highest probability of it."""
+    """No plan is expected to finish in time; `best` is the highest probability of it.
 
-    def __init__(self, best: float, expected_s: float) -> None:
+    `wait_s` is how long the request would wait for a place at the model that suits it best: where
+    that is above 0, load is what stands in its way, at `model`.
+    """
+
+    def __init__(self, best: float, expected_s: float, wait_s: float, model: str) -> None:
         super().__init__("no plan makes the deadline")
         self.best = best
         self.expected_s = expected_s
+        self.wait_s = wait_s
+        self.model = model
 
 
 class QualityError(LookupError):
@@ -132,6 +140,13 @@ def weighed(policy: Policy, ask: Ask) -> Policy:
     )
 
 
+def keeping(policy: Policy, places: Places | None) -> Policy:
+    """Return *policy* for a request with these *places*: a promise is kept if it is any use."""
+    if places is None or not places.promised:
+        return policy
+    return replace(policy, deadline_confidence=min(policy.deadline_confidence, _EVEN))
+
+
 def decide(
     ask: Ask,
     candidates: Candidates,
@@ -145,10 +160,10 @@ def decide(
     if not candidates.models:
         raise NoCandidateError(rejections)
     priced = menu(candidates, policy, ask.deadline_s, gains)
-    able = _able(ask, policy, priced)
-    best, draw = max(able, key=priced.utility.__getitem__), float(chance.random())
+    able, fit = _able(ask, policy, priced, candidates)
+    best, draw = max(fit, key=priced.utility.__getitem__), float(chance.random())
     share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
-    chances = _chances(share, priced, candidates, able, best)
+    chances = _chances(share, priced, candidates, able, fit)
     chosen = drawn(chances, draw)
     return Decision(
         plan=priced.plan(chosen),
@@ -165,6 +180,19 @@ def decide(
     )
 
 
+def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
+    """Return whether *decision* waits for a place, and at which of the fleet's *models*."""
+    found = decision.candidates
+    if not found.wait_s.any():
+        return Choice(value=decision)
+    asked = [found.models.index(name) for name in models_of(decision.plan)]
+    i = max(asked, key=lambda i: float(found.wait_s[i]))
+    if found.wait_s[i] <= 0.0:
+        return Choice(value=decision)
+    service_s = float(found.total_p50_s[i] - found.wait_s[i])
+    return Choice(value=decision, model=models.index(found.models[i]), service_s=service_s)
+
+
 def drawn(chances: Sequence[float], draw: float) -> int:
     """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
     reached = list(accumulate(chances))
@@ -173,25 +201,51 @@ def drawn(chances: Sequence[float], draw: float) -> int:
     return min(chosen, bisect_left(reached, reached[-1]))
 
 
-def _able(ask: Ask, policy: Policy, priced: Menu) -> Sequence[int]:
-    """Return the numbers of the plans that meet the request's constraints.
+def _able(
+    ask: Ask, policy: Policy, priced: Menu, candidates: Candidates
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Return which plans meet the request's constraints, and which of them are fit to be the best.
 
-    Where no plan is sure enough of the deadline, the surest is tried, unless it is as sure to
-    miss it as a plan should be to make it: then the caller learns at once.
+    A late answer's worth is weighed in the utility. What is refused here is the hopeless: a plan
+    that is as sure to miss the deadline as it should be to make it. Who waits for a place takes it
+    from others that wait, so that a plan that waits must be sure to make it. What is much worse
+    than what is wanted is tried to learn, and does not stand in for it.
     """
     quality, in_time = priced.quality, priced.in_time
     good = [k for k in _permitted(policy, priced) if quality[k] >= ask.min_quality]
     if not good:
         raise QualityError(max(quality))
     if ask.deadline_s is None:
-        return good
-    sure = [k for k in good if in_time[k] >= policy.deadline_confidence]
-    if sure:
-        return sure
-    surest = max(in_time[k] for k in good)
-    if surest <= 1.0 - policy.deadline_confidence:
-        raise DeadlineError(surest, min(priced.latency_s[k] for k in good))
-    return [k for k in good if in_time[k] == surest]
+        return good, good
+    wait_s, sure = _waits(priced, candidates), policy.deadline_confidence
+    able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else 1.0 - sure)]
+    enough = policy.downgrade_ratio * quality[_wanted(priced, good)]
+    fit = [k for k in able if quality[k] >= enough]
+    if not fit:
+        best = max(good, key=quality.__getitem__)
+        raise DeadlineError(
+            max(in_time[k] for k in good),
+            min(priced.latency_s[k] for k in good),
+            wait_s[best],
+            models_of(priced.plan(best))[0],
+        )
+    return able, fit
+
+
+def _waits(priced: Menu, candidates: Candidates) -> Sequence[float]:
+    """Return how long each plan's models let the request wait for a place, at most; (K,)."""
+    wait_s = (candidates.wait_s + np.zeros(priced.singles)).tolist()
+    if not any(wait_s):
+        return [0.0] * len(priced.utility)
+    return [max([wait_s[i] for i in asked]) for asked in priced.places]
+
+
+def _wanted(priced: Menu, good: Sequence[int]) -> int:
+    """Return which plan would be best if neither time nor room were short."""
+    p = priced
+    return max(
+        good, key=lambda k: p.utility[k] + p.quality[k] * (1.0 - p.in_time[k]) + p.capacity[k]
+    )
 
 
 def _permitted(policy: Policy, priced: Menu) -> range:
@@ -204,13 +258,14 @@ def _permitted(policy: Policy, priced: Menu) -> range:
 
 
 def _chances(
-    share: float, priced: Menu, candidates: Candidates, able: Sequence[int], leading: int
+    share: float, priced: Menu, candidates: Candidates, able: Sequence[int], fit: Sequence[int]
 ) -> list[float]:
     """Probability of choosing each plan; (K,), sums to 1.
 
-    *able* may be chosen, *leading* has the best utility of them, and *share* is for exploring.
+    *able* may be chosen, the best of them if *fit*, and *share* is for exploring.
     """
     chances, utility = [0.0] * len(priced.utility), priced.utility
+    leading = max(fit, key=utility.__getitem__)
     if share > 0.0:
         stddev = candidates.quality_stddev.tolist()
         probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
@@ -219,6 +274,7 @@ def _chances(
         for k in single:
             chances[k] = probes[k] + share * stddev[k] / unsure
         if leading < len(stddev):
-            leading = max(single, key=lambda k: utility[k] + _OPTIMISM * stddev[k])
+            hopeful = [k for k in fit if k < len(stddev)]
+            leading = max(hopeful, key=lambda k: utility[k] + _OPTIMISM * stddev[k])
     chances[leading] += 1.0 - sum(chances)
     return chances

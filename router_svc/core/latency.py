@@ -8,8 +8,11 @@ An analytic model per served model, linear in what load means to the device:
     total = ttft + step * (output tokens - 1)
 
 Its coefficients start at a prior and follow observations by recursive ridge regression in relative
-error, with forgetting. Residuals are log-normal with an online variance, and uncertainty also grows
-with the age of the report. N = replicas, M = models.
+error, with forgetting. A replica's own machine may be slower or faster than its model's others: one
+factor each, shrunk towards 1. Residuals are log-normal with an online variance, and uncertainty
+also grows with the age of the report. Where they are not log-normal, the 90 % quantile is moved
+until it holds in nine cases of ten (adaptive conformal inference: Gibbs and Candès, 2021).
+N = rows asked about, R = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +36,13 @@ _NOISE: Final = 0.1
 """Assumed variance of a relative error: how fast the prior yields."""
 _SPREAD: Final = 0.15
 """Variance of a log residual before any is seen."""
+_COVERED: Final = 0.9
+_COVERING: Final = 0.2
+"""How far a miss moves the 90 % quantile, in shares of its distance from the median."""
+_NARROWEST, _WIDEST = 0.01, 10.0
 _SPREAD_OUTCOMES: Final = 10.0
+_ALIKE: Final = 0.005
+"""Variance of what sets replicas of a model apart, in logarithms, before any answer is seen."""
 _STALE_VARIANCE_PER_S: Final = 0.05
 _STALE_MOST_S: Final = 20.0
 _STEP_OUTCOMES: Final = 0.05
@@ -60,6 +69,8 @@ class LatencyPrior:
 class ReplicaLoads:
     """Load of N replicas as known now, own requests in flight included; every array is (N,)."""
 
+    replica: Ints
+    """Index into `Latency.replicas`."""
     model: Ints
     """Index into `Latency.models`."""
     running: Floats
@@ -84,6 +95,7 @@ class ReplicaLoads:
         """Return replica *i* alone, to remember with a dispatch and `learn` from."""
         row = slice(i, i + 1)
         return ReplicaLoads(
+            replica=self.replica[row],
             model=self.model[row],
             running=self.running[row],
             waiting=self.waiting[row],
@@ -116,10 +128,17 @@ class Latency:
         models: Sequence[str],
         priors: Mapping[str, LatencyPrior] | None = None,
         *,
+        replicas: Sequence[str] = (),
         half_life_outcomes: float = 200.0,
     ) -> None:
-        """Start at *priors*; after *half_life_outcomes* answers an old one weighs half."""
+        """Start at *priors*; after *half_life_outcomes* answers an old one weighs half.
+
+        Without *replicas* there is one of each model, of its name.
+        """
         self.models = tuple(models)
+        self.replicas = tuple(replicas) or self.models
+        self._pace = np.zeros((2, len(self.replicas)))
+        """(2, R) Answers, and the sum of what their times' logarithms were above their model's."""
         self._index = {name: i for i, name in enumerate(self.models)}
         chosen = [(priors or {}).get(name, LatencyPrior()) for name in self.models]
         self._forgetting = 0.5 ** (1.0 / half_life_outcomes)
@@ -129,6 +148,8 @@ class Latency:
         self._step = _Rates(step, self._forgetting)
         self._residuals = np.zeros((2, 2, len(self.models)))
         """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
+        self._reach = np.ones((2, len(self.models)))
+        """For ttft and total: 90 % quantile over what log-normal residuals would have; (2, M)."""
 
     def predict(
         self, loads: ReplicaLoads, prompt_tokens: Floats | float, output_tokens: Floats
@@ -138,10 +159,12 @@ class Latency:
         *prompt_tokens* are those to be fed: what a replica has cached takes no time.
         """
         x, step = self._regressors(loads, prompt_tokens)
-        first = within(self._first.times(loads.model, x), _SHORTEST_S, _LONGEST_S)
+        slower = self._slower(loads)
+        step = step * slower
+        first = within(self._first.times(loads.model, x) * slower, _SHORTEST_S, _LONGEST_S)
         total = np.minimum(first + step * np.maximum(output_tokens - 1.0, 0.0), _LONGEST_S)
         sigma = self._sigma(loads)
-        wide = np.exp(_Z90 * sigma)
+        wide = np.exp(_Z90 * sigma * self._reach[:, loads.model])
         return LatencyQuantiles(
             ttft_p50_s=first,
             ttft_p90_s=first * wide[0],
@@ -175,6 +198,12 @@ class Latency:
         guess = self.predict(load, prompt_tokens, expected)
         self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
         self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
+        self._cover(i, 0, within=first_s <= guess.ttft_p90_s[0])
+        self._cover(i, 1, within=whole_s <= guess.total_p90_s[0])
+        exact = guess.ttft_p50_s[0] + guess.tpot_s[0] * max(output_tokens - 1, 0)
+        slower = float(self._slower(load)[0])
+        self._paced(int(load.replica[0]), log(slower * whole_s / exact))
+        first_s, total_s, ttft_s = first_s / slower, total_s / slower, ttft_s / slower
         x, _ = self._regressors(load, prompt_tokens)
         self._first.learn(i, x[:, 0], first_s)
         if output_tokens > 1:
@@ -203,6 +232,9 @@ class Latency:
             "step_gram": step_gram,
             "step_moment": step_moment,
             "residuals": self._residuals.copy(),
+            "reach": self._reach.copy(),
+            "replicas": np.array(self.replicas, dtype=np.str_),
+            "pace": self._pace.copy(),
         }
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
@@ -217,6 +249,12 @@ class Latency:
                 self._first.ridges.restore(i, arrays["first_gram"][j], arrays["first_moment"][j])
                 self._step.ridges.restore(i, arrays["step_gram"][j], arrays["step_moment"][j])
                 self._residuals[:, :, i] = arrays["residuals"][:, :, j]
+                if "reach" in arrays:  # not known at first
+                    self._reach[:, i] = arrays["reach"][:, j]
+        saved = arrays.get("replicas", np.array([], dtype=np.str_))  # not known at first
+        for j, name in enumerate(saved.tolist()):
+            if name in self.replicas:
+                self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
     def _regressors(
         self, loads: ReplicaLoads, prompt_tokens: Floats | float
@@ -233,19 +271,41 @@ class Latency:
         x[3] = queued / most * loads.remaining_tokens * step
         return x, step
 
+    def _slower(self, loads: ReplicaLoads) -> Floats:
+        """Return how many times as long each replica takes as its model's others do (N,)."""
+        count, sums = self._pace[:, loads.replica]
+        # The mean of a normal prior and normal answers: the noisier they are, the less they say.
+        slower: Floats = np.exp(sums / (count + self._variance()[1, loads.model] / _ALIKE))
+        return slower
+
+    def _paced(self, replica: int, residual: float) -> None:
+        """Take in by how much one answer of a replica was slower than its model, in logarithms."""
+        most = log(_SURPRISE)
+        self._pace[:, replica] *= self._forgetting
+        self._pace[:, replica] += (1.0, min(max(residual, -most), most))
+
     def _sigma(self, loads: ReplicaLoads) -> Floats:
         """Return the standard deviation of the log residual of ttft and of total (2, N)."""
-        count, squares = self._residuals[:, 0], self._residuals[:, 1]
-        variance = (_SPREAD_OUTCOMES * _SPREAD + squares) / (_SPREAD_OUTCOMES + count)
         stale = _STALE_VARIANCE_PER_S * np.minimum(loads.age_s, _STALE_MOST_S)
-        sigma: Floats = np.sqrt(variance.take(loads.model, axis=1) + stale)
+        sigma: Floats = np.sqrt(self._variance().take(loads.model, axis=1) + stale)
         return sigma
+
+    def _variance(self) -> Floats:
+        """Return the variance of the log residual of ttft and of total (2, M)."""
+        count, squares = self._residuals[:, 0], self._residuals[:, 1]
+        variance: Floats = (_SPREAD_OUTCOMES * _SPREAD + squares) / (_SPREAD_OUTCOMES + count)
+        return variance
 
     def _spread(self, i: int, kind: int, residual: float) -> None:
         """Take in a log residual."""
         squared = min(abs(residual), log(_SURPRISE)) ** 2
         self._residuals[kind, :, i] *= self._forgetting
         self._residuals[kind, :, i] += (1.0, squared)
+
+    def _cover(self, i: int, kind: int, *, within: bool) -> None:
+        """Take in whether a time was within its 90 % quantile."""
+        moved = self._reach[kind, i] * np.exp(_COVERING * (_COVERED - within))
+        self._reach[kind, i] = min(max(moved, _NARROWEST), _WIDEST)
 
 
 class _Rates:

@@ -12,11 +12,13 @@ from typing import Final
 import numpy as np
 
 from router_svc.core.latency import ReplicaLoads
-from router_svc.core.types import Floats, Ints
+from router_svc.core.types import Bools, Floats, Ints, Priority
 
 _STALE_S: Final = 5.0
 """A report older than this says nothing about load any more; own requests still do."""
 _UNKNOWN_AGE_S: Final = 60.0
+_SLOTS_PER_SPARE: Final = 4
+"""One request waits at a replica for so many that run there."""
 _CHANGES: Final = 512
 """Own requests' beginnings and ends that are kept per replica until a report covers them."""
 
@@ -27,6 +29,7 @@ class Load:
     def __init__(self, model: Ints, max_running: Sequence[int]) -> None:
         count = len(model)
         self._model = model
+        self._numbers = np.arange(count, dtype=np.intp)
         self._max_running = np.array(max_running, dtype=np.float64)
         self._reported = np.zeros(count)
         self._reported_prompt = np.zeros(count)
@@ -39,6 +42,7 @@ class Load:
         self._at_s = np.full(count, -np.inf)
         self.requests = np.zeros(count)
         """Own requests in flight (R,)."""
+        self._critical = np.zeros(count)
         self._prompt = np.zeros(count)
         self._output = np.zeros(count)
 
@@ -50,9 +54,11 @@ class Load:
         requests: int = 1,
         *,
         now_s: float,
+        critical: bool = False,
     ) -> None:
         """Note that a request went to replica *i*, or several with one prompt."""
         self.requests[i] += requests
+        self._critical[i] += requests * critical
         self._prompt[i] += prompt_tokens
         self._output[i] += output_tokens
         self._changed(i, requests, prompt_tokens, now_s)
@@ -62,9 +68,18 @@ class Load:
         self._prompt[i] -= prompt_tokens
         self._changed(i, 0, -prompt_tokens, now_s)
 
-    def ended(self, i: int, output_tokens: float, requests: int = 1, *, now_s: float) -> None:
+    def ended(
+        self,
+        i: int,
+        output_tokens: float,
+        requests: int = 1,
+        *,
+        now_s: float,
+        critical: bool = False,
+    ) -> None:
         """Note that what began has ended, in whatever way; `fed` has been called for it."""
         self.requests[i] -= requests
+        self._critical[i] -= requests * critical
         self._output[i] -= output_tokens
         self._changed(i, -requests, 0.0, now_s)
 
@@ -99,12 +114,13 @@ class Load:
         """Estimate the load now."""
         age = self.ages_s(now_s)
         fresh = age < _STALE_S
-        requests = np.maximum(self.requests, (self._reported + self._since) * fresh)
+        requests = self._known(fresh)
         prompt = np.maximum(self._prompt, (self._reported_prompt + self._since_prompt) * fresh)
         # Requests in flight are on average half way through.
         remaining = 0.5 * self._output / np.maximum(self.requests, 1.0)
         running = np.minimum(requests, self._max_running)
         return ReplicaLoads(
+            replica=self._numbers,
             model=self._model,
             running=running,
             waiting=requests - running,
@@ -113,6 +129,26 @@ class Load:
             max_running=self._max_running.copy(),
             age_s=np.minimum(age, _UNKNOWN_AGE_S),
         )
+
+    def full(self, priority: Priority, now_s: float) -> Bools:
+        """Which replicas have no place for a request of class *priority*; (R,).
+
+        A few wait at each replica, so that no slot stands empty between two requests. For critical
+        ones the engine stops others.
+        """
+        if priority is Priority.CRITICAL:
+            return np.asarray(self._critical >= self._max_running)
+        most = self._max_running + np.maximum(self._max_running // _SLOTS_PER_SPARE, 1.0)
+        return np.asarray(self._known(self.ages_s(now_s) < _STALE_S) >= most)
+
+    def slots(self) -> Floats:
+        """Requests that each replica runs at once; (R,)."""
+        return self._max_running
+
+    def _known(self, fresh: Bools) -> Floats:
+        """Return the requests in flight, as far as is known; (R,)."""
+        requests: Floats = np.maximum(self.requests, (self._reported + self._since) * fresh)
+        return requests
 
     def _changed(self, i: int, requests: int, prompt_tokens: float, now_s: float) -> None:
         self._since[i] += requests

@@ -41,7 +41,7 @@ class Menu:
     settings: tuple[float, ...]
     """(K,) What a cascade accepts from, or the seconds after which a hedge asks its backup."""
     utility: tuple[float, ...]
-    """(K,)."""
+    """(K,) An answer that comes too late is worth nothing."""
     models: tuple[str, ...]
     """(N,) Names of the candidates."""
     verifier: str
@@ -122,8 +122,8 @@ def menu(
         settings=settings,
         utility=tuple(
             [
-                of_quality * q + of_latency * s + of_cost * usd + of_capacity * c
-                for q, s, usd, c, _, _, _ in plans
+                of_quality * q * sure + of_latency * s + of_cost * usd + of_capacity * c
+                for q, s, usd, c, sure, _, _ in plans
             ]
         ),
         models=candidates.models,

@@ -58,6 +58,7 @@ def options(candidates: Candidates, policy: Policy, deadline_s: float | None) ->
         median_s = max(p50_s, _SHORTEST_S)
         sigma = clipped(log(max(p90_s, median_s) / median_s) / _Z90, 1e-3, _MAX_SIGMA)
         mean_s = median_s * exp(0.5 * sigma * sigma)
+        sure = in_time(log(median_s), sigma, deadline_s)
         found.append(
             Option(
                 place=place,
@@ -65,8 +66,8 @@ def options(candidates: Candidates, policy: Policy, deadline_s: float | None) ->
                 mean_s=mean_s,
                 cost_usd=cost_usd,
                 capacity=capacity,
-                in_time=in_time(log(median_s), sigma, deadline_s),
-                worth=of_quality * quality
+                in_time=sure,
+                worth=of_quality * quality * sure
                 + of_latency * mean_s
                 + of_cost * cost_usd
                 + of_capacity * capacity,

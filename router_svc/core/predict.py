@@ -21,11 +21,13 @@ from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
 from router_svc.core.quality import Quality
 from router_svc.core.shadow import congestion, slot_s
-from router_svc.core.types import Ask, Candidates, Floats, Policy, Replicas
+from router_svc.core.types import Ask, Bools, Candidates, Floats, Places, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
 _DEVICE_PRICE_PER_S: Final = 0.05
 """Quality that a second of a device is worth which a lost prefix cache costs."""
+_WAIT_P90: Final = 1.3
+"""How much longer than expected the wait for a place takes in one case of ten."""
 
 
 @dataclass(slots=True)
@@ -104,14 +106,19 @@ def candidates(
     rotation: int = 0,
     cached_tokens: Floats | None = None,
     slot_prices: Floats | None = None,
+    places: Places | None = None,
 ) -> Candidates:
     """Filter, predict and choose each model's best replica; *rotation* counts decisions.
 
     *cached_tokens* (R,) of the prompt need not be fed; None: all must be. *slot_prices* (M,) are
     the shadow prices of a second of a slot; None: capacity has the price of present use alone.
+    *places* says where the request would have to wait; None: nowhere.
     """
     prompt = prompt_tokens(ask, features)
     able = admitted(ask, prompt, replicas)
+    wait_s = np.zeros(len(able))
+    if places is not None:
+        able, wait_s = _held(places, able, replicas)
     limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
     output = np.minimum(predictors.length.predict(features), limit)
     loads = replicas.loads.beside(ask.samples - 1) if ask.samples > 1 else replicas.loads
@@ -122,7 +129,7 @@ def candidates(
     view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
     keys = BALANCERS[policy.balancer](view)
     best = best_per_model(replicas, able, keys)
-    model = replicas.model[best]
+    model, wait_s = replicas.model[best], wait_s[best]
     work_s = slot_s(loads, when)[best] * ask.samples
     capacity = (congestion(replicas.loads) + lost)[best]
     if slot_prices is not None:
@@ -136,10 +143,10 @@ def candidates(
         replicas=tuple([replicas.names[r] for r in best.tolist()]),
         quality=believed[model],
         quality_stddev=judged.stddev[model],
-        ttft_p50_s=when.ttft_p50_s[best],
-        ttft_p90_s=when.ttft_p90_s[best],
-        total_p50_s=when.total_p50_s[best],
-        total_p90_s=when.total_p90_s[best],
+        ttft_p50_s=when.ttft_p50_s[best] + wait_s,
+        ttft_p90_s=when.ttft_p90_s[best] + _WAIT_P90 * wait_s,
+        total_p50_s=when.total_p50_s[best] + wait_s,
+        total_p90_s=when.total_p90_s[best] + _WAIT_P90 * wait_s,
         cost_usd=cost[model],
         output_tokens=output[model],
         report_age_s=replicas.report_age_s[best],
@@ -152,7 +159,19 @@ def candidates(
         .take(model, axis=1),
         work_s=work_s,
         probe_ratio=judged.probes[model],
+        wait_s=wait_s,
     )
+
+
+def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Floats]:
+    """Return who of *able* is worth asking, and how long a request waits for each; both (R,).
+
+    A replica that is full gives way to the model's others; where all are, one is waited for.
+    """
+    free = able & ~places.full[: len(able)]
+    elsewhere = np.bincount(replicas.model, free, len(replicas.models)) > 0.0
+    wait_s = np.where(free, 0.0, places.wait_s[replicas.model])
+    return able & (free | ~elsewhere[replicas.model]), wait_s
 
 
 def _lost(

@@ -1,33 +1,63 @@
-"""Who is next: by class, then in turn across tenants, then by the earliest deadline.
+"""Who is next at one place: by class, then tenants by deficit round robin, then earliest deadline.
 
-Pure data structure: time is an argument, waiting is the shell's.
+Equal deadlines: the easier request first. Deficit round robin (Shreedhar and Varghese, 1995) counts
+tokens, so that a tenant of long requests gets no more than one of short ones. Pure data structure:
+time is an argument, waiting is the shell's.
 """
 
+from bisect import bisect_left, insort
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from itertools import zip_longest
+from math import inf
+from typing import Final
 
 from router_svc.core.types import Priority
+
+_QUANTUM_TOKENS: Final = 64.0
+"""What a tenant is credited with in its turn: about a short request, so that turns are short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Ticket:
-    """One waiting request; tickets of a tenant sort by deadline, then by arrival."""
+    """One waiting request; tickets of a tenant sort by deadline, difficulty, arrival.
 
-    deadline_at_s: float
-    """Infinite without a deadline."""
+    Who was refused and told to come back now goes before those who were not.
+    """
+
+    promised_s: float = inf
+    """Since when a place is promised to it; infinite if none is."""
+    due_s: float
+    """When its answer is due; infinite without a deadline."""
+    difficulty: float = 0.0
     number: int
     """Ascends with arrival; names the ticket."""
+    key: int = field(compare=False, default=0)
+    """Known again when it comes back."""
+    model: int = field(compare=False, default=-1)
+    """Where it waits."""
     priority: Priority = field(compare=False)
     tenant: str = field(compare=False)
+    tokens: float = field(compare=False, default=1.0)
+    """Expected work: of the prompt and of the answer."""
+    latest_s: float = field(compare=False, default=inf)
+    """A request that has not begun by then is likelier late than not."""
+
+
+@dataclass(slots=True)
+class _Tenant:
+    """Tickets of one tenant in one class, in order, and the tokens that it has to its credit."""
+
+    tickets: list[Ticket] = field(default_factory=list)
+    credit: float = 0.0
 
 
 class WaitQueue:
-    """A bounded queue of tickets. Mutable, one owner."""
+    """Tickets in order. Mutable, one owner."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._classes: dict[Priority, OrderedDict[str, list[Ticket]]] = {
+    def __init__(self) -> None:
+        self._classes: dict[Priority, OrderedDict[str, _Tenant]] = {
             p: OrderedDict() for p in sorted(Priority, reverse=True)
         }
         self._count = 0
@@ -35,51 +65,75 @@ class WaitQueue:
     def __len__(self) -> int:
         return self._count
 
-    def push(self, ticket: Ticket) -> Ticket | None:
-        """Queue *ticket*; return who is refused for want of room, if anyone: perhaps itself.
-
-        A full queue refuses the lowest class first, and in it whoever would have been last.
-        """
-        refused = None
-        if self._count >= self._limit:
-            refused = self._last_below(ticket.priority)
-            if refused is None:
-                return ticket
-            self.remove(refused)
-        heappush(self._classes[ticket.priority].setdefault(ticket.tenant, []), ticket)
+    def push(self, ticket: Ticket) -> None:
+        """Queue *ticket*."""
+        insort(self._classes[ticket.priority].setdefault(ticket.tenant, _Tenant()).tickets, ticket)
         self._count += 1
-        return refused
 
     def pop(self) -> Ticket | None:
-        """Take out who is next; its tenant then goes to the back of its class."""
+        """Take out who is next; its tenant pays for it."""
         for tenants in self._classes.values():
-            for tenant, heap in tenants.items():
-                ticket = heappop(heap)
-                self._count -= 1
-                tenants.move_to_end(tenant)
-                if not heap:
-                    del tenants[tenant]
-                return ticket
+            while tenants:
+                name, tenant = next(iter(tenants.items()))
+                ticket = tenant.tickets[0]
+                if len(tenants) == 1 or tenant.credit >= ticket.tokens:
+                    tenant.credit -= ticket.tokens
+                    self.remove(ticket)
+                    return ticket
+                tenant.credit += _QUANTUM_TOKENS
+                tenants.move_to_end(name)
         return None
 
     def remove(self, ticket: Ticket) -> bool:
         """Take *ticket* out, wherever it stands; False where it is not queued."""
         tenants = self._classes[ticket.priority]
-        heap = tenants.get(ticket.tenant, [])
-        if ticket not in heap:
+        waiting = tenants[ticket.tenant].tickets if ticket.tenant in tenants else []
+        place = bisect_left(waiting, ticket)
+        if place == len(waiting) or waiting[place].number != ticket.number:
             return False
-        heap.remove(ticket)
-        heapify(heap)
+        del waiting[place]
         self._count -= 1
-        if not heap:
+        if not waiting:
             del tenants[ticket.tenant]
         return True
 
-    def _last_below(self, priority: Priority) -> Ticket | None:
-        for lower in sorted(Priority):
+    def first_class(self) -> Priority | None:
+        """Return the class of who is next, None where nobody waits."""
+        return next((p for p, tenants in self._classes.items() if tenants), None)
+
+    def ahead(self, ticket: Ticket) -> int:
+        """Count who would go before *ticket*, were all of equal length."""
+        found = 0
+        for priority, tenants in self._classes.items():
+            if priority == ticket.priority:
+                mine = tenants.get(ticket.tenant)
+                before = bisect_left(mine.tickets, ticket) if mine else 0
+                others = (t for name, t in tenants.items() if name != ticket.tenant)
+                return found + before + sum(min(len(t.tickets), before + 1) for t in others)
+            found += sum(len(tenant.tickets) for tenant in tenants.values())
+        return found
+
+    def late(self, now_s: float, pace_s: float) -> list[Ticket]:
+        """Return who is likely to be late at one request every *pace_s*, those gone left out."""
+        late, place = [], 0
+        for ticket in self._in_turn():
+            if now_s + place * pace_s > ticket.latest_s:
+                late.append(ticket)
+            else:
+                place += 1
+        return late
+
+    def last_below(self, priority: Priority) -> Ticket | None:
+        """Return the last of the lowest class below *priority*, None where there is nobody."""
+        for lower, tenants in reversed(self._classes.items()):
             if lower >= priority:
                 return None
-            waiting = [t for heap in self._classes[lower].values() for t in heap]
-            if waiting:
-                return max(waiting)
+            if tenants:
+                return max(tenant.tickets[-1] for tenant in tenants.values())
         return None
+
+    def _in_turn(self) -> Iterator[Ticket]:
+        """Yield all in the order in which they go, were all of equal length."""
+        for tenants in self._classes.values():
+            for turn in zip_longest(*(tenant.tickets for tenant in tenants.values())):
+                yield from (ticket for ticket in turn if ticket is not None)

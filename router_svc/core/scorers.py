@@ -15,7 +15,7 @@ Scorer: TypeAlias = Callable[[Policy], float]
 
 
 def quality(policy: Policy) -> float:
-    """Expected quality itself is the unit of utility."""
+    """Expected quality, in time, itself is the unit of utility."""
     del policy
     return 1.0
 

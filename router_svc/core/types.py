@@ -47,6 +47,9 @@ class Policy:
     cost_weight_per_usd: float = 0.0
     explore_ratio: float = 0.02
     deadline_confidence: float = 0.9
+    """Probability of being in time that a request must have to wait for a place at a model."""
+    downgrade_ratio: float = 0.5
+    """Share of the wanted plan's quality that another must have to stand in for want of time."""
     max_calls: int = 3
     balancer: str = "predicted_latency"
     plans: frozenset[str] = frozenset()
@@ -134,6 +137,18 @@ class Replicas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """What stands between a request and the replicas."""
+
+    full: Bools
+    """(R,) Replicas that take it only once somebody else is done."""
+    wait_s: Floats
+    """(M,) How long that is expected to take where all of a model's replicas are full."""
+    promised: bool = False
+    """Whether a place was promised to it when it was refused before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
     """The models that can serve, each with its best replica; arrays (N,)."""
 
@@ -162,6 +177,8 @@ class Candidates:
     """Seconds of a slot that a call takes, (N,); or () where nobody asks. No decision reads it."""
     probe_ratio: Floats = field(default_factory=lambda: np.zeros(()))
     """Share of such requests to spend on a model that fell, (N,); or () for none of all."""
+    wait_s: Floats = field(default_factory=lambda: np.zeros(()))
+    """Part of the times above that the request would wait for a place, (N,); or () for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

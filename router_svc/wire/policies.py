@@ -36,6 +36,7 @@ def policy_pb(policy: Policy) -> router_pb.Policy:
         max_calls=policy.max_calls,
         balancer=_BALANCERS[policy.balancer],
         plans=[_PLANS[kind] for kind in KINDS if kind in policy.plans],
+        downgrade_ratio=policy.downgrade_ratio,
         without_forecast=not policy.forecast,
     )
 
@@ -65,6 +66,7 @@ def policy_of(policy: router_pb.Policy) -> Policy:
         max_calls=policy.max_calls,
         balancer=names[balancer],
         plans=frozenset(kinds[kind] for kind in policy.plans),
+        downgrade_ratio=ratio(policy.downgrade_ratio, "policy.downgrade_ratio"),
         forecast=not policy.without_forecast,
     )
 

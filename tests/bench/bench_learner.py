@@ -37,6 +37,7 @@ MODELS: Final = 16
 PROMPTS: Final = 4_000
 SOURCES: Final = 300
 _LOAD: Final = ReplicaLoads(
+    replica=np.zeros(1, dtype=np.int64),
     model=np.zeros(1, dtype=np.int64),
     running=np.array([2.0]),
     waiting=np.zeros(1),

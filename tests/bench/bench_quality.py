@@ -71,8 +71,10 @@ def _from_table(features: Features) -> Callable[[], object]:
 
 
 def _latency(rows: int) -> Callable[[], object]:
-    latency, load = Latency(["a"]), np.full(rows, 3.0)
+    latency = Latency(["a"], replicas=[f"a-{i}" for i in range(rows)])
+    load = np.full(rows, 3.0)
     loads = ReplicaLoads(
+        replica=np.arange(rows),
         model=np.zeros(rows, dtype=np.int64),
         running=load,
         waiting=load,

@@ -1,7 +1,8 @@
 """How the tests ask, and what they hold of an answer."""
 
+import asyncio
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import pytest
@@ -68,6 +69,36 @@ async def answer(stream: AsyncIterable[GenerateResponse]) -> Answer:
         text="".join(d.text for d in deltas),
         finished=events[-1].finished,
     )
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads one stream, and remembers how far it came and how it ended."""
+
+    call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]
+    has_text: asyncio.Event = field(default_factory=asyncio.Event)
+    text: list[str] = field(default_factory=list)
+    handovers: list[str] = field(default_factory=list)
+    """The models that took over."""
+    tokens: int = 0
+    """Of the whole answer, as the last event says."""
+    end: str = ""
+    """The last event, or the reason of the refusal."""
+
+    async def read(self) -> None:
+        """Read to the end, whatever it is."""
+        try:
+            async for event in self.call:
+                self.end = str(event.WhichOneof("event"))
+                if self.end == "delta":
+                    self.has_text.set()
+                    self.text.append(event.delta.text)
+                elif self.end == "handover":
+                    self.handovers.append(event.handover.to_model)
+                elif self.end == "finished":
+                    self.tokens = event.finished.usage.completion_tokens
+        except grpc.aio.AioRpcError as failed:
+            self.end = zeta_error(failed).reason
 
 
 def refusal(failed: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> ZetaError:

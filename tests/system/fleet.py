@@ -147,6 +147,27 @@ def free_address() -> str:
         return f"127.0.0.1:{one.getsockname()[1]}"
 
 
+@contextmanager
+def another_router(own: config.FleetConfig, folder: Path) -> Iterator[psutil.Process]:
+    """Run one more router, on *own* configuration; stop it as a supervisor does."""
+    file = folder / "router.toml"
+    file.write_bytes(config.dump(own))
+    command = (sys.executable, "-P", "-m", "router_svc", "--config", str(file))
+    with (
+        (folder / "router.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOPPED_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
 def with_server(server: config.Server) -> Callable[[config.FleetConfig], config.FleetConfig]:
     """Return an edit that replaces the servers' settings."""
     return lambda fleet: msgspec.structs.replace(fleet, server=server)

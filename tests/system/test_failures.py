@@ -5,7 +5,6 @@ import contextlib
 import signal
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest
 from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from zeta.inference.v1.decision_pb2 import ProfileSource
 from zeta.inference.v1.inference_service_pb2 import (
-    GenerateRequest,
-    GenerateResponse,
     TaskKind,
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
@@ -35,7 +32,7 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from services.kit.config import replica_name
 from services.kit.probe import SERVING, health
 from services.kit.rpc import zeta_error
-from tests.system.calls import TIMEOUT_S, answer, endless, question, refusal
+from tests.system.calls import TIMEOUT_S, Reader, answer, endless, question, refusal
 from tests.system.fleet import Fleet, eventually, running
 
 if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
@@ -108,36 +105,6 @@ async def test_a_model_killed_while_streams_run(fragile: Fleet, channel: grpc.ai
     assert again
     assert again.pid != pid
     await eventually(lambda: served_by(stub, VICTIM), 15.0, "the router using it again")
-
-
-@dataclass(slots=True)
-class Reader:
-    """Reads one stream, and remembers how far it came and how it ended."""
-
-    call: grpc.aio.UnaryStreamCall[GenerateRequest, GenerateResponse]
-    has_text: asyncio.Event = field(default_factory=asyncio.Event)
-    text: list[str] = field(default_factory=list)
-    handovers: list[str] = field(default_factory=list)
-    """The models that took over."""
-    tokens: int = 0
-    """Of the whole answer, as the last event says."""
-    end: str = ""
-    """The last event, or the reason of the refusal."""
-
-    async def read(self) -> None:
-        """Read to the end, whatever it is."""
-        try:
-            async for event in self.call:
-                self.end = str(event.WhichOneof("event"))
-                if self.end == "delta":
-                    self.has_text.set()
-                    self.text.append(event.delta.text)
-                elif self.end == "handover":
-                    self.handovers.append(event.handover.to_model)
-                elif self.end == "finished":
-                    self.tokens = event.finished.usage.completion_tokens
-        except grpc.aio.AioRpcError as failed:
-            self.end = zeta_error(failed).reason
 
 
 async def served_by(stub: "InferenceServiceAsyncStub", model: str) -> bool:
@@ -235,6 +202,42 @@ async def test_a_drained_model_is_left_in_peace(fragile: Fleet, channel: grpc.ai
     assert VICTIM not in {a.finished.model for a in others}
     kill(fragile.process("services.model", VICTIM))
     await eventually(lambda: served_by(stub, VICTIM), 30.0, "the model back in use")
+
+
+async def test_a_rolling_restart_loses_nothing(fragile: Fleet, channel: grpc.aio.Channel) -> None:
+    """Each model in turn is drained and told to end, under load: what was accepted is answered.
+
+    What runs there ends there or goes on elsewhere; who lets the router choose notices nothing.
+    """
+    stub, over = InferenceServiceStub(channel), asyncio.Event()
+
+    async def keep_asking(caller: int) -> int:
+        asked = 0
+        while not over.is_set():
+            prompt = f"What is {asked} + {caller}?"
+            assert (await answer(stub.Generate(question(prompt), timeout=TIMEOUT_S))).text
+            asked += 1
+        return asked
+
+    callers = [asyncio.create_task(keep_asking(i)) for i in range(3)]
+    for model in (each.name for each in fragile.config.models):
+        streams = [Reader(stub.Generate(endless(model), timeout=TIMEOUT_S)) for _ in range(4)]
+        reading = asyncio.gather(*(reader.read() for reader in streams))
+        await asyncio.gather(*(reader.has_text.wait() for reader in streams))
+        old = fragile.process("services.model", model)
+        assert old
+        async with fragile.channel(fragile.model(model)) as direct:
+            draining = ModelControlServiceStub(direct).Drain(DrainRequest(), timeout=TIMEOUT_S)
+            old.terminate()
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await draining
+        await reading
+        assert [reader.end for reader in streams] == ["finished"] * 4
+        assert {reader.tokens for reader in streams} == {900}
+        await eventually(partial(gone, old), 30.0, "the old process gone")
+        await eventually(partial(served_by, stub, model), 30.0, "the model back in use")
+    over.set()
+    assert all(asked > 0 for asked in await asyncio.gather(*callers))
 
 
 async def are_running(control: "ModelControlServiceAsyncStub", count: int) -> bool:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
-from tests.system.calls import answer, question
+from tests.system.calls import TIMEOUT_S, Reader, answer, endless, question
 from tests.system.fleet import ROOT, STOPPED_WITHIN_S, ZETA, Fleet, on_sockets, running
 
 READY_WITHIN_S = 60.0
@@ -39,15 +39,29 @@ def test_every_process_is_one_of_its_own(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM both drain, stop every process and free every port."""
+async def test_told_to_stop_it_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM both drain, stop every process and free every port.
+
+    What runs is answered to its end.
+    """
     with running(tmp_path) as up:
         family = up.processes()
-        up.supervisor.send_signal(number)
-        _, left = psutil.wait_procs(family, timeout=STOPPED_WITHIN_S)
+        async with up.channel(up.router) as channel:
+            stub = InferenceServiceStub(channel)
+            streams = [
+                Reader(stub.Generate(endless(max_tokens=300), timeout=TIMEOUT_S)) for _ in range(6)
+            ]
+            reading = asyncio.gather(*(reader.read() for reader in streams))
+            await asyncio.gather(*(reader.has_text.wait() for reader in streams))
+            up.supervisor.send_signal(number)
+            await reading
+        _, left = await asyncio.to_thread(psutil.wait_procs, family, timeout=STOPPED_WITHIN_S)
         connections = psutil.net_connections("inet")
         taken = {c.laddr.port for c in connections if c.laddr and c.status == "LISTEN"}
 
+    assert [reader.end for reader in streams] == ["finished"] * 6
     assert not left
     assert int(up.router.rpartition(":")[2]) not in taken
 

@@ -44,6 +44,8 @@ class Result:
     late_s: float
     """How long after it was due the generator sent it."""
     decision_id: str
+    returns: int = 0
+    """How often it was refused before and came back; times count from its last coming."""
 
 
 async def send(

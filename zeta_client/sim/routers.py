@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -9,11 +10,20 @@ import numpy as np
 from router_svc.allocation import decided, device_of
 from router_svc.core.ahead import Ahead
 from router_svc.core.allocate import Allocator
-from router_svc.core.decide import DeadlineError, NoCandidateError, decide
+from router_svc.core.decide import (
+    DeadlineError,
+    Decision,
+    NoCandidateError,
+    choice_of,
+    decide,
+    keeping,
+)
 from router_svc.core.features import TASKS, Features, lexical_profile
+from router_svc.core.gate import Choice, Gate
 from router_svc.core.plan import Single
 from router_svc.core.predict import candidates
-from router_svc.core.types import Ask, Policy
+from router_svc.core.queue import Ticket
+from router_svc.core.types import Ask, Places, Policy, Priority
 from router_svc.fleet import Fleet, Lease
 from router_svc.learner import Learner
 from router_svc.policies import Policies
@@ -34,10 +44,21 @@ Ended: TypeAlias = Literal["well", "late", "lost"]
 class Question:
     """What a router is told of a request."""
 
+    number: int
     kind: str
+    priority: Priority
+    tenant: str
     prompt_tokens: int
-    deadline_s: float | None
-    """Seconds that are left."""
+    due_s: float
+    """When the answer is; infinite without a deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a request is not served, and when a retry is worth it."""
+
+    reason: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +69,18 @@ class Sent:
     plan: str
     lease: Lease | None = None
     features: Features | None = None
+    expected_tokens: float = 0.0
 
 
 class Decider(Protocol):
     """Chooses replicas, by their number, and learns what becomes of requests."""
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
-        """Choose, or say in one word why not."""
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused | None:
+        """Choose, or say why not; None: it waits."""
+        ...
+
+    def next(self) -> tuple[int, Sent | Refused] | None:
+        """Say who waits no longer, by its number, and where it goes or why it does not."""
         ...
 
     def first(self, sent: Sent) -> None:
@@ -103,6 +129,12 @@ class Routed:
         self._features = {kind: _features(kind) for kind in TASKS}
         for name in self._fleet.names:
             self._fleet.health(name, serving=True)
+        models, limit = len(self._fleet.models), config.router.max_queued
+        self._gate: Gate[Decision | Refused] = Gate(
+            self._fleet.model_of, models, limit, self._fleet.vacancy
+        )
+        self._asked: dict[int, Question] = {}
+        self._gone: list[tuple[int, Sent | Refused]] = []
 
     @staticmethod
     def _policy_of(config: FleetConfig, way: Way) -> Policy:
@@ -111,14 +143,66 @@ class Routed:
         single = replace(policy, plans=frozenset({"single"}))
         return replace(single, balancer=way.balancer) if way.balancer else single
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
-        """Decide as the router does."""
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused | None:
+        """Decide as the router does; requests that were lost go before all others."""
         features = replace(self._features[question.kind], prompt_tokens=question.prompt_tokens)
+        ticket = Ticket(
+            due_s=question.due_s,
+            number=question.number,
+            key=question.number,
+            priority=question.priority,
+            tenant=question.tenant,
+            tokens=question.prompt_tokens + features.expected_output_tokens,
+        )
+
+        def choose(places: Places | None) -> Choice[Decision | Refused]:
+            return self._choose(question, features, failed, places)
+
+        ticket = self._gate.promised(ticket, self._clock())
+        choice = choose(None if failed else self._gate.places(ticket, self._clock()))
+        self._asked[question.number] = question
+        if choice.model < 0:
+            return self._told(ticket, choice)
+        refused = self._gate.push(ticket, choose, choice)
+        if refused is not None and refused.number == ticket.number:
+            return self._refused(refused, refused.model)
+        if refused is not None:
+            self._gone.append((refused.number, self._refused(refused, refused.model)))
+        return None
+
+    def next(self) -> tuple[int, Sent | Refused] | None:
+        """Let the next one go, or say that it is too late for it."""
+        for ticket in self._gate.late(self._clock()):
+            self._gone.append((ticket.number, self._refused(ticket, ticket.model)))
+        if self._gone:
+            return self._gone.pop()
+        if (found := self._gate.next(self._clock())) is None:
+            return None
+        return found[0].number, self._told(*found)
+
+    def _told(self, ticket: Ticket, choice: Choice[Decision | Refused]) -> Sent | Refused:
+        question = self._asked.pop(ticket.number)
+        if not isinstance(choice.value, Refused):
+            return self._sent(question, choice.value)
+        return self._refused(ticket, choice.wanted) if choice.wanted >= 0 else choice.value
+
+    def _refused(self, ticket: Ticket, model: int) -> Refused:
+        self._asked.pop(ticket.number, None)
+        return Refused("OVERLOADED", self._gate.retry_after_s(ticket, model, self._clock()))
+
+    def _choose(
+        self,
+        question: Question,
+        features: Features,
+        failed: frozenset[int],
+        places: Places | None,
+    ) -> Choice[Decision | Refused]:
         ask = Ask(
             text=_TEXT,
             characters=len(_TEXT),
             model=self._model_of.get(question.kind, ""),
-            deadline_s=question.deadline_s,
+            priority=question.priority,
+            deadline_s=None if question.due_s == inf else question.due_s - self._clock(),
             failed=frozenset(self._fleet.names[i] for i in failed),
         )
         self._rotation += 1
@@ -131,19 +215,38 @@ class Routed:
             policy=self._policy,
             rotation=self._rotation,
             slot_prices=self._ahead.prices if self._policy.forecast else None,
+            places=places,
         )
         try:
-            decision = decide(ask, found, self._policy, self._rng, gains={})
+            decision = decide(ask, found, keeping(self._policy, places), self._rng, gains={})
         except NoCandidateError:
-            return "NO_REPLICA"
-        except DeadlineError:
-            return "PREDICTED_DEADLINE_MISS"
-        assert isinstance(decision.plan, Single), "one call a plan"
-        self._ahead.decided(decision, ask, self._clock())
-        replica = decision.replica_of(decision.plan.model)
-        lease = self._fleet.begin(replica, question.prompt_tokens, features.expected_output_tokens)
-        plan = f"single({decision.plan.model})"
-        return Sent(replica=self._index[replica], plan=plan, lease=lease, features=features)
+            return Choice(value=Refused("NO_REPLICA"))
+        except DeadlineError as late:
+            wanted = self._fleet.models.index(late.model) if late.wait_s > 0.0 else -1
+            return Choice(value=Refused("PREDICTED_DEADLINE_MISS"), wanted=wanted)
+        if question.number not in self._asked:
+            self._ahead.decided(decision, ask, self._clock())
+        choice = choice_of(decision, self._fleet.models)
+        return Choice(value=decision, model=choice.model, service_s=choice.service_s)
+
+    def _sent(self, question: Question, value: Decision) -> Sent:
+        assert isinstance(value.plan, Single), "one call a plan"
+        model = value.plan.model
+        replica = value.replica_of(model)
+        tokens = value.candidates.output_tokens[value.candidates.models.index(model)]
+        lease = self._fleet.begin(
+            replica,
+            question.prompt_tokens,
+            float(tokens),
+            critical=question.priority is Priority.CRITICAL,
+        )
+        return Sent(
+            replica=self._index[replica],
+            plan=f"single({model})",
+            lease=lease,
+            features=replace(self._features[question.kind], prompt_tokens=question.prompt_tokens),
+            expected_tokens=float(tokens),
+        )
 
     def first(self, sent: Sent) -> None:
         """Note that the prompt is through."""
@@ -169,6 +272,7 @@ class Routed:
             output_tokens=job.output_tokens,
             ttft_s=(job.first_s or now_s) - job.began_s,
             total_s=now_s - job.began_s,
+            expected_tokens=sent.expected_tokens,
         )
 
     def healthy(self, replica: int, *, serving: bool) -> None:
@@ -213,11 +317,16 @@ class Plain:
         self._blind = Blind(self._models, [model.max_running for model, _ in pairs], way.balancer)
         self._clock = clock
 
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | str:
+    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused:
         """Choose as the balancer does."""
         del failed
         i = self._blind.begin(self._clock(), self._model_of.get(question.kind, ""))
-        return "NO_REPLICA" if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
+        return (
+            Refused("NO_REPLICA") if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
+        )
+
+    def next(self) -> None:
+        """Nobody waits here."""
 
     def first(self, sent: Sent) -> None:
         """Nothing to learn from a first token."""

@@ -29,6 +29,7 @@ from services.kit.config import Model as ModelConfig
 from services.kit.errors import ConfigError
 from zeta_client.sim.server import Costs, fitted
 
+NonNegativeInt = Annotated[int, Meta(ge=0)]
 Kind: TypeAlias = Literal["code", "reasoning", "general"]
 
 
@@ -91,6 +92,8 @@ class Scenario(Section, frozen=True, kw_only=True):
     shared_slots: Annotated[int, Meta(ge=0)] = 0
     """Requests that all replicas together run at once, shared by need; 0: each its max_running."""
     report_interval_s: Positive = 0.1
+    returns: NonNegativeInt = 0
+    """How often a caller that is refused comes back, when it is told to."""
     policy: Policy = Policy(latency_weight_per_s=0.05)
     models: tuple[Model, ...]
     failures: tuple[Failure, ...] = ()

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Final
 
 from router_svc.core.forecast import STEP_S
+from router_svc.core.types import Priority
 from zeta_client.load.send import OK, Result
 from zeta_client.load.ways import Way
 from zeta_client.sim.draw import Drawn
-from zeta_client.sim.routers import Decider, Plain, Question, Routed, Sent
+from zeta_client.sim.routers import Decider, Plain, Question, Refused, Routed, Sent
 from zeta_client.sim.scenario import Scenario, fleet_of
 from zeta_client.sim.server import Job, Server
 
@@ -34,6 +36,9 @@ class Call:
     job: Job | None = None
     failed: frozenset[int] = frozenset()
     first_s: float | None = None
+    since_s: float = 0.0
+    """When it came, or came back."""
+    returns: int = 0
 
 
 class World:
@@ -66,7 +71,12 @@ class World:
     def run(self, done: Callable[[], object] = lambda: None) -> list[Result]:
         """Run until every request has its end."""
         for number, each in enumerate(self._drawn):
-            call = Call(number=number, drawn=each, router=number % len(self._routers))
+            call = Call(
+                number=number,
+                drawn=each,
+                router=number % len(self._routers),
+                since_s=each.arrival.at_s,
+            )
             self._at(each.arrival.at_s, lambda call=call: self._arrive(call))  # type: ignore[misc] # bound now
         for part in range(_PARTS):
             delay_s = self._scenario.report_interval_s * part / _PARTS
@@ -94,18 +104,39 @@ class World:
 
     def _arrive(self, call: Call) -> None:
         """Decide about a request, new or lost, and send it on its way."""
-        limit_s, passed_s = self._limit_s(call), self._now_s - call.drawn.arrival.at_s
+        limit_s, passed_s = self._limit_s(call), self._now_s - call.since_s
         left_s = None if limit_s is None else limit_s - passed_s
         if left_s is not None and left_s <= 0.0:
             self._finish(call, "DEADLINE_PASSED")
             return
         question = Question(
-            kind=call.drawn.kind, prompt_tokens=call.drawn.prompt_tokens, deadline_s=left_s
+            number=call.number,
+            kind=call.drawn.kind,
+            priority=Priority.STANDARD,
+            tenant="",
+            prompt_tokens=call.drawn.prompt_tokens,
+            due_s=inf if left_s is None else self._now_s + left_s,
         )
         sent = self._routers[call.router].begin(question, call.failed)
-        if isinstance(sent, str):
-            self._finish(call, sent)
+        if sent is None:
+            self._calls[call.number] = call
+        else:
+            self._go(call, sent)
+        self._pump(call.router)
+
+    def _pump(self, router: int) -> None:
+        """Let those go who waited for what is free now."""
+        while (found := self._routers[router].next()) is not None:
+            number, sent = found
+            self._go(self._calls.pop(number), sent)
+
+    def _go(self, call: Call, sent: Sent | Refused) -> None:
+        """Send a request where it was decided to go."""
+        if isinstance(sent, Refused):
+            self._refused(call, sent)
             return
+        limit_s = self._limit_s(call)
+        left_s = limit_s and limit_s - (self._now_s - call.since_s)
         model = self._model_of[sent.replica]
         call.sent = sent
         call.job = Job(
@@ -121,6 +152,15 @@ class World:
             self._now_s + self._servers[sent.replica].costs.overhead_s,
             lambda: self._reach(call, call.job),
         )
+
+    def _refused(self, call: Call, refused: Refused) -> None:
+        """Have its caller come back, as a new request, when it is told to; or give up."""
+        if refused.retry_after_s is None or call.returns >= self._scenario.returns:
+            self._finish(call, refused.reason)
+            return
+        call.returns += 1
+        call.since_s = self._now_s + refused.retry_after_s
+        self._at(call.since_s, lambda: self._arrive(call))
 
     def _reach(self, call: Call, job: Job | None) -> None:
         if call.job is not job or job is None or call.sent is None:
@@ -142,6 +182,7 @@ class World:
         self._foresee(call.sent.replica)
         self._routers[call.router].end(call.sent, job, ended="late")
         self._finish(call, "DEADLINE_PASSED")
+        self._pump(call.router)
 
     def _foresee(self, i: int) -> None:
         server = self._servers[i]
@@ -165,34 +206,40 @@ class World:
             assert call.sent is not None
             self._routers[call.router].end(call.sent, job, ended="well")
             self._finish(call, OK)
+            self._pump(call.router)
         self._foresee(i)
 
     def _report(self, part: int) -> None:
         for i in range(part, len(self._servers), _PARTS):
             if self._up[i]:
                 server = self._servers[i]
-                for router in self._routers:
-                    router.reported(i, server.requests, server.unfed_tokens, server.max_running)
+                for decider in self._routers:
+                    decider.reported(i, server.requests, server.unfed_tokens, server.max_running)
+        for router in range(len(self._routers)):
+            self._pump(router)
         self._at(self._now_s + self._scenario.report_interval_s, lambda: self._report(part))
 
     def _look_ahead(self) -> None:
-        for router in self._routers:
-            for i, slots in router.look_ahead().items():
+        for decider in self._routers:
+            for i, slots in decider.look_ahead().items():
                 self._servers[i].allocate(slots, self._now_s)
                 self._foresee(i)
         self._at(self._now_s + STEP_S, self._look_ahead)
 
     def _down(self, i: int) -> None:
         self._up[i] = False
-        for router in self._routers:
-            router.healthy(i, serving=False)
+        for decider in self._routers:
+            decider.healthy(i, serving=False)
         for job in self._servers[i].drop(self._now_s):
             self._lost(self._calls[job.number])
+        for router in range(len(self._routers)):
+            self._pump(router)
 
     def _back(self, i: int) -> None:
         self._up[i] = True
-        for router in self._routers:
-            router.healthy(i, serving=True)
+        for router, decider in enumerate(self._routers):
+            decider.healthy(i, serving=True)
+            self._pump(router)
 
     def _lost(self, call: Call) -> None:
         """Send a request whose replica died elsewhere, from its beginning."""
@@ -210,7 +257,7 @@ class World:
     def _finish(self, call: Call, status: str) -> None:
         at_s = call.drawn.arrival.at_s
         model = -1 if call.sent is None else self._model_of[call.sent.replica]
-        limit_s, total_s = self._limit_s(call), self._now_s - at_s
+        limit_s, total_s = self._limit_s(call), self._now_s - call.since_s
         if status == OK and limit_s is not None and total_s > limit_s:
             status = "DEADLINE_PASSED"
         answered = status == OK
@@ -219,11 +266,12 @@ class World:
             kind=call.drawn.kind,
             priority="standard",
             status=status,
-            ttft_s=(call.first_s or self._now_s) - at_s,
+            ttft_s=(call.first_s or self._now_s) - call.since_s,
             total_s=total_s,
             tokens=call.drawn.output_tokens[model] if answered else 0,
             model=self._scenario.models[model].name if model >= 0 else "",
             plan=call.sent.plan if call.sent else "",
+            returns=call.returns,
             right=call.drawn.right[model] if answered else False,
             late_s=0.0,
             decision_id="",

@@ -31,6 +31,7 @@ def report(found: Found) -> bool:
         "acts": dict(sorted(found.acts.items())),
         "requests": len(found.streams),
         "ends": dict(sorted(found.ends.items())),
+        "refused_of_free_choice": sum(s.model == "" and not s.begun for s in found.streams),
         "handed_over": handed,
         "accepted": dict(sorted(found.accepted.items())),
         "wrong": len(wrong),

@@ -19,6 +19,9 @@ REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.k
 NEVER = frozenset({"INTERNAL", "INVALID_FIELD", "NOT_IMPLEMENTED", "CONTEXT_TOO_LONG"})
 """Documented, and yet nothing that breaks may lead there."""
 
+LATER = frozenset({"NO_REPLICA", "DRAINING", "OVERLOADED"})
+"""Refusals that say when to come again."""
+
 Known = Mapping[tuple[str, str], str]
 """(question, model) to the undisturbed answer."""
 
@@ -92,8 +95,11 @@ def _wrong_end(stream: Stream, *, finished: bool) -> Iterator[str]:
         yield f"finished, and failed: {error}"
     elif error.reason not in REASONS or error.reason in NEVER:
         yield f"ended with {error.reason}: {error}"
-    elif stream.bare and not stream.late and stream.path == "direct":
-        yield f"ended with a status without details: {error}"
+    elif stream.path == "direct" and not stream.late:
+        if stream.bare:
+            yield f"ended with a status without details: {error}"
+        if not stream.begun and error.reason in LATER and error.retry_after_s is None:
+            yield f"refused without a word about when to retry: {error}"
 
 
 def _wrong_text(stream: Stream, known: Known) -> Iterator[str]:

@@ -4,10 +4,8 @@ The fleet's own router may be killed like everything else. The one under test is
 of the same program; a proxy stands between it and every replica, encoder and the telemetry service.
 """
 
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,14 @@ import psutil
 from services.kit import config
 from services.kit.probe import SERVING, health
 from tests.proxy import Proxy, proxied
-from tests.system.fleet import Fleet, Section, eventually, free_address, running
+from tests.system.fleet import (
+    Fleet,
+    Section,
+    another_router,
+    eventually,
+    free_address,
+    running,
+)
 
 STEP_S = 0.008
 _READY_S, _STOPS_S = 60.0, 30.0
@@ -59,27 +64,6 @@ def slowed_down(fleet: config.FleetConfig) -> config.FleetConfig:
     pace = config.Pace(step_s=STEP_S)
     models = tuple(msgspec.structs.replace(model, pace=pace) for model in fleet.models)
     return msgspec.structs.replace(fleet, models=models)
-
-
-@contextmanager
-def another_router(own: config.FleetConfig, folder: Path) -> Iterator[psutil.Process]:
-    """Run one more router on *own* configuration; stop it as a supervisor does."""
-    file = folder / "router.toml"
-    file.write_bytes(config.dump(own))
-    command = (sys.executable, "-P", "-m", "router_svc", "--config", str(file))
-    with (
-        (folder / "router.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOPS_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
 
 
 def _replicas(fleet: config.FleetConfig) -> list[str]:

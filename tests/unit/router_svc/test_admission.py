@@ -5,23 +5,50 @@ import asyncio
 import pytest
 
 from router_svc.admission import Admission
-from router_svc.core.types import Ask, Priority
-from services.kit.errors import OverloadedError
-from tests.unit.router_svc.fixtures import ManualClock, ask
+from router_svc.core.gate import Choice
+from router_svc.core.types import Ask, Places, Priority
+from router_svc.fleet import Fleet, Lease
+from services.kit.config import Router
+from services.kit.errors import OverloadedError, ZetaError
+from tests.unit.router_svc.fixtures import ManualClock, ask, models
+
+
+class House:
+    """One model of four slots, behind a gate; a request goes to it where there is a place."""
+
+    def __init__(self, *, most: int = 100, queued: int = 8) -> None:
+        self.clock = ManualClock()
+        self.fleet = Fleet(models({"m": 1}), Router(), self.clock)
+        self.fleet.health("m-0", serving=True)
+        self.admission = Admission(self.fleet, most, queued, self.clock)
+
+    def choose(self, places: Places | None) -> Choice[str | ZetaError]:
+        """Wait where the model is full."""
+        waits = places is not None and bool(places.full[0])
+        return Choice(value="m-0", model=0 if waits else -1, service_s=0.5)
+
+    async def settled(self) -> None:
+        """Let everybody take their place."""
+        for _ in range(20):
+            await asyncio.sleep(0)
 
 
 class Guest:
-    """A request that holds its slot until told to go."""
+    """A request that holds its place until told to go."""
 
-    def __init__(self, admission: Admission, request: Ask) -> None:
+    def __init__(self, house: House, request: Ask) -> None:
         self.inside = asyncio.Event()
         self.leave = asyncio.Event()
-        self.task = asyncio.create_task(self._visit(admission, request))
+        self.task = asyncio.create_task(self._visit(house, request))
 
-    async def _visit(self, admission: Admission, request: Ask) -> None:
-        async with admission.slot(request):
+    async def _visit(self, house: House, request: Ask) -> None:
+        async with house.admission.place(request, house.choose) as replica:
+            lease: Lease = house.fleet.begin(replica, 1.0, 1.0)
             self.inside.set()
-            await self.leave.wait()
+            try:
+                await self.leave.wait()
+            finally:
+                house.fleet.end(lease)
 
     async def go(self) -> None:
         """End it."""
@@ -29,71 +56,122 @@ class Guest:
         await self.task
 
 
-async def settled() -> None:
-    """Let everybody take their place."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-async def test_as_many_run_as_there_are_slots() -> None:
-    """The next one runs when a slot is free."""
-    admission = Admission(2, 8, ManualClock())
-    guests = [Guest(admission, ask()) for _ in range(3)]
-    await settled()
-    assert [g.inside.is_set() for g in guests] == [True, True, False]
+async def test_as_many_run_as_there_are_places_and_one_is_on_its_way() -> None:
+    """Four run and one waits there; the sixth goes when a place is free."""
+    house = House()
+    guests = [Guest(house, ask()) for _ in range(7)]
+    await house.settled()
+    assert [g.inside.is_set() for g in guests] == [True] * 5 + [False] * 2
     await guests[0].go()
-    await guests[2].inside.wait()
+    await guests[5].inside.wait()
+    await house.settled()
+    assert not guests[6].inside.is_set()
     for guest in guests[1:]:
         await guest.go()
 
 
 async def test_critical_requests_overtake() -> None:
-    """Those of a higher class go first when a slot is free."""
-    admission = Admission(1, 8, ManualClock())
-    first = Guest(admission, ask())
-    await first.inside.wait()
-    batch = Guest(admission, ask(priority=Priority.BATCH))
-    await settled()
-    critical = Guest(admission, ask(priority=Priority.CRITICAL))
-    await settled()
-    await first.go()
-    await critical.inside.wait()
+    """Those of a higher class go first when a place is free."""
+    house = House()
+    first = [Guest(house, ask()) for _ in range(5)]
+    await house.settled()
+    batch = Guest(house, ask(priority=Priority.BATCH))
+    await house.settled()
+    standard = Guest(house, ask())
+    await house.settled()
+    await first[0].go()
+    await standard.inside.wait()
     assert not batch.inside.is_set()
-    await critical.go()
+    for guest in (*first[1:], standard):
+        await guest.go()
     await batch.inside.wait()
     await batch.go()
 
 
+async def test_critical_requests_wait_for_critical_ones_only() -> None:
+    """The model's engine stops others for them."""
+    house = House()
+    first = [Guest(house, ask()) for _ in range(5)]
+    await house.settled()
+    critical = Guest(house, ask(priority=Priority.CRITICAL))
+    await asyncio.wait_for(critical.inside.wait(), 5.0)
+    for guest in (*first, critical):
+        await guest.go()
+
+
+async def test_who_cannot_be_in_time_any_more_is_refused() -> None:
+    """Waiting until there is not even time for the work helps nobody."""
+    house = House()
+    first = [Guest(house, ask()) for _ in range(5)]
+    await house.settled()
+    waiting = Guest(house, ask(deadline_s=1.0))
+    await house.settled()
+    assert not waiting.task.done()
+    house.clock.now_s += 0.6
+    house.admission.look()
+    with pytest.raises(OverloadedError):
+        await waiting.task
+    for guest in first:
+        await guest.go()
+
+
 async def test_a_full_house_refuses_with_an_honest_time() -> None:
     """The time to retry is how long the queue takes at the pace that was measured."""
-    clock = ManualClock()
-    admission = Admission(1, 1, clock)
+    house = House(queued=1)
     for _ in range(200):
-        async with admission.slot(ask()):
-            clock.now_s += 2.0
-    running, waiting = Guest(admission, ask()), Guest(admission, ask())
-    await settled()
+        lease = house.fleet.begin("m-0", 1.0, 1.0)
+        house.clock.now_s += 2.0
+        house.fleet.first_token(lease)
+        house.fleet.end(lease)
+    guests = [Guest(house, ask()) for _ in range(6)]
+    await house.settled()
     with pytest.raises(OverloadedError) as refused:
-        async with admission.slot(ask()):
-            pass
-    assert refused.value.retry_after_s == pytest.approx(4.0, rel=0.05)
+        house.admission.check(ask())
+    assert refused.value.retry_after_s == pytest.approx((1 + 1.2) * 2.0 / 4, rel=0.05)
+    house.clock.now_s += 1.1
+    house.admission.check(ask())  # it came back when it was told to
+    house.admission.check(ask(priority=Priority.CRITICAL))  # standard ones would make room
+    for guest in guests:
+        await guest.go()
+
+
+async def test_the_router_itself_runs_so_many_at_once() -> None:
+    """Whatever they are for; those who need no model wait for a place of the router's own."""
+    house = House(most=1)
+    running = Guest(house, ask())
+    await house.settled()
+    inside = asyncio.Event()
+
+    async def embeds() -> None:
+        async with house.admission.slot(ask()):
+            inside.set()
+
+    embedding = asyncio.create_task(embeds())
+    other = Guest(house, ask())
+    await house.settled()
+    assert not inside.is_set()
     await running.go()
-    await waiting.go()
+    await asyncio.wait_for(other.inside.wait(), 5.0)
+    await other.go()
+    await embedding
 
 
 async def test_whoever_leaves_the_queue_leaves_no_trace() -> None:
-    """A cancelled wait frees its place, and no slot is lost even when both meet."""
-    admission = Admission(1, 1, ManualClock())
-    running, waiting = Guest(admission, ask()), Guest(admission, ask())
-    await settled()
+    """A cancelled wait frees its place, and no place is lost even when both meet."""
+    house = House(queued=2)
+    first = [Guest(house, ask()) for _ in range(5)]
+    await house.settled()
+    waiting = Guest(house, ask())
+    await house.settled()
     waiting.task.cancel()
-    await settled()
-    other = Guest(admission, ask())
-    await settled()
-    running.leave.set()
-    await running.task  # hands its slot to `other`, which is cancelled before it wakes
+    await house.settled()
+    other = Guest(house, ask())
+    await house.settled()
+    first[0].leave.set()
+    await first[0].task  # its place is `other`'s, which is cancelled before it wakes
     other.task.cancel()
-    await settled()
-    last = Guest(admission, ask())
+    await house.settled()
+    last = Guest(house, ask())
     await asyncio.wait_for(last.inside.wait(), 5.0)
-    await last.go()
+    for guest in (*first[1:], last):
+        await guest.go()

@@ -2,6 +2,9 @@
 
 from functools import partial
 
+import pytest
+
+from router_svc.core.types import Priority
 from router_svc.fleet import Fleet, Info
 from services.kit.config import Router
 from tests.unit.router_svc.fixtures import ManualClock, models
@@ -184,3 +187,38 @@ def test_a_models_introduction_counts_for_all_its_replicas() -> None:
     now = found.replicas()
     assert now.context_tokens[:2].tolist() == [99.0, 99.0]
     assert now.can_generate.tolist() == [False, False, True]
+
+
+def test_a_model_has_room_while_some_replica_of_it_has_a_place() -> None:
+    """Four run and one waits there; who is not able does not count, nobody at all does."""
+    found = Fleet(models({"m": 2, "n": 1}), Router(), ManualClock())
+    for replica in ("m-0", "m-1"):
+        found.health(replica, serving=True)
+    leases = [found.begin("m-0", 1.0, 1.0) for _ in range(5)]
+    assert found.vacancy(Priority.STANDARD).full.tolist() == [True, False, False]
+    assert found.vacancy(Priority.STANDARD).room.tolist() == [True, True]
+    found.health("m-1", serving=False)
+    assert found.vacancy(Priority.STANDARD).room.tolist() == [False, True]
+    assert found.vacancy(Priority.CRITICAL).room.tolist() == [True, True]
+    critical = [found.begin("m-0", 1.0, 1.0, critical=True) for _ in range(4)]
+    assert not found.vacancy(Priority.CRITICAL).room[0]
+    found.end(critical[0])
+    assert found.vacancy(Priority.CRITICAL).room[0]
+    for lease in (*leases, *critical[1:]):
+        found.end(lease)
+    assert found.vacancy(Priority.STANDARD).room[0]
+
+
+def test_places_come_free_at_the_pace_at_which_calls_end() -> None:
+    """A call of two seconds on four slots: a place every half second; and the gate hears of it."""
+    clock = ManualClock()
+    found, heard = Fleet(models({"m": 1}), Router(), clock), []
+    found.health("m-0", serving=True)
+    found.freed = lambda: heard.append(clock.now_s)
+    for _ in range(200):
+        lease = found.begin("m-0", 1.0, 1.0)
+        found.first_token(lease)
+        clock.now_s += 2.0
+        found.end(lease)
+    assert found.vacancy(Priority.STANDARD).pace_s[0] == pytest.approx(0.5, rel=0.01)
+    assert len(heard) == 200

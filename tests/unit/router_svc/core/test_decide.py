@@ -12,6 +12,7 @@ from router_svc.core.decide import (
     Decision,
     NoCandidateError,
     QualityError,
+    choice_of,
     decide,
     drawn,
     weighed,
@@ -70,6 +71,50 @@ def test_a_cold_model_refuses_no_reasonable_deadline() -> None:
     """Wide uncertainty is no certainty of missing."""
     cold = candidates([0.9], total_s=[5.0], spread=4.0)
     assert decide(ask(deadline_s=2.0), cold, PLAIN, RNG, gains={}).plan == Single("a")
+
+
+def test_an_answer_is_worth_as_much_as_it_is_likely_in_time() -> None:
+    """A better model that is likely late gives way, one that is likely in time does not."""
+    found = candidates([0.6, 0.9], total_s=[0.5, 4.0])
+    assert decide(ask(deadline_s=3.8), found, PLAIN, RNG, gains={}).plan == Single("a")
+    assert decide(ask(deadline_s=5.0), found, PLAIN, RNG, gains={}).plan == Single("b")
+
+
+def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
+    """An idle place may be tried with doubts; one that others wait for may not."""
+    doubtful = candidates([0.9], total_s=[4.0])
+    waits = replace(doubtful, wait_s=np.array([2.0]))
+    assert decide(ask(deadline_s=3.8), doubtful, PLAIN, RNG, gains={}).plan == Single("a")
+    with pytest.raises(DeadlineError) as late:
+        decide(ask(deadline_s=3.8), waits, PLAIN, RNG, gains={})
+    assert late.value.wait_s == 2.0
+    assert decide(ask(deadline_s=9.0), waits, PLAIN, RNG, gains={}).plan == Single("a")
+
+
+def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
+    """Rather it is refused; a worse one that was wanted anyway, or is explored, is asked."""
+    found = candidates([0.2, 0.9], total_s=[0.5, 5.0])
+    with pytest.raises(DeadlineError):
+        decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={})
+    lenient = replace(PLAIN, downgrade_ratio=0.2)
+    assert decide(ask(deadline_s=1.0), found, lenient, RNG, gains={}).plan == Single("a")
+    dear = replace(found, capacity_price=np.array([0.0, 0.8]))
+    assert decide(ask(deadline_s=60.0), dear, PLAIN, RNG, gains={}).plan == Single("b")
+    tried = decide(ask(deadline_s=60.0), dear, Policy(max_calls=1), RNG, gains={})
+    assert tried.probabilities[0] == pytest.approx(0.01)
+    fast = replace(PLAIN, latency_weight_per_s=1.0)
+    assert decide(ask(deadline_s=1.0), found, fast, RNG, gains={}).plan == Single("a")
+
+
+def test_a_decision_that_waits_says_where() -> None:
+    """At the model that lets it wait longest of those that it asks, and what it takes there."""
+    found = replace(candidates([0.6, 0.9], total_s=[0.5, 3.0]), wait_s=np.array([0.0, 2.0]))
+    fleet = ("z", "b", "a")
+    waiting = decide(ask(), found, PLAIN, RNG, gains={})
+    assert choice_of(waiting, fleet).model == 1
+    assert choice_of(waiting, fleet).service_s == pytest.approx(1.0)
+    hasty = decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={})
+    assert choice_of(hasty, fleet).model == -1
 
 
 def test_a_demanded_quality_is_met_or_refused() -> None:

@@ -35,7 +35,9 @@ def load(**given: float) -> ReplicaLoads:
         **given,
     }
     return ReplicaLoads(
-        model=np.zeros(1, dtype=np.int64), **{k: np.array([v]) for k, v in figures.items()}
+        replica=np.zeros(1, dtype=np.int64),
+        model=np.zeros(1, dtype=np.int64),
+        **{k: np.array([v]) for k, v in figures.items()},
     )
 
 
@@ -129,6 +131,21 @@ def test_quantiles_cover_what_they_say(rng: np.random.Generator) -> None:
     assert 0.84 < np.mean([b for b in before if b is not None]) < 0.96
 
 
+@pytest.mark.parametrize("slow_ratio", [0.15, 0.3])
+def test_quantiles_cover_what_is_not_log_normal(
+    rng: np.random.Generator, slow_ratio: float
+) -> None:
+    """Times that are the same but for some that are eight times as long."""
+    device, model, within = Latency(["a"], {"a": PRIOR}), Latency(["a"]), []
+    true = predicted(device, load())
+    for _ in range(1200):
+        slow = 8.0 if rng.random() < slow_ratio else np.exp(rng.normal(0.0, 0.01))
+        within.append(slow * true.total_p50_s[0] <= predicted(model, load()).total_p90_s[0])
+        observe(model, load(), slow * true.ttft_p50_s[0], slow * true.total_p50_s[0])
+
+    assert 0.85 < np.mean(within[400:]) < 0.95
+
+
 def test_the_length_s_uncertainty_widens_the_spread() -> None:
     """Answers of unforeseen length make the total less certain than foreseen ones."""
     foreseen, unforeseen = Latency(["a"]), Latency(["a"])
@@ -164,9 +181,29 @@ def test_old_reports_are_uncertain(latency: Latency) -> None:
     assert old.total_p90_s[0] > fresh.total_p90_s[0]
 
 
+def test_a_slower_machine_is_told_from_its_model_s_others(rng: np.random.Generator) -> None:
+    """Of two replicas one is three times as slow; one that never answered is in between."""
+    device, model = Latency(["a"], {"a": PRIOR}), Latency(["a"], replicas=["a-0", "a-1", "a-2"])
+    for n in range(200):
+        loads = busy(rng)
+        true, slower = predicted(device, loads), 3.0 if n % 2 else 1.0
+        noise = slower * np.exp(rng.normal(0.0, 0.1))
+        mine = replace(loads, replica=np.array([n % 2]))
+        observe(model, mine, true.ttft_p50_s[0] * noise, true.total_p50_s[0] * noise)
+
+    base = predicted(device, load(running=2.0)).total_p50_s[0]
+    fast, slow, new = (
+        predicted(model, replace(load(running=2.0), replica=np.array([i]))).total_p50_s[0] / base
+        for i in range(3)
+    )
+    assert fast == pytest.approx(1.0, rel=0.15)
+    assert slow == pytest.approx(3.0, rel=0.15)
+    assert fast < new < slow
+
+
 def test_models_learn_apart(latency: Latency) -> None:
     """What one model's answers say leaves the other model alone."""
-    other = replace(load(), model=np.ones(1, dtype=np.int64))
+    other = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))
     before = arrays(predicted(latency, other))
     observe(latency, load(), 1.0, 2.0)
 
@@ -179,7 +216,7 @@ def test_a_restart_changes_nothing(latency: Latency, rng: np.random.Generator) -
         observe(latency, busy(rng), 0.1, 0.3)
     again = Latency(["new", "a"], {"a": PRIOR, "new": PRIOR})
     again.restore(latency.to_arrays())
-    shifted = replace(load(), model=np.ones(1, dtype=np.int64))
+    shifted = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))
 
     np.testing.assert_array_equal(
         arrays(predicted(again, shifted)), arrays(predicted(latency, load()))

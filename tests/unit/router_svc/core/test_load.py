@@ -3,6 +3,7 @@
 import numpy as np
 
 from router_svc.core.load import Load
+from router_svc.core.types import Priority
 
 
 def load() -> Load:
@@ -73,3 +74,20 @@ def test_load_never_becomes_negative() -> None:
     now = fleet.loads(1.0)
     assert now.running[0] == 0.0
     assert now.waiting_prompt_tokens[0] == 0.0
+
+
+def test_a_replica_is_full_with_one_more_than_run_there() -> None:
+    """Whoever sent them; critical requests count critical ones alone."""
+    fleet = load()
+    fleet.reported(1, requests=5.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
+    for _ in range(4):
+        fleet.began(0, 1.0, 1.0, now_s=1.0)
+    assert fleet.full(Priority.STANDARD, 1.0).tolist() == [False, True]
+    fleet.began(0, 1.0, 1.0, now_s=1.0)
+    assert fleet.full(Priority.BATCH, 1.0).tolist() == [True, True]
+    assert not fleet.full(Priority.CRITICAL, 1.0).any()
+    fleet.began(0, 1.0, 1.0, requests=4, now_s=1.0, critical=True)
+    assert fleet.full(Priority.CRITICAL, 1.0).tolist() == [True, False]
+    fleet.ended(0, 1.0, 4, now_s=1.0, critical=True)
+    assert not fleet.full(Priority.CRITICAL, 1.0).any()
+    assert fleet.full(Priority.STANDARD, 60.0).tolist() == [True, False]

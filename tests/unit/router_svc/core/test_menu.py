@@ -48,7 +48,8 @@ def test_utility_is_quality_less_what_the_policy_prices() -> None:
     quality, latency_s, cost_usd, capacity = map(
         np.array, (priced.quality, priced.latency_s, priced.cost_usd, priced.capacity)
     )
-    expected = quality - 0.03 * latency_s - 10.0 * cost_usd - capacity
+    in_time = np.array(priced.in_time)
+    expected = quality * in_time - 0.03 * latency_s - 10.0 * cost_usd - capacity
     assert priced.utility == pytest.approx(expected)
     assert len(set(priced.kinds)) == 6
 

@@ -1,5 +1,7 @@
 """Candidates carry what a lost prefix cache costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,26 +15,32 @@ from router_svc.core.length import Length
 from router_svc.core.plan import Single
 from router_svc.core.predict import Gains, Predictors, Prices, candidates
 from router_svc.core.quality import Quality
-from router_svc.core.types import Candidates, Floats, Policy
+from router_svc.core.types import Ask, Candidates, Floats, Places, Policy
 from tests.unit.router_svc.fixtures import ask, features, replicas
 
 LONG = ask("x" * 8000)
 POLICY = Policy(explore_ratio=0.0, max_calls=1, latency_weight_per_s=0.1)
 
 
-def found(layout: dict[str, int], cached: Floats | None, priors: dict[str, float]) -> Candidates:
+def found(
+    layout: dict[str, int],
+    cached: Floats | None,
+    priors: dict[str, float],
+    places: Places | None = None,
+    asked: Ask = LONG,
+) -> Candidates:
     """Candidates for a prompt of five tokens, each of which takes a millisecond to feed."""
     names = list(layout)
     confidence = Confidence(names)
     slow = LatencyPrior(prefill_s_per_token=0.001)
     return candidates(
-        LONG,
+        asked,
         features("x" * 8000),
         replicas(layout),
         predictors=Predictors(
             judge=Judge(Quality(names, {m: {"general": q} for m, q in priors.items()})),
             confidence=confidence,
-            latency=Latency(names, dict.fromkeys(names, slow)),
+            latency=Latency(names, dict.fromkeys(names, slow), replicas=replicas(layout).names),
             length=Length(names),
             gains=Gains(),
             stalls=Stalls(),
@@ -45,6 +53,7 @@ def found(layout: dict[str, int], cached: Floats | None, priors: dict[str, float
         ),
         policy=POLICY,
         cached_tokens=cached,
+        places=places,
     )
 
 
@@ -73,3 +82,23 @@ def test_a_session_does_not_bounce_for_little_and_moves_for_much() -> None:
         for held, model in ((cached, taken), (None, at_home)):
             plan = decide(LONG, found({"a": 1, "b": 1}, held, priors), POLICY, rng, gains={}).plan
             assert plan == Single(model)
+
+
+def test_a_full_replica_gives_way_to_one_with_a_place() -> None:
+    """Though it has the beginning of the prompt; where all are full, the wait is part of all."""
+    cached = np.array([4.0, 0.0, 0.0])
+    full, wait_s = np.array([True, False, True]), np.array([2.0, 3.0])
+    some = found({"a": 2, "b": 1}, cached, {}, Places(full=full, wait_s=wait_s))
+    idle = found({"a": 2, "b": 1}, None, {})
+    assert some.replicas == ("a-1", "b-0")
+    assert some.wait_s.tolist() == [0.0, 3.0]
+    assert some.total_p50_s == pytest.approx(idle.total_p50_s + np.array([0.0, 3.0]))
+    assert some.ttft_p90_s[1] - some.ttft_p50_s[1] > idle.ttft_p90_s[1] - idle.ttft_p50_s[1]
+
+
+def test_a_place_at_a_replica_that_cannot_serve_is_none() -> None:
+    """Then the others of its model are waited for."""
+    places = Places(full=np.array([True, False]), wait_s=np.array([2.0]))
+    failed = found({"a": 2}, None, {}, places, replace(LONG, failed=frozenset({"a-1"})))
+    assert failed.replicas == ("a-0",)
+    assert failed.wait_s.tolist() == [2.0]

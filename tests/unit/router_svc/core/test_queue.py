@@ -1,5 +1,6 @@
 """Who is next."""
 
+from dataclasses import replace
 from math import inf
 
 from hypothesis import given
@@ -14,10 +15,29 @@ def ticket(
     *,
     tenant: str = "",
     priority: Priority = Priority.STANDARD,
-    deadline_at_s: float = inf,
+    due_s: float = inf,
+    tokens: float = 64.0,
+    latest_s: float = inf,
+    difficulty: float = 0.0,
 ) -> Ticket:
     """A waiting request."""
-    return Ticket(number=number, tenant=tenant, priority=priority, deadline_at_s=deadline_at_s)
+    return Ticket(
+        number=number,
+        tenant=tenant,
+        priority=priority,
+        due_s=due_s,
+        tokens=tokens,
+        latest_s=latest_s,
+        difficulty=difficulty,
+    )
+
+
+def filled(*tickets: Ticket) -> WaitQueue:
+    """A queue of these."""
+    queue = WaitQueue()
+    for each in tickets:
+        queue.push(each)
+    return queue
 
 
 def drained(queue: WaitQueue) -> list[int]:
@@ -30,75 +50,113 @@ def drained(queue: WaitQueue) -> list[int]:
 
 def test_classes_come_in_order() -> None:
     """Critical first, batch last."""
-    queue = WaitQueue(10)
-    for number, priority in enumerate((Priority.BATCH, Priority.CRITICAL, Priority.STANDARD)):
-        assert queue.push(ticket(number, priority=priority)) is None
+    classes = (Priority.BATCH, Priority.CRITICAL, Priority.STANDARD)
+    queue = filled(*(ticket(i, priority=p) for i, p in enumerate(classes)))
+    assert queue.first_class() is Priority.CRITICAL
     assert drained(queue) == [1, 2, 0]
+    assert queue.first_class() is None
 
 
-def test_the_earliest_deadline_comes_first_and_equals_by_arrival() -> None:
+def test_the_earliest_deadline_comes_first_then_the_easier_then_the_earlier() -> None:
     """Within one tenant."""
-    queue = WaitQueue(10)
-    for number, deadline_at_s in enumerate((9.0, inf, 3.0, inf)):
-        queue.push(ticket(number, deadline_at_s=deadline_at_s))
-    assert drained(queue) == [2, 0, 1, 3]
+    queue = filled(
+        ticket(0, due_s=9.0),
+        ticket(1),
+        ticket(2, due_s=3.0, difficulty=0.5),
+        ticket(3),
+        ticket(4, due_s=3.0, difficulty=0.2),
+    )
+    assert drained(queue) == [4, 2, 0, 1, 3]
 
 
 def test_tenants_take_turns() -> None:
     """A tenant with many requests does not starve one with few."""
-    queue = WaitQueue(10)
-    for number in range(4):
-        queue.push(ticket(number, tenant="many", deadline_at_s=1.0))
-    queue.push(ticket(4, tenant="few"))
-    queue.push(ticket(5, tenant="few"))
+    many = [ticket(i, tenant="many", due_s=1.0) for i in range(4)]
+    queue = filled(*many, ticket(4, tenant="few"), ticket(5, tenant="few"))
     assert drained(queue) == [0, 4, 1, 5, 2, 3]
 
 
-def test_a_full_queue_refuses_the_lowest_class_first() -> None:
-    """The newcomer, unless somebody below it waits."""
-    queue = WaitQueue(2)
-    batch, standard = ticket(0, priority=Priority.BATCH), ticket(1)
-    queue.push(batch)
-    queue.push(standard)
-    also_batch = ticket(2, priority=Priority.BATCH)
-    assert queue.push(also_batch) is also_batch
-    assert queue.push(ticket(3)) is batch
-    critical = ticket(4, priority=Priority.CRITICAL)
-    refused = queue.push(critical)
-    assert refused is not None
-    assert refused.number == 3
-    assert drained(queue) == [4, 1]
+def test_a_tenant_of_long_requests_gets_no_more_work_done() -> None:
+    """Four times as long, a quarter as often: what is taken out is as much work of each."""
+    long = [ticket(i, tenant="long", tokens=256.0) for i in range(40)]
+    short = [ticket(100 + i, tenant="short", tokens=64.0) for i in range(40)]
+    queue = filled(*long, *short)
+    first = [queue.pop() for _ in range(40)]
+    work = dict.fromkeys(("long", "short"), 0.0)
+    for each in first:
+        assert each is not None
+        work[each.tenant] += each.tokens
+    assert abs(work["long"] - work["short"]) <= 256.0
 
 
 def test_who_leaves_is_gone() -> None:
-    """And can leave once only."""
-    queue = WaitQueue(4)
+    """And can leave once only, even if what is asked about it has changed since."""
     tickets = [ticket(i) for i in range(3)]
-    for each in tickets:
-        queue.push(each)
-    assert queue.remove(tickets[1])
+    queue = filled(*tickets)
+    assert queue.remove(replace(tickets[1], latest_s=4.0))
     assert not queue.remove(tickets[1])
     assert len(queue) == 2
     assert drained(queue) == [0, 2]
 
 
+def test_who_is_ahead_is_counted_by_turns() -> None:
+    """All of higher classes, one's own that are due earlier, and as many turns of each other."""
+    queue = filled(
+        ticket(0, priority=Priority.CRITICAL),
+        ticket(1, tenant="a", due_s=1.0),
+        ticket(2, tenant="a", due_s=5.0),
+        *(ticket(3 + i, tenant="b", due_s=0.0) for i in range(5)),
+        ticket(9, priority=Priority.BATCH),
+    )
+    assert queue.ahead(ticket(20, tenant="a", due_s=2.0)) == 1 + 1 + 2
+    assert queue.ahead(ticket(20, tenant="new", due_s=9.0)) == 1 + 1 + 1
+    assert queue.ahead(ticket(20, priority=Priority.CRITICAL)) == 1
+    assert queue.ahead(ticket(20, priority=Priority.BATCH)) == 9
+
+
+def test_who_cannot_make_it_is_found_and_those_behind_move_up() -> None:
+    """At one a second the second of three would begin too late; without it the third does not."""
+    queue = filled(
+        ticket(0, due_s=1.0, latest_s=10.0),
+        ticket(1, due_s=2.0, latest_s=10.5),
+        ticket(2, due_s=3.0, latest_s=11.5),
+    )
+    assert [t.number for t in queue.late(10.0, 1.0)] == [1]
+    assert [t.number for t in queue.late(10.0, 0.1)] == []
+    assert [t.number for t in queue.late(11.0, 0.1)] == [0, 1]
+
+
+def test_the_lowest_class_is_the_first_to_go() -> None:
+    """In it whoever would have been last; nobody of one's own class or above."""
+    queue = filled(
+        ticket(0), ticket(1, priority=Priority.BATCH), ticket(2, priority=Priority.BATCH)
+    )
+    last = queue.last_below(Priority.CRITICAL)
+    assert last is not None
+    assert last.number == 2
+    assert queue.last_below(Priority.BATCH) is None
+
+
 @given(
     st.lists(
-        st.tuples(st.sampled_from(Priority), st.sampled_from("xyz"), st.integers(0, 5)), max_size=30
+        st.tuples(
+            st.sampled_from(Priority),
+            st.sampled_from("xyz"),
+            st.integers(0, 5),
+            st.floats(1.0, 5000.0),
+        ),
+        max_size=30,
     )
 )
-def test_nobody_is_lost_or_doubled(rows: list[tuple[Priority, str, int]]) -> None:
-    """What goes in and is not refused comes out once, by class."""
-    queue, inside = WaitQueue(12), set()
-    by_number = {}
-    for number, (priority, tenant, deadline) in enumerate(rows):
-        new = ticket(number, tenant=tenant, priority=priority, deadline_at_s=float(deadline))
-        by_number[number] = new
-        inside.add(number)
-        if (refused := queue.push(new)) is not None:
-            inside.discard(refused.number)
-    assert len(queue) == len(inside) <= 12
+def test_nobody_is_lost_or_doubled(rows: list[tuple[Priority, str, int, float]]) -> None:
+    """What goes in comes out once, by class."""
+    tickets = [
+        ticket(i, tenant=tenant, priority=priority, due_s=float(due), tokens=tokens)
+        for i, (priority, tenant, due, tokens) in enumerate(rows)
+    ]
+    queue = filled(*tickets)
+    assert len(queue) == len(tickets)
     out = drained(queue)
-    assert sorted(out) == sorted(inside)
-    classes = [by_number[number].priority for number in out]
+    assert sorted(out) == list(range(len(tickets)))
+    classes = [tickets[number].priority for number in out]
     assert classes == sorted(classes, reverse=True)

@@ -123,6 +123,7 @@ def loads(running: float, waiting: float) -> ReplicaLoads:
     """One replica of four slots, ten tokens left of each answer."""
     one = np.ones(1)
     return ReplicaLoads(
+        replica=np.zeros(1, dtype=np.intp),
         model=np.zeros(1, dtype=np.intp),
         running=running * one,
         waiting=waiting * one,

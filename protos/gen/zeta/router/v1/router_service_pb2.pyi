@@ -550,6 +550,7 @@ class Policy(_message.Message):
     BALANCER_FIELD_NUMBER: _builtins.int
     PLANS_FIELD_NUMBER: _builtins.int
     WITHOUT_FORECAST_FIELD_NUMBER: _builtins.int
+    DOWNGRADE_RATIO_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name that requests use."""
     latency_weight_per_s: _builtins.float
@@ -559,13 +560,19 @@ class Policy(_message.Message):
     explore_ratio: _builtins.float
     """Share of requests that may be used to learn, in [0, 0.5]."""
     deadline_confidence: _builtins.float
-    """Probability of finishing in time that a plan must reach, in [0, 1]."""
+    """Probability of finishing in time that a request must have to wait for a place at a model, in
+    [0, 1]. Where there is a place it is tried, unless it is as sure to be late.
+    """
     max_calls: _builtins.int
     """Most model calls that one plan may make, at least 1."""
     balancer: Global___Balancer.ValueType
     """How replicas of one model are chosen between."""
     without_forecast: _builtins.bool
     """Prices capacity by present use alone, not by what is forecast to come."""
+    downgrade_ratio: _builtins.float
+    """Share of the wanted plan's expected quality that another must have to stand in for it when time
+    is short, in [0, 1]; else the request is refused.
+    """
     @_builtins.property
     def plans(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.PlanKind.ValueType]:
         """The kinds of plans that may be chosen. Empty: all."""
@@ -582,10 +589,11 @@ class Policy(_message.Message):
         balancer: Global___Balancer.ValueType = ...,
         plans: _abc.Iterable[_decision_pb2.PlanKind.ValueType] | None = ...,
         without_forecast: _builtins.bool = ...,
+        downgrade_ratio: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans", "without_forecast", b"without_forecast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancer", b"balancer", "cost_weight_per_usd", b"cost_weight_per_usd", "deadline_confidence", b"deadline_confidence", "downgrade_ratio", b"downgrade_ratio", "explore_ratio", b"explore_ratio", "latency_weight_per_s", b"latency_weight_per_s", "max_calls", b"max_calls", "name", b"name", "plans", b"plans", "without_forecast", b"without_forecast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
