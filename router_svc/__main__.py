@@ -1,12 +1,22 @@
 """`python -m router_svc --config FILE`: run the router."""
 
+import argparse
+
 from router_svc.app import serve
-from services.kit.command import start
+from router_svc.workers import own_command, supervise, worker_of
+from services.kit.command import Process, start
+from services.kit.config import FleetConfig
 
 
 def main() -> None:
     """Serve until told to stop."""
-    start("router_svc", __doc__, lambda config, _: ("router", serve(config)))
+    start("router_svc", __doc__, _process, of_worker=True)
+
+
+def _process(config: FleetConfig, arguments: argparse.Namespace) -> Process:
+    if config.router.workers > 1 and not arguments.worker:
+        return "router", supervise(config, own_command())
+    return "router", serve(config, worker_of(arguments.worker, config))
 
 
 if __name__ == "__main__":

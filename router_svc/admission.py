@@ -84,7 +84,7 @@ class Admission:
 
     def places(self, ask: Ask) -> Places | None:
         """Return what would stand between *ask* and the replicas, None for nothing."""
-        return self._gate.places(self._ticket(ask, 0.0, 0.0), self._clock())
+        return self._places(self._ticket(ask, 0.0, 0.0))
 
     def use(self) -> Use:
         """Say how much of it is taken."""
@@ -100,7 +100,7 @@ class Admission:
 
     async def _chosen(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
         ticket = self._gate.promised(ticket, self._clock())
-        choice = choose(self._gate.places(ticket, self._clock()))
+        choice = choose(self._places(ticket))
         if choice.model < 0:
             return self._told(ticket, choice)
         refused = self._gate.push(ticket, choose, choice)
@@ -120,6 +120,13 @@ class Admission:
             self.look()
             metrics.QUEUED.set(len(self._gate))
         return value
+
+    def _places(self, ticket: Ticket) -> Places | None:
+        # Mostly there is room everywhere, and this is on every request's way.
+        free = self._running < self._most and not len(self._gate)
+        if free and not self._fleet.crowded(ticket.priority):
+            return None
+        return self._gate.places(ticket, self._clock())
 
     def _look(self) -> None:
         """Let one go; the next one after it has begun, which is in the loop's next turn."""

@@ -1,7 +1,7 @@
 """Wire a router together and run it. Waits for nobody: other processes may come and go."""
 
 import asyncio
-import sqlite3
+import gc
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -9,18 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import structlog
 from zeta.embedding.v1 import embedding_service_pb2_grpc as embedding_grpc
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
+from zeta.router.v1 import router_service_pb2 as router_pb
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
-from router_svc import client, warm
+from router_svc import chores, client, warm
 from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
-from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
 from router_svc.history import History
@@ -28,10 +29,11 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
 from router_svc.profiler import Profiler
-from router_svc.records import forgetting
+from router_svc.relay import Siblings, relayed
 from router_svc.router import ZetaDynamicRouter
 from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServicer
 from router_svc.tickets import Tickets
+from router_svc.workers import Worker
 from services.kit import metrics
 from services.kit.aio import cancelled
 from services.kit.config import FleetConfig, state_dir
@@ -43,23 +45,31 @@ from services.kit.tickets import Keyring
 log = structlog.get_logger()
 
 ROUTER: Final = "zeta.router.v1.RouterService"
-_SAVE_EVERY_S: Final = 15.0
-_STUDY_EVERY_S: Final = 1.0
-_EXPIRE_EVERY_S: Final = 0.25
-_FORGET_EVERY_S: Final = 600.0
-_FORGOTTEN_AT_ONCE: Final = 1000
-_DAY_S: Final = 86_400.0
+_PATIENCE_S: Final = 0.5
+"""Another worker's decision is in the journal by then."""
+_ALONE: Final = Worker()
 
 
-async def serve(config: FleetConfig) -> None:
-    """Serve until told to stop."""
+async def serve(config: FleetConfig, worker: Worker) -> None:
+    """Serve until told to stop, alone or as one of several workers."""
+    config = msgspec.structs.replace(config, router=worker.share(config.router))
     metrics.serve(config.router.metrics)
-    async with running(config) as server:
+    async with running(config, worker=worker) as server:
+        _collect_seldom()
         await server.stopped.wait()
 
 
+def _collect_seldom() -> None:
+    """Look for reference cycles less often: calls make few, and a full look takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 @asynccontextmanager
-async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGenerator[Serving, None]:
+async def running(
+    config: FleetConfig, *, seed: int | None = None, worker: Worker = _ALONE
+) -> AsyncGenerator[Serving, None]:
     """Run a router; leaving the context drains it and saves what it learned."""
     keyring = Keyring(Path(config.tickets.keys)) if config.tickets.keys else None
     journal = Journal(state_dir(config) / config.router.journal)
@@ -75,7 +85,10 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         policies=Policies(config.router.policies, config.router.default_policy),
         journal=journal,
         rng=np.random.default_rng(seed),
+        new_id=worker.new_id,
     )
+    router.verdicts.patience_s = _PATIENCE_S if worker.count > 1 else 0.0
+    siblings = Siblings(worker, config.server)
     history = History(journal, router.ahead.seasons, fleet.models)
     try:
         await router.verdicts.restore(_beginning(config, learner))
@@ -86,10 +99,22 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
     embed = _embed_dispatch(config, router, upstreams, embedders)
     allocations = Allocations(config, fleet, router.ahead, upstreams.allocate)
     tickets = Tickets(router, keyring, config.tickets.life_s) if keyring else None
-    services = _services(config, router, upstreams, embedders, embed, tickets=tickets)
+    inference = InferenceServicer(router, upstreams, config, siblings)
+    services = {
+        **_services(router, inference, embedders, embed),
+        ROUTER: partial(
+            router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router, tickets)
+        )
+        if worker.first
+        else relayed(router_pb.DESCRIPTOR.services_by_name["RouterService"], siblings.channel(0)),
+    }
     try:
         async with serving(
-            config.router.listen, config.server, services, use=router.admission.use
+            config.router.listen,
+            config.server,
+            services,
+            use=router.admission.use,
+            siblings_at=worker.address(worker.number),
         ) as server:
             works: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"health {name}": partial(upstreams.watch, name) for name in fleet.names},
@@ -97,14 +122,18 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
                 "probing": upstreams.probe,
                 "telemetry": partial(client.watch_telemetry, config, fleet, learner),
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
-                "saving": partial(_save, router, history),
-                "looking ahead": partial(_look_ahead, router),
-                "allocating": partial(allocations.run),
-                "lessons": partial(study_for_ever, learner),
-                **({"tickets": partial(_expire, tickets)} if tickets else {}),
-                "forgetting": partial(_forget, journal, config.router.journal_keep_days * _DAY_S),
+                **(
+                    {
+                        **chores.of_the_first(config, router, journal, history),
+                        "allocating": partial(allocations.run),
+                    }
+                    if worker.first
+                    else {"following": partial(chores.follow, router, siblings)}
+                ),
+                "looking ahead": partial(chores.look_ahead, router),
+                **({"tickets": partial(chores.expire, tickets)} if tickets else {}),
             }
-            tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
+            tasks = [asyncio.create_task(chores.kept_up(*work)) for work in works.items()]
             try:
                 yield server
             finally:
@@ -114,8 +143,10 @@ async def running(config: FleetConfig, *, seed: int | None = None) -> AsyncGener
         await profiler.close()
         await upstreams.close()
         await embedders.close()
-        await router.verdicts.save()
-        await history.save()
+        await siblings.close()
+        if worker.first:
+            await router.verdicts.save()
+            await history.save()
         await journal.close()
 
 
@@ -154,24 +185,17 @@ def _embed_dispatch(
 
 
 def _services(
-    config: FleetConfig,
     router: ZetaDynamicRouter,
-    upstreams: Upstreams,
+    inference: InferenceServicer,
     embedders: Embedders,
     embed: EmbedDispatch,
-    *,
-    tickets: Tickets | None,
 ) -> Mapping[str, Add]:
-    inference = InferenceServicer(router, upstreams, config)
     return {
         KSERVE: partial(
             kserve_grpc.add_GRPCInferenceServiceServicer_to_server,
             KserveServicer(inference, router.fleet.answers),
         ),
         client.INFERENCE: partial(inference_grpc.add_InferenceServiceServicer_to_server, inference),
-        ROUTER: partial(
-            router_grpc.add_RouterServiceServicer_to_server, RouterServicer(router, tickets)
-        ),
         client.EMBEDDING: partial(
             embedding_grpc.add_EmbeddingServiceServicer_to_server,
             EmbeddingServicer(router, embedders, embed),
@@ -192,50 +216,3 @@ async def _tell_health(
         )
         await server.set_serving(serving=embed.serves(), names=(client.EMBEDDING,))
         await news.wait()
-
-
-async def _save(router: ZetaDynamicRouter, history: History) -> None:
-    while True:
-        await asyncio.sleep(_SAVE_EVERY_S)
-        await router.verdicts.save()
-        await history.save()
-
-
-async def _look_ahead(router: ZetaDynamicRouter) -> None:
-    while True:
-        await asyncio.sleep(STEP_S)
-        router.look_ahead()
-
-
-async def study_for_ever(learner: Learner) -> None:
-    """Learn again from what is remembered whenever it is time to."""
-    while True:
-        await learner.study()
-        await asyncio.sleep(_STUDY_EVERY_S)
-
-
-async def _expire(tickets: Tickets) -> None:
-    while True:
-        await asyncio.sleep(_EXPIRE_EVERY_S)
-        await tickets.expire()
-
-
-async def _forget(journal: Journal, keep_s: float) -> None:
-    """Keep the journal from growing without end; in small steps, so that writing goes on."""
-    while True:
-        try:
-            while await journal.ask(forgetting(time.time() - keep_s, _FORGOTTEN_AT_ONCE)):
-                pass
-        except sqlite3.Error as error:
-            log.warning("old decisions not forgotten", error=str(error))
-        await asyncio.sleep(_FORGET_EVERY_S)
-
-
-async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run *work*, which should never end, for ever; a mistake in it costs a second and a log."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("background work broke", work=name)
-        await asyncio.sleep(1.0)

@@ -12,6 +12,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -390,6 +391,7 @@ async def watch_telemetry(config: FleetConfig, fleet: Fleet, learner: Learner) -
         while True:
             try:
                 async for answer in stub.Watch(telemetry_pb.WatchRequest(), wait_for_ready=True):
+                    fleet.told(anew=answer.HasField("snapshot"))
                     for status in (*answer.snapshot.replicas, *answer.delta.replicas):
                         _take_report(status, fleet, learner)
             except grpc.aio.AioRpcError as failed:
@@ -410,6 +412,7 @@ def _take_report(status: telemetry_pb.ReplicaStatus, fleet: Fleet, learner: Lear
         draining=state.draining or status.health == telemetry_pb.REPLICA_HEALTH_DRAINING,
         dead=status.health == telemetry_pb.REPLICA_HEALTH_DEAD,
         age_s=status.age.ToNanoseconds() / 1e9,
+        held_s=report.read_every.ToNanoseconds() / 1e9 if status.held else inf,
     )
     if state.HasField("step_time") and state.running and state.model in fleet.models:
         learner.step_time(state.model, state.running, state.step_time.ToNanoseconds() / 1e9)

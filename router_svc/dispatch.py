@@ -48,7 +48,7 @@ _ELSEWHERE: Final = (
     UnknownModelError,
 )
 """What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
-_COMES_BACK_S: Final = 30.0
+_COMES_BACK_S: Final = 60.0
 """How long a request that was accepted waits for somebody to answer it, or to go on with it."""
 _LOOKS_AGAIN_S: Final = 0.5
 _MOST_HANDOVERS: Final = 3

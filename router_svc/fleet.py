@@ -144,6 +144,10 @@ class Fleet:
             peak_s=self._recent.peaks_s(now_s),
         )
 
+    def crowded(self, priority: Priority) -> bool:
+        """Whether some replica has no place for a request of class *priority*."""
+        return bool(self._load.full(priority, self._clock()).any())
+
     def vacancy(self, priority: Priority) -> Vacancy:
         """Return where a request of class *priority* finds a place now."""
         able = self._healthy & ~self._dead & ~self._draining & self._generates
@@ -314,6 +318,7 @@ class Fleet:
         draining: bool,
         dead: bool,
         age_s: float,
+        held_s: float = np.inf,
     ) -> None:
         """Take in a telemetry report; of a replica that is not configured, ignore it."""
         if (i := self._index.get(replica)) is None:
@@ -326,8 +331,15 @@ class Fleet:
             prompt_tokens=prompt_tokens,
             max_running=max_running,
             read_at_s=self._clock() - age_s,
+            held_s=held_s,
         )
         self.freed()
+
+    def told(self, *, anew: bool) -> None:
+        """Note a sign of life of telemetry: reports that hold, still hold; not *anew*."""
+        if anew:
+            self._load.untold()
+        self._load.told(self._clock())
 
     def suspects(self) -> list[str]:
         """Name healthy replicas that may hang: nobody reports on them, or a call is silent.
@@ -397,6 +409,7 @@ class Fleet:
         self._draining[:] = False
         for i in np.flatnonzero(self._told[_AGENT]).tolist():
             self._hangs(_AGENT, i, hangs=False)
+        self._load.untold()
         self._tell()
 
     def knows(self, model: str, info: Info, *, generates: bool, embeds: bool = False) -> None:

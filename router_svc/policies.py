@@ -1,6 +1,6 @@
 """The policies in force, by name. Changes last until the restart; the configuration stays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from router_svc.core.types import Policy
@@ -30,6 +30,11 @@ class Policies:
     def etag(self) -> str:
         """Name the present state."""
         return sha256(repr((self.default, self.all())).encode()).hexdigest()[:16]
+
+    def follow(self, policies: Iterable[Policy], default: str) -> None:
+        """Put in force what another has in force."""
+        self._named = {policy.name: policy for policy in policies}
+        self.default = default
 
     def update(self, policy: Policy, *, etag: str, make_default: bool) -> None:
         """Put *policy* in force. Raises StaleEtagError unless *etag* is empty or the present."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -87,6 +87,7 @@ class ZetaDynamicRouter:
         journal: Journal,
         rng: np.random.Generator,
         clock: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
         self.fleet = fleet
         self.learner = learner
@@ -96,6 +97,7 @@ class ZetaDynamicRouter:
         self._journal = journal
         self._rng = rng
         self._clock = clock
+        self._new_id = new_id
         self._rotation = int(rng.integers(1 << 32))
         self._affinity = Affinity(len(fleet.names))
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
@@ -117,6 +119,32 @@ class ZetaDynamicRouter:
         self, ask: Ask, upstream: Callable[[Features], Upstream], scores: Scores
     ) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
+        async with self._admitted(ask, upstream, scores) as run:
+            with self._followed(run) as ending:
+                async with aclosing(self._dispatch.run(run)) as events:
+                    async for event in events:
+                        ending.last = event
+                        yield event
+
+    def elsewhere(self, ask: Ask) -> AbstractAsyncContextManager[Run]:
+        """Hold a place for a call of one model that the caller will make itself.
+
+        Its text is never seen here, so that nothing of it is kept. Raises ZetaError.
+        """
+        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
+        return self._admitted(ask, lambda _: not_here, no_scores)
+
+    def ended_elsewhere(self, run: Run, status: str) -> None:
+        """Take in how such a run ended: "OK", or why it has no whole answer."""
+        if status == "OK":
+            self._finished(run)
+        self._record(run, status)
+
+    @asynccontextmanager
+    async def _admitted(
+        self, ask: Ask, upstream: Callable[[Features], Upstream], scores: Scores
+    ) -> AsyncIterator[Run]:
+        """Hold a place for *ask*, and decide what becomes of it. Raises ZetaError."""
         arrived_s = self._clock()
         self._check(ask)
         self.admission.check(ask)
@@ -133,12 +161,7 @@ class ZetaDynamicRouter:
         async with self.admission.place(
             ask, choose, tokens=tokens, difficulty=features.difficulty
         ) as made:
-            run = self._begin(made, profiled, upstream, scores, arrived_s)
-            with self._followed(run) as ending:
-                async with aclosing(self._dispatch.run(run)) as events:
-                    async for event in events:
-                        ending.last = event
-                        yield event
+            yield self._begin(made, profiled, upstream, scores, arrived_s)
 
     async def resume(
         self, decision_id: str, after_seq: int, *, tenant: str, deadline_s: float | None
@@ -205,33 +228,12 @@ class ZetaDynamicRouter:
             raise _too_late(ask, late) from late
         return wire.decision_pb_of(
             self._explained(decision, ask, features),
-            decision_id=str(uuid4()),
+            decision_id=self._new_id(),
             at_s=time.time(),
             took_s=self._clock() - began_s,
             features=features,
             source=profiled.source,
         )
-
-    async def decide_elsewhere(self, ask: Ask) -> Run:
-        """Decide for one model that the caller will ask itself. Raises ZetaError.
-
-        Its text is never seen here, so that nothing of it is kept.
-        """
-        arrived_s = self._clock()
-        self._check(ask)
-        ask = replace(ask, elsewhere=True, explain=True, kept_prompt="")
-        profiled = await self._profiler.profile(ask.text)
-        profiled = replace(profiled, features=with_hint(profiled.features, ask))
-        made = self._choose(ask, profiled.features, arrived_s, None, first=True).value
-        if isinstance(made, ZetaError):
-            raise made
-        return self._begin(made, profiled, lambda _: not_here, no_scores, arrived_s)
-
-    def ended_elsewhere(self, run: Run, status: str) -> None:
-        """Take in how such a run ended: "OK", or why it has no whole answer."""
-        if status == "OK":
-            self._finished(run)
-        self._record(run, status)
 
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
@@ -287,7 +289,7 @@ class ZetaDynamicRouter:
         ask, decision, took_s = made.ask, made.decision, made.took_s
         features, now_s = profiled.features, made.decided_s
         deadline_at_s = None if ask.deadline_s is None else now_s + ask.deadline_s
-        decision_id, at_s = str(uuid4()), time.time()
+        decision_id, at_s = self._new_id(), time.time()
 
         def explain() -> DecisionMessage:
             return wire.decision_pb_of(
@@ -304,6 +306,7 @@ class ZetaDynamicRouter:
         metrics.DECISIONS.labels(
             kind_of(decision.plan), models_of(decision.plan)[0], str(decision.explored).lower()
         ).inc()
+        alone, alone_quality = decision.alone()
         self.verdicts.keep(
             decision_id,
             Remembered(
@@ -312,6 +315,8 @@ class ZetaDynamicRouter:
                 expected_quality=decision.quality,
                 tenant=ask.tenant,
                 decided_s=at_s,
+                alone=alone,
+                alone_quality=alone_quality,
             ),
         )
         self._journal.add(

@@ -14,6 +14,7 @@ from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 from router_svc import wire
 from router_svc.client import Embedders, Upstreams, model_infos
 from router_svc.embedding import EmbedDispatch
+from router_svc.relay import Siblings
 from router_svc.router import ZetaDynamicRouter
 from router_svc.tickets import Tickets
 from router_svc.verifiers import verify
@@ -28,9 +29,13 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     """The router as a model."""
 
     def __init__(
-        self, router: ZetaDynamicRouter, upstreams: Upstreams, config: FleetConfig
+        self,
+        router: ZetaDynamicRouter,
+        upstreams: Upstreams,
+        config: FleetConfig,
+        siblings: Siblings,
     ) -> None:
-        self._router = router
+        self._router, self._siblings = router, siblings
         self._upstreams = upstreams
         self._config = config
 
@@ -43,6 +48,8 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
             earlier, tenant = request.resume, request.tenant
             if not earlier.decision_id:
                 raise invalid("resume.decision_id", "must name the answer to go on with")
+            if self._siblings.has(earlier.decision_id):
+                return self._siblings.resume(request, context)
             return self._router.resume(
                 earlier.decision_id,
                 earlier.after_seq,
@@ -192,7 +199,11 @@ class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
         """Pass it on."""
         check_deadline(context)
         self._router.known(request.target_model)
-        return await self._dispatch.embed(request, deadline_s(context), outgoing(context))
+        answer = await self._dispatch.embed(request, deadline_s(context), outgoing(context))
+        if request.target_model:
+            learned, model = self._router.learner.adapters, request.target_model
+            wire.adapt(answer, lambda rows: learned.adapt(rows, model, answer.encoder))
+        return answer
 
     async def Profile(  # noqa: N802 - named by the contract
         self, request: embedding_pb.ProfileRequest, context: Context

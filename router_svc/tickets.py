@@ -81,8 +81,7 @@ class Tickets:
     async def issue(self, ask: Ask, request: wire.Request) -> Issued:
         """Decide for one model, and allow the caller to ask it *request*. Raises ZetaError."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._router.admission.slot(ask))
-            run = await self._router.decide_elsewhere(ask)
+            run = await stack.enter_async_context(self._router.elsewhere(ask))
             made = self._begin(run, stack.pop_all())
         return self._sign(made, request)
 
@@ -157,7 +156,7 @@ class Tickets:
             digest=digest_of(request),
         )
         decision = made.run.explain()
-        assert decision is not None, "asked for by decide_elsewhere"
+        assert decision is not None, "asked for by elsewhere"
         return Issued(
             decision=decision,
             address=self._router.fleet.addresses[made.lease.index],

@@ -3,6 +3,7 @@
 Feedback counts once; what it taught is saved now and then, and learned again after a router died.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections import OrderedDict
@@ -41,6 +42,10 @@ class Verdicts:
     def __init__(self, learner: Learner, journal: Journal) -> None:
         self._learner, self._journal = learner, journal
         self._recent: OrderedDict[str, Remembered] = OrderedDict()
+        self.patience_s = 0.0
+        """How long an unknown decision may take to reach the journal from another worker."""
+        self._followed_s = 0.0
+        """When the learned state was saved that was taken over last."""
 
     def keep(self, decision_id: str, about: Remembered) -> None:
         """Keep a decision at hand, in the place of the oldest."""
@@ -129,6 +134,23 @@ class Verdicts:
         replayed = await self._replay(saved_s)
         log.info("learned state restored", saved=bool(saved_s), feedback_since=replayed)
 
+    async def follow(self) -> bool:
+        """Take over what another worker learned from feedback; False where it has not saved since.
+
+        Raises sqlite3.Error, ValueError or KeyError where that cannot be read.
+        """
+        since_s = self._followed_s
+        rows = await self._journal.ask(
+            lambda db: db.execute(
+                "SELECT time_s, data FROM state WHERE name = 'learned' AND time_s > ?", (since_s,)
+            ).fetchall()
+        )
+        for at_s, data in rows:
+            # It is megabytes, and nobody else should wait for them.
+            self._learner.restore(await asyncio.to_thread(unpacked, data), taught=True)
+            self._followed_s = at_s
+        return bool(rows)
+
     async def _replay(self, since_s: float) -> int:
         """Learn from the feedback that came after the last save: a router that was killed."""
         rows = await self._journal.ask(
@@ -151,6 +173,11 @@ class Verdicts:
         )
         try:
             rows = await self._journal.ask(lambda db: db.execute(query, (decision_id,)).fetchall())
+            if not rows and self.patience_s:
+                await asyncio.sleep(self.patience_s)
+                rows = await self._journal.ask(
+                    lambda db: db.execute(query, (decision_id,)).fetchall()
+                )
         except sqlite3.Error as error:
             raise UnavailableError("the journal cannot be read", retry_after_s=5.0) from error
         if not rows:

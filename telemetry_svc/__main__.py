@@ -8,7 +8,7 @@ from zeta.telemetry.v1 import telemetry_service_pb2, telemetry_service_pb2_grpc
 from services.kit import metrics
 from services.kit.command import start
 from services.kit.config import FleetConfig
-from services.kit.server import serving
+from services.kit.server import Pings, serving
 from telemetry_svc import prometheus
 from telemetry_svc.servicer import TelemetryServicer
 
@@ -23,7 +23,10 @@ async def serve(config: FleetConfig) -> None:
     add = partial(telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server, servicer)
     grace_s = min(DRAIN_S, config.server.drain_grace_s)
     settings = msgspec.structs.replace(config.server, drain_grace_s=grace_s)
-    async with serving(config.telemetry.listen, settings, {NAME: add}) as server:
+    # An agent that is gone without a word is found out when it counts as silent.
+    silence_s = config.telemetry.silent_after_s
+    pings = Pings(every_s=0.75 * silence_s, answer_s=0.25 * silence_s)
+    async with serving(config.telemetry.listen, settings, {NAME: add}, pings=pings) as server:
         prometheus.expose(servicer.shown)
         metrics.serve(config.telemetry.metrics)
         await server.set_serving()

@@ -26,10 +26,11 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
 )
 
 from services.kit.config import Telemetry
-from services.kit.errors import DrainingError, OverloadedError, invalid
+from services.kit.errors import DrainingError, InvalidRequestError, OverloadedError, invalid
 from services.kit.rpc import DETAILS_KEY, Context, details_of
 from telemetry_svc import wire
 from telemetry_svc.core.fleet import Fleet, Limits
+from telemetry_svc.core.sketch import Tasks
 from telemetry_svc.core.window import History
 from telemetry_svc.prometheus import Shown
 
@@ -37,8 +38,10 @@ log = structlog.get_logger()
 
 ACK_REPORTS = 16
 """An acknowledgement follows at the latest after so many reports,"""
-ACK_S = 5.0
+ACK_S = 30.0
 """or with the first one after so many seconds; the first of a stream is acknowledged at once."""
+WATCH_BEAT_S = 0.5
+"""A watcher to whom there is nothing to tell is told that; see `ReplicaStatus.held`."""
 SHOWN_WINDOW_S = 60.0
 """Latency quantiles on the metrics page are those of the last minute."""
 MAX_POINTS = 100_000
@@ -60,8 +63,12 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             Limits(silent_after_s=settings.silent_after_s, gone_after_s=settings.gone_after_s)
         )
         self._histories: dict[str, History] = {}
+        self._recorded: dict[str, ReplicaReport] = {}
+        """The last report that went into each history."""
         self._streams = itertools.count(1)
         self._news, self._closed = asyncio.Event(), asyncio.Event()
+        self._told = 0
+        """Ascends with what watchers are to be told at once."""
         self._reporting: set[Context] = set()
 
     async def Report(  # noqa: N802 - gRPC's name
@@ -72,15 +79,18 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         self._reporting.add(context)
         try:
             async for request in request_iterator:
-                self._take(request.report, stream)
+                self._take(request, stream)
                 unacked, seq, now_s = unacked + 1, max(seq, request.report.seq), self._clock()
                 if unacked >= ACK_REPORTS or now_s - acked_at_s >= ACK_S:
-                    yield ReportResponse(acked_seq=seq)
+                    yield ReportResponse(acked_seq=seq, holds=True)
                     unacked, acked_at_s = 0, now_s
             if unacked:
-                yield ReportResponse(acked_seq=seq)
+                yield ReportResponse(acked_seq=seq, holds=True)
         finally:
             self._reporting.discard(context)
+            # It may have been dead for as long as pings take to find out; its end looks the same.
+            if self._fleet.lost(stream, alive_s=self._clock() - self._settings.silent_after_s):
+                self._tell()
 
     async def Watch(  # noqa: N802 - gRPC's name
         self, request: WatchRequest, context: Context
@@ -94,12 +104,13 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         least_s = wire.seconds("min_interval", request.min_interval)
         seen: int | None = None
         while True:
+            told = self._told
             news = self._fleet.news(seen)
             yield wire.watch_response(news, self._clock())
             seen = news.change
             await self._pause(least_s)
-            while self._fleet.change == seen and not self._closed.is_set():
-                await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._next_news(told), WATCH_BEAT_S)
             if self._closed.is_set():
                 raise _closing()
 
@@ -123,13 +134,18 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         return response
 
     async def sweep_until(self, stopped: asyncio.Event) -> None:
-        """Notice silence and departure, until *stopped* is set."""
+        """Notice silence and departure, and that nothing happens, until *stopped* is set."""
         while not stopped.is_set():
-            if self._fleet.sweep(self._clock()):
-                self._forget()
-                self._tell()
+            self.sweep()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), self._settings.silent_after_s / 10)
+
+    def sweep(self) -> None:
+        """Notice silence and departure, and that nothing happens."""
+        if self._fleet.sweep(self._clock()):
+            self._forget()
+            self._tell()
+        self._remember_quiet()
 
     async def close(self) -> None:
         """End every stream, so that agents and watchers look for telemetry's successor."""
@@ -148,31 +164,63 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         return [
             Shown(
                 report=entry.report,
-                age_s=now_s - entry.received_s,
+                age_s=entry.age_s(now_s),
                 health=entry.health,
                 tasks=self._histories[entry.name].tasks(now_s=now_s, window_s=SHOWN_WINDOW_S),
             )
             for entry in self._fleet.entries
         ]
 
-    def _take(self, report: ReplicaReport, stream: int) -> None:
+    def _take(self, request: ReportRequest, stream: int) -> None:
+        report = request.report
         wire.check(report)
-        name, now_s = report.replica, self._clock()
-        if self._fleet.full and name not in self._fleet:
+        name, now_s, known = report.replica, self._clock(), self._fleet.get(report.replica)
+        if self._fleet.full and known is None:
             raise OverloadedError(f"no room for {name!r}: {len(self._fleet)} replicas report")
         history = self._histories.get(name) or self._new_history()
-        # Latency is large: read, and so checked, once per step only.
-        tasks = wire.tasks(report.state.tasks) if report.alive and history.due(now_s) else None
-        health = wire.health(report)
+        # Latency is large: read, and so checked, once per step only, and where it can differ.
+        due = report.alive and history.due(now_s)
+        same = request.unchanged and known and self._recorded.get(name) is known.report
+        tasks = wire.tasks(report.state.tasks) if due and not same else None
+        health, held_s = wire.health(report), wire.promise_s(report)
         if not self._fleet.take(
-            name, report, stream=stream, seq=report.seq, health=health, now_s=now_s
+            name, report, stream=stream, seq=report.seq, health=health, now_s=now_s, held_s=held_s
         ):
             return
         self._histories[name] = history
-        if tasks is not None:
-            point, process = wire.point(report, self._wall()), wire.started_s(report.state)
-            history.record(point, tasks, process=process, at_s=now_s)
-        self._tell()
+        if due:
+            self._record(report, history, tasks, now_s)
+        elif same:
+            self._recorded[name] = report
+        if not (request.unchanged and known and known.health is health):
+            self._tell()
+
+    def _remember_quiet(self) -> None:
+        """Keep the past of replicas that have nothing to report."""
+        now_s = self._clock()
+        for entry in self._fleet.entries:
+            history, report = self._histories[entry.name], entry.report
+            if entry.held_s is None or not report.alive or not history.due(now_s):
+                continue
+            if self._recorded.get(entry.name) is report:
+                history.hold(self._wall(), at_s=now_s)
+            else:
+                self._record(report, history, self._readable(report), now_s)
+
+    def _record(
+        self, report: ReplicaReport, history: History, tasks: Tasks | None, now_s: float
+    ) -> None:
+        point, process = wire.point(report, self._wall()), wire.started_s(report.state)
+        history.record(point, tasks, process=process, at_s=now_s)
+        self._recorded[report.replica] = report
+
+    def _readable(self, report: ReplicaReport) -> Tasks:
+        """Read latency that was not looked at when it came; nothing where it makes no sense."""
+        try:
+            return wire.tasks(report.state.tasks)
+        except InvalidRequestError as error:
+            log.warning("latency makes no sense", replica=report.replica, error=str(error))
+            return {}
 
     def _new_history(self) -> History:
         return History(history_s=self._settings.history_s, step_s=self._settings.history_step_s)
@@ -198,7 +246,12 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         """Drop the history of who is gone."""
         for name in [name for name in self._histories if name not in self._fleet]:
             del self._histories[name]
+            self._recorded.pop(name, None)
             log.info("replica gone", replica=name)
+
+    async def _next_news(self, told: int) -> None:
+        while self._told == told and not self._closed.is_set():
+            await self._news.wait()
 
     async def _pause(self, for_s: float) -> None:
         if for_s:
@@ -207,6 +260,7 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
 
     def _tell(self) -> None:
         """Wake every watcher that waits."""
+        self._told += 1
         self._news.set()
         self._news = asyncio.Event()
 

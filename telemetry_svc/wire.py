@@ -101,6 +101,16 @@ def health(report: ReplicaReport) -> Health:
     return Health.DRAINING if report.state.draining else Health.SERVING
 
 
+def promise_s(report: ReplicaReport) -> float | None:
+    """Return how often the agent says that it reads the replica; None where it does not say.
+
+    Raises InvalidRequestError for a time that is none.
+    """
+    if not report.HasField("read_every"):
+        return None
+    return seconds("report.read_every", report.read_every)
+
+
 def kv_ratio(state: ModelState) -> float:
     """Cache in use, in [0, 1]."""
     total = state.allocation.kv_tokens
@@ -172,8 +182,9 @@ def status(entry: Entry[ReplicaReport], now_s: float) -> ReplicaStatus:
     """Write one replica with its age at *now_s*."""
     return ReplicaStatus(
         report=entry.report,
-        age=duration(max(0.0, now_s - entry.received_s)),
+        age=duration(entry.age_s(now_s)),
         health=_HEALTH[entry.health],
+        held=entry.held_s is not None,
     )
 
 

@@ -19,6 +19,8 @@ _STALE_S: Final = 5.0
 _UNKNOWN_AGE_S: Final = 60.0
 _SLOTS_PER_SPARE: Final = 4
 """One request waits at a replica for so many that run there."""
+_LINE_S: Final = 1.5
+"""Telemetry that has said nothing for so long, three of its signs of life, holds nothing."""
 _CHANGES: Final = 512
 """Own requests' beginnings and ends that are kept per replica until a report covers them."""
 
@@ -40,6 +42,9 @@ class Load:
         ]
         """When own requests began, were fed or ended: seconds, requests, prompt tokens."""
         self._at_s = np.full(count, -np.inf)
+        self._held_s = np.full(count, np.inf)
+        """How old a report can be that holds until told otherwise; infinite for others."""
+        self._told_s = -np.inf
         self.requests = np.zeros(count)
         """Own requests in flight (R,)."""
         self._critical = np.zeros(count)
@@ -84,16 +89,26 @@ class Load:
         self._changed(i, -requests, 0.0, now_s)
 
     def reported(
-        self, i: int, *, requests: float, prompt_tokens: float, max_running: float, read_at_s: float
+        self,
+        i: int,
+        *,
+        requests: float,
+        prompt_tokens: float,
+        max_running: float,
+        read_at_s: float,
+        held_s: float = np.inf,
     ) -> None:
-        """Take in what replica *i* said about itself at *read_at_s*."""
+        """Take in what replica *i* said about itself at *read_at_s*.
+
+        Where *held_s* is given, the report holds until told otherwise: then it is never older.
+        """
         changes = self._changes[i]
         while changes and changes[0][0] <= read_at_s:
             changes.popleft()
         self._reported[i], self._since[i] = requests, sum(n for _, n, _ in changes)
         self._reported_prompt[i] = prompt_tokens
         self._since_prompt[i] = sum(tokens for _, _, tokens in changes)
-        self._at_s[i] = read_at_s
+        self._at_s[i], self._held_s[i] = read_at_s, held_s
         if max_running > 0:
             self._max_running[i] = max_running
 
@@ -103,11 +118,21 @@ class Load:
 
     def forget(self, i: int) -> None:
         """Drop the report of a replica that restarted or is gone."""
-        self._at_s[i] = -np.inf
+        self._at_s[i], self._held_s[i] = -np.inf, np.inf
+
+    def told(self, now_s: float) -> None:
+        """Note a sign of life of telemetry: what holds, still holds."""
+        self._told_s = now_s
+
+    def untold(self) -> None:
+        """Note that telemetry is gone: what held begins to age."""
+        self._at_s = np.maximum(self._at_s, self._told_s - self._held_s)
+        self._held_s[:] = np.inf
 
     def ages_s(self, now_s: float) -> Floats:
-        """Ages of the reports; infinite where there is none."""
-        ages: Floats = np.maximum(now_s - self._at_s, 0.0)
+        """How long ago the figures were last known to be true; infinite where there are none."""
+        known_s = now_s if now_s - self._told_s < _LINE_S else self._told_s
+        ages: Floats = np.maximum(now_s - np.maximum(self._at_s, known_s - self._held_s), 0.0)
         return ages
 
     def loads(self, now_s: float) -> ReplicaLoads:

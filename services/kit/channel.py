@@ -37,6 +37,8 @@ def options(settings: Settings) -> list[tuple[str, str | int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        # Without it an unanswered ping is waited for a minute.
+        ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.service_config", json.dumps(_RETRY)),
         # A replica that restarts is found again within a second.
         ("grpc.initial_reconnect_backoff_ms", 100),

@@ -21,6 +21,7 @@ def start(
     *,
     of_model: bool = False,
     of_replica: bool = False,
+    of_worker: bool = False,
 ) -> None:
     """Read the command line and the configuration, and run what *process* makes of them.
 
@@ -33,6 +34,8 @@ def start(
         parser.add_argument("--model", required=True, help="a model's name in that file")
     if of_replica:
         parser.add_argument("--replica", type=int, default=0, help="its number, from 0")
+    if of_worker:
+        parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
         config = kit_config.load(arguments.config)

@@ -171,7 +171,7 @@ class Policy(Config, frozen=True, kw_only=True):
     explore_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
     deadline_confidence: Ratio = 0.9
     """Probability of being in time that a request must have to wait for a place at a model."""
-    downgrade_ratio: Ratio = 0.5
+    downgrade_ratio: Ratio = 0.7
     """Share of the wanted plan's quality that another must have to stand in for want of time."""
     max_calls: Count = 3
     balancer: Literal[
@@ -187,6 +187,8 @@ class Router(Config, frozen=True, kw_only=True):
     """The router."""
 
     listen: Listen = "127.0.0.1:7070"
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes behind that address; the metrics of number n, from 0, are n ports further."""
     metrics: str = ""
     embedding_model: str = ""
     """Encoder of callers who name none; empty: the embedding service's own."""
@@ -351,6 +353,9 @@ def _contradictions(config: FleetConfig) -> Iterator[str]:
         if model.requires_ticket and not config.tickets.keys:
             yield f"models[{i}].requires_ticket: needs tickets.keys"
     yield from _encoders(config)
+    listen = config.router.listen
+    if config.router.workers > 1 and (listen.startswith("unix:") or listen.endswith(":0")):
+        yield f"router.workers: several share a fixed TCP port, and router.listen is {listen!r}"
     yield from _devices(config)
     if config.router.default_policy not in config.router.policies:
         name, known = config.router.default_policy, ", ".join(sorted(config.router.policies))

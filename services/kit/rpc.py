@@ -136,11 +136,19 @@ class Scoped(grpc.aio.ServerInterceptor):
     """Runs every handler inside a scope: log context, timing, errors to statuses.
 
     *allowed_names*: names that a caller's certificate may carry; empty means any. *load* counts
-    the calls that are work, and its report goes behind each of them.
+    the calls that are work, and its report goes behind each of them. With *trusts_siblings*,
+    whoever calls through a unix socket has shown its certificate to a sibling.
     """
 
-    def __init__(self, allowed_names: tuple[str, ...] = (), load: Load | None = None) -> None:
+    def __init__(
+        self,
+        allowed_names: tuple[str, ...] = (),
+        load: Load | None = None,
+        *,
+        trusts_siblings: bool = False,
+    ) -> None:
         self._allowed = frozenset(allowed_names)
+        self._trusts_siblings = trusts_siblings
         self._load = load
 
     async def intercept_service(
@@ -202,7 +210,7 @@ class Scoped(grpc.aio.ServerInterceptor):
             await _abort(context, refused)
 
     def _authorise(self, context: Context) -> None:
-        if not self._allowed:
+        if not self._allowed or (self._trusts_siblings and context.peer().startswith("unix:")):
             return
         auth = context.auth_context()
         names = {

@@ -54,6 +54,16 @@ class Serving:
             await self.health.set(name, status)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pings:
+    """How a server finds out that a caller is gone whose connection says nothing."""
+
+    every_s: float
+    """Connections without traffic are pinged so often;"""
+    answer_s: float
+    """one that does not answer for so long is closed."""
+
+
 @asynccontextmanager
 async def serving(
     listen: str,
@@ -61,18 +71,29 @@ async def serving(
     services: Mapping[str, Add],
     *,
     use: Callable[[], Use] | None = None,
+    siblings_at: str = "",
+    pings: Pings | None = None,
 ) -> AsyncIterator[Serving]:
     """Serve *services* (full protobuf name → what adds its servicer) on *listen*.
 
-    With *use*, which says what there is to do, the server reports its load by ORCA.
+    With *use*, which says what there is to do, the server reports its load by ORCA. With
+    *siblings_at*, a unix socket, *listen* is shared with other processes of the same kind, who
+    reach this one there, without TLS: nobody else may have access to it.
 
     Health says NOT_SERVING until `set_serving`. Leaving the context takes no new calls, gives
-    running ones `drain_grace_s`, then cuts them. Raises ConfigError when the address is taken.
+    running ones `drain_grace_s`, then cuts them. *pings* find callers that are gone sooner than
+    the usual minute. Raises ConfigError when the address is taken.
     """
     load, closing = Load(use) if use else None, asyncio.Event()
     server = grpc.aio.server(
-        interceptors=[Scoped(settings.tls.allowed_names if settings.tls else (), load)],
-        options=_options(settings),
+        interceptors=[
+            Scoped(
+                settings.tls.allowed_names if settings.tls else (),
+                load,
+                trusts_siblings=bool(siblings_at),
+            )
+        ],
+        options=_options(settings, pings, shared=bool(siblings_at)),
     )
     for add in services.values():
         add(server)
@@ -85,6 +106,8 @@ async def serving(
         orca_pb2_grpc.add_OpenRcaServiceServicer_to_server(OrcaServicer(load, closing), server)
     reflection.enable_server_reflection([*services, *builtin], server)
     address = _bind(server, listen, settings)
+    if siblings_at:
+        server.add_insecure_port(siblings_at)
     running = Serving(
         address=address, stopped=aio.stop_event(), health=health, names=tuple(services)
     )
@@ -110,15 +133,21 @@ def run(process: str, main: Coroutine[None, None, None], level: str = "info") ->
         sys.exit(2)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, pings: Pings | None, *, shared: bool) -> list[tuple[str, int]]:
+    pings = pings or Pings(every_s=60.0, answer_s=20.0)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_time_ms", int(pings.every_s * 1e3)),
+        ("grpc.keepalive_timeout_ms", int(pings.answer_s * 1e3)),
+        # Without it an unanswered ping is waited for a minute.
+        ("grpc.http2.ping_timeout_ms", int(pings.answer_s * 1e3)),
+        # However long nothing else is said: streams may be silent for hours.
+        ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Two processes on one port by mistake would each get half of the calls.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shared)),
     ]
 
 

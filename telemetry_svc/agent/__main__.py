@@ -18,6 +18,9 @@ from telemetry_svc.agent.report import Reporter, heartbeat_s
 
 log = structlog.get_logger()
 
+LATE = 3.0
+"""A sample that takes so many intervals is late: until it is there, nothing is promised."""
+
 
 async def watch(config: FleetConfig, model: str, index: int, replica: Replica) -> None:
     """Report *replica*, number *index* of *model*, until the process is told to stop."""
@@ -33,7 +36,11 @@ async def watch(config: FleetConfig, model: str, index: int, replica: Replica) -
             channel=to_model,
             machine=ThisMachine(dcgm=replica.dcgm),
         )
-        reporter = Reporter(to_telemetry, heartbeat_s=heartbeat_s(telemetry.silent_after_s))
+        reporter = Reporter(
+            to_telemetry,
+            heartbeat_s=heartbeat_s(telemetry.silent_after_s),
+            read_every_s=telemetry.report_interval_s,
+        )
         prometheus.expose(lambda: _shown(reporter))
         metrics.serve(replica.agent_metrics)
         log.info("watching", replica=name, address=replica.listen)
@@ -54,9 +61,11 @@ async def _sample_until(
     stopped: asyncio.Event, sampler: Sampler, reporter: Reporter, interval_s: float
 ) -> None:
     """Offer a sample every *interval_s*; a late one does not make the next ones hurry."""
-    next_s = time.monotonic()
+    next_s, loop = time.monotonic(), asyncio.get_running_loop()
     while not stopped.is_set():
+        late = loop.call_later(LATE * interval_s, reporter.doubt)
         reporter.offer(await sampler.sample())
+        late.cancel()
         next_s = max(next_s + interval_s, time.monotonic())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), next_s - time.monotonic())

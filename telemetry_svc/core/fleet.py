@@ -1,5 +1,8 @@
 """The fleet's state, and what of it a watcher has not seen.
 
+A report holds for as long as its agent's stream is open and keeps giving signs of life: agents
+tell what changes, and no news is no change. When the stream breaks, what it said begins to age.
+
 A watcher is one number here: the last change it was told. Entries lie in the order of their
 last change, so news are the entries at the end; nothing is kept per watcher, however slow.
 Law: a watcher that applies every `News` in order knows the same fleet as one that asks now.
@@ -11,6 +14,10 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 Report = TypeVar("Report")
+
+
+SIGN_OF_LIFE_S = 5.0
+"""How often an agent reports a replica that did not change."""
 
 
 class Health(Enum):
@@ -28,6 +35,8 @@ class Limits:
 
     silent_after_s: float
     gone_after_s: float
+    held_for_s: float = 3 * SIGN_OF_LIFE_S
+    """A stream that is open and gives no sign of life for so long holds nothing any more."""
     max_replicas: int = 1024
     max_behind: int = 4096
     """Changes that a watcher may miss before it gets a snapshot instead."""
@@ -44,9 +53,16 @@ class Entry(Generic[Report]):
     seq: int
     health: Health
     received_s: float
-    """Monotonic."""
+    """Monotonic: when the report came, or was last known to be true."""
+    held_s: float | None
+    """How old the figures can be while the report holds; None where it does not."""
     change: int
     """The fleet's change in which the entry became what it is."""
+
+    def age_s(self, now_s: float) -> float:
+        """Return how long ago the figures were last known to be true."""
+        age_s = max(0.0, now_s - self.received_s)
+        return age_s if self.held_s is None else min(age_s, self.held_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +99,25 @@ class Fleet(Generic[Report]):
         """Every replica, the one whose last change is oldest first."""
         return tuple(self._entries.values())
 
+    def get(self, name: str) -> Entry[Report] | None:
+        """Return what is known of a replica."""
+        return self._entries.get(name)
+
     @property
     def full(self) -> bool:
         """Whether no further replica is taken in."""
         return len(self) >= self._limits.max_replicas
 
     def take(
-        self, name: str, report: Report, *, stream: int, seq: int, health: Health, now_s: float
+        self,
+        name: str,
+        report: Report,
+        *,
+        stream: int,
+        seq: int,
+        health: Health,
+        now_s: float,
+        held_s: float | None = None,
     ) -> bool:
         """Take a report in; False where it is older than what is known.
 
@@ -107,6 +135,7 @@ class Fleet(Generic[Report]):
                 seq=seq,
                 health=health,
                 received_s=now_s,
+                held_s=held_s,
                 change=0,
             )
         )
@@ -117,11 +146,24 @@ class Fleet(Generic[Report]):
         before = self.change
         for entry in self.entries:
             silence_s = now_s - entry.received_s
+            if entry.held_s is not None and silence_s <= self._limits.held_for_s:
+                continue
             if silence_s > self._limits.gone_after_s:
                 self._remove(entry.name)
             elif silence_s > self._limits.silent_after_s and entry.health is not Health.SILENT:
-                self._put(replace(entry, health=Health.SILENT))
+                self._put(replace(entry, health=Health.SILENT, held_s=None))
         return self.change > before
+
+    def lost(self, stream: int, *, alive_s: float) -> bool:
+        """Note that a stream broke, which was last known to live at *alive_s*.
+
+        What it held begins to age from there; say whether it held anything.
+        """
+        held = [e for e in self.entries if e.stream == stream and e.held_s is not None]
+        for entry in held:
+            since_s = max(entry.received_s, alive_s)
+            self._put(replace(entry, received_s=since_s, held_s=None))
+        return bool(held)
 
     def news(self, since: int | None) -> News[Report]:
         """Return what changed after the change *since*; None for the whole fleet.

@@ -57,6 +57,13 @@ class Ring:
         self._at_s[place], self._rows[place] = at_s, _row(point)
         self._count += 1
 
+    def repeat(self, time_s: float, at_s: float) -> None:
+        """Keep the newest point once more, as of *time_s* by Unix time."""
+        place, newest = (i % len(self._at_s) for i in (self._count, self._count - 1))
+        self._at_s[place], self._rows[place] = at_s, self._rows[newest]
+        self._rows[place, 0] = time_s
+        self._count += 1
+
     def points(self, *, from_s: float, step_s: float) -> list[Point]:
         """Return the points at or after *from_s*, oldest first, at least *step_s* apart.
 
@@ -91,8 +98,8 @@ class History:
         """Say whether a new step has begun since the last point; steps lie on a fixed grid."""
         return self._last_s == -inf or at_s // self._step_s > self._last_s // self._step_s
 
-    def record(self, point: Point, tasks: Tasks, *, process: float, at_s: float) -> None:
-        """Keep a point and the replica's totals.
+    def record(self, point: Point, tasks: Tasks | None, *, process: float, at_s: float) -> None:
+        """Keep a point and the replica's totals; None: they are as they were.
 
         Totals start again where *process*, anything that tells one process of the replica
         from the next, differs from the last; what was counted before is added to them.
@@ -101,7 +108,17 @@ class History:
         self._last_s = at_s
         if process != self._process:
             self._process, self._before = process, self._now
-        self._now = joined(self._before, tasks) if self._before else tasks
+        if tasks is not None:
+            self._now = joined(self._before, tasks) if self._before else tasks
+        self._snapshot(at_s)
+
+    def hold(self, time_s: float, *, at_s: float) -> None:
+        """Keep the last point once more: nothing changed until *time_s*."""
+        self._ring.repeat(time_s, at_s)
+        self._last_s = at_s
+        self._snapshot(at_s)
+
+    def _snapshot(self, at_s: float) -> None:
         if not self._snapshots or at_s - self._snapshots[-1][0] >= self._snapshot_step_s:
             self._snapshots.append((at_s, self._now))
 

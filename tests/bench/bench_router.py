@@ -1,21 +1,25 @@
 """What the router adds to a call: direct, through a bare proxy, and through the router.
 
-python -m tests.bench.bench_router [--json] [--seconds S]
+python -m tests.bench.bench_router [--json] [--seconds S] [--workers N]
 
 Every server is a process of its own on a Unix socket: an instant model that answers with as many
 deltas as `max_tokens` says, a bare `grpc.aio` proxy that forwards bytes, and the real router. The
 three are measured in turns, round by round, so that whatever else the machine does hits them alike.
+*cpu* is processor time of the process in between (of the model itself, where there is none): a busy
+machine stretches it less than the clock. With `--workers`, the router is so many processes behind
+one TCP port, and every caller has a connection of its own, on every path.
 """
 
 import argparse
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +27,7 @@ from typing import Any, Final
 
 import grpc
 import numpy as np
+import psutil
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 
@@ -132,23 +137,36 @@ async def call(stub: "inference_grpc.InferenceServiceAsyncStub", deltas: int) ->
         raise RuntimeError(f"{tokens} tokens instead of {deltas}, ended: {ended}")
 
 
-async def load(target: str, deltas: int, callers: int, seconds: float) -> tuple[list[float], float]:
+async def load(
+    target: str, deltas: int, callers: int, seconds: float, *, connections: int = 1
+) -> tuple[list[float], float]:
     """Call for *seconds* from so many callers; return latencies and calls per second."""
     latencies: list[float] = []
-    async with grpc.aio.insecure_channel(target) as channel:
-        stub = inference_grpc.InferenceServiceStub(channel)
-        await call(stub, deltas)
+    async with AsyncExitStack() as stack:
+        stubs = []
+        for _ in range(connections):
+            own = grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
+            stubs.append(inference_grpc.InferenceServiceStub(await stack.enter_async_context(own)))
+            await call(stubs[-1], deltas)
         began = perf_counter()
 
-        async def caller() -> None:
+        async def caller(stub: "inference_grpc.InferenceServiceAsyncStub") -> None:
             while (at := perf_counter()) < began + seconds:
                 await call(stub, deltas)
                 latencies.append(perf_counter() - at)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(callers):
-                group.create_task(caller())
+            for i in range(callers):
+                group.create_task(caller(stubs[i % connections]))
         return latencies, len(latencies) / (perf_counter() - began)
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Processor time that *process* and those it started have taken so far."""
+    return sum(
+        each.cpu_times().user + each.cpu_times().system
+        for each in (process, *process.children(recursive=True))
+    )
 
 
 async def ready(target: str) -> None:
@@ -163,7 +181,13 @@ async def ready(target: str) -> None:
                 return
 
 
-async def measure(targets: dict[str, str], seconds: float) -> list[dict[str, Any]]:
+async def measure(
+    targets: dict[str, str],
+    processes: dict[str, psutil.Process],
+    seconds: float,
+    *,
+    each_own: bool,
+) -> list[dict[str, Any]]:
     """Measure every path in turns."""
     rows = []
     for target in targets.values():
@@ -172,9 +196,14 @@ async def measure(targets: dict[str, str], seconds: float) -> list[dict[str, Any
         for callers in CALLERS:
             latencies: dict[str, list[float]] = {name: [] for name in targets}
             rates: dict[str, list[float]] = {name: [] for name in targets}
+            cpu: dict[str, float] = dict.fromkeys(targets, 0.0)
             for _ in range(ROUNDS):
                 for name, target in targets.items():
-                    found, rate = await load(target, deltas, callers, seconds / ROUNDS)
+                    before_s, each_s = cpu_s(processes[name]), seconds / ROUNDS
+                    found, rate = await load(
+                        target, deltas, callers, each_s, connections=callers if each_own else 1
+                    )
+                    cpu[name] += cpu_s(processes[name]) - before_s
                     latencies[name] += found
                     rates[name].append(rate)
             for name in targets:
@@ -190,33 +219,40 @@ async def measure(targets: dict[str, str], seconds: float) -> list[dict[str, Any
                         "added_p50_ms": float(p50 - base50),
                         "added_p99_ms": float(p99 - base99),
                         "per_s": float(np.median(rates[name])),
+                        "cpu_ms": 1e3 * cpu[name] / len(latencies[name]),
                     }
                 )
     return rows
 
 
-def run(seconds: float) -> list[dict[str, Any]]:
+def run(seconds: float, workers: int) -> list[dict[str, Any]]:
     """Start the processes, measure, and stop them."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         at = {name: f"unix:{folder}/{name}.sock" for name in ("direct", "proxy", "router")}
+        if workers > 1:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                at["router"] = f"127.0.0.1:{free.getsockname()[1]}"
         config = FleetConfig(
             fleet=Fleet(state_dir=folder, log_level="error"),
             telemetry=Telemetry(listen=f"unix:{folder}/none.sock"),
             embedding=Embedding(replicas=(EmbeddingReplica(listen=f"unix:{folder}/no.sock"),)),
-            router=Router(listen=at["router"], policies={"balanced": Policy()}),
+            router=Router(listen=at["router"], workers=workers, policies={"balanced": Policy()}),
             models=(Model(name="instant", dir=".", replicas=(Replica(listen=at["direct"]),)),),
         )
         path = Path(folder, "fleet.toml")
         path.write_bytes(kit_config.dump(config))
         own = [sys.executable, "-m", "tests.bench.bench_router"]
-        for command in (
-            [*own, "--serve-model", at["direct"]],
-            [*own, "--serve-proxy", at["proxy"], at["direct"]],
-            [sys.executable, "-m", "router_svc", "--config", str(path)],
+        processes = {}
+        for name, command in (
+            ("direct", [*own, "--serve-model", at["direct"]]),
+            ("proxy", [*own, "--serve-proxy", at["proxy"], at["direct"]]),
+            ("router", [sys.executable, "-m", "router_svc", "--config", str(path)]),
         ):
             process = stack.enter_context(subprocess.Popen(command))
             stack.callback(process.send_signal, signal.SIGTERM)
-        return asyncio.run(measure(at, seconds))
+            processes[name] = psutil.Process(process.pid)
+        return asyncio.run(measure(at, processes, seconds, each_own=workers > 1))
 
 
 def main() -> None:
@@ -224,6 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=5.0, help="per path and shape")
+    parser.add_argument("--workers", type=int, default=1, help="of the router")
     parser.add_argument("--serve-model", help=argparse.SUPPRESS)
     parser.add_argument("--serve-proxy", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -232,15 +269,19 @@ def main() -> None:
         return asyncio.run(serve_model(options.serve_model))
     if options.serve_proxy:
         return asyncio.run(serve_proxy(*options.serve_proxy))
-    rows = run(options.seconds)
+    rows = run(options.seconds, options.workers)
     if options.json:
         print(json.dumps({"router": rows}))
         return None
-    print(f"{'shape':<12} {'callers':>7} {'path':<7} {'p50':>8} {'p99':>8} {'added':>8} {'/s':>8}")
+    print(
+        f"{'shape':<12} {'callers':>7} {'path':<7} {'p50':>8} {'p99':>8} {'added':>8} {'/s':>8} "
+        f"{'cpu':>8}"
+    )
     for row in rows:
         print(
             f"{row['shape']:<12} {row['callers']:>7} {row['path']:<7} {row['p50_ms']:>8.2f} "
-            f"{row['p99_ms']:>8.2f} {row['added_p50_ms']:>8.2f} {row['per_s']:>8.0f}"
+            f"{row['p99_ms']:>8.2f} {row['added_p50_ms']:>8.2f} {row['per_s']:>8.0f} "
+            f"{row['cpu_ms']:>8.3f}"
         )
     return None
 

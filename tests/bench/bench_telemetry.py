@@ -1,9 +1,12 @@
 """What telemetry costs and how old its figures are: `python -m tests.bench.bench_telemetry`.
 
 Real processes: the telemetry service, and one agent next to a faked model. The other
-replicas are streams from this process. Busy replicas have news in each report, at 10 Hz;
-idle ones send signs of life as agents do. Figures are per core, from the processes' own CPU
-time; ages are those that one watcher holds, sampled while it watches.
+replicas are agents' reporters in this process, each on a connection of its own, that are offered a
+sample ten times a second. Busy replicas have news in each; idle ones have none. Figures are per
+core, from the processes' own CPU time. Ages are those that one watcher holds, sampled while it
+watches: how long ago each replica's figures were last known to be true. Whether that is so is
+measured, too: idle replicas change one after the other, and the delay is from the change to the
+watcher.
 """
 
 import argparse
@@ -42,16 +45,16 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
     ProcessUse,
     Rates,
     ReplicaReport,
-    ReportRequest,
-    ReportResponse,
     WatchRequest,
 )
 from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
 from services.kit import config
+from services.kit import log as kit_log
 from services.kit.config import FleetConfig
 from services.kit.rpc import Context
-from telemetry_svc.agent.report import heartbeat_s
+from telemetry_svc.agent.report import REPORTS, Reporter, heartbeat_s
+from zeta_client.cli.fleet_view import FleetView
 
 REPLICAS = 100
 INTERVAL_S = 0.1
@@ -70,9 +73,40 @@ class Cost:
     age_p50_ms: float
     """Of the figures that the watcher holds, at any moment."""
     age_p99_ms: float
-    delivery_p50_ms: float
-    """From a report's making to the watcher."""
-    delivery_p99_ms: float
+    news_p50_ms: float
+    """From a change in a replica to the watcher."""
+    news_p99_ms: float
+
+
+@dataclass(slots=True)
+class Simulated:
+    """A replica: its agent's reporter, and what there is to read."""
+
+    name: str
+    busy: bool
+    turn: int = 0
+    """Ascends with every change."""
+    changed_s: float = 0.0
+
+    async def run(self, target: str, offset_s: float) -> None:
+        """Report as an agent does, on a connection of its own."""
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(target, own) as channel:
+            reporter = Reporter(channel, heartbeat_s=heartbeat_s(2.0), read_every_s=INTERVAL_S)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(reporter.run())
+                await asyncio.sleep(offset_s)
+                next_s = time.monotonic()
+                while True:
+                    if self.busy:
+                        self.change()
+                    reporter.offer(_report(self))
+                    next_s = max(next_s + INTERVAL_S, time.monotonic())
+                    await asyncio.sleep(next_s - time.monotonic())
+
+    def change(self) -> None:
+        """Have news."""
+        self.turn, self.changed_s = self.turn + 1, time.monotonic()
 
 
 def model_state(i: int, *, busy: bool) -> ModelState:
@@ -100,67 +134,51 @@ def model_state(i: int, *, busy: bool) -> ModelState:
     )
 
 
-async def replica(target: str, name: str, *, busy: bool, sent: list[int]) -> None:
-    """Report as one agent does, on a connection of its own."""
-    own = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(target, own) as channel:
-        call = TelemetryServiceStub(channel).Report()
-        acks = asyncio.create_task(_drain(call))
-        interval_s = INTERVAL_S if busy else heartbeat_s(2.0)
-        await asyncio.sleep(interval_s * (hash(name) % 97) / 97)
-        seq, next_s = 0, time.monotonic()
-        try:
-            while True:
-                seq, next_s = seq + 1, next_s + interval_s
-                await call.write(ReportRequest(report=_report(name, seq, busy=busy)))
-                sent[0] += 1
-                await asyncio.sleep(max(0.0, next_s - time.monotonic()))
-        finally:
-            call.cancel()
-            acks.cancel()
-
-
-async def _drain(call: "grpc.aio.StreamStreamCall[ReportRequest, ReportResponse]") -> None:
-    async for _ in call:
-        pass
-
-
-def _report(name: str, seq: int, *, busy: bool) -> ReplicaReport:
+def _report(simulated: Simulated) -> ReplicaReport:
     now = Timestamp()
     now.FromNanoseconds(time.time_ns())
-    return ReplicaReport(
-        replica=name,
+    state = model_state(simulated.turn, busy=True) if simulated.busy else _IDLE
+    report = ReplicaReport(
+        replica=simulated.name,
         address="127.0.0.1:7080",
-        seq=seq,
         time=now,
         alive=True,
-        state=model_state(seq if busy else 5, busy=busy),
+        state=state,
         process=ProcessUse(cpu_ratio=0.5, rss_bytes=10**9, threads=20),
-        rates=Rates(completion_tokens_per_s=200.0 if busy else 0.0),
+        rates=Rates(completion_tokens_per_s=200.0 if simulated.busy else 0.0),
     )
+    report.state.steps_total = simulated.turn
+    return report
 
 
 @dataclass(slots=True)
 class Watched:
-    """What the watcher holds: when each replica's figures were true, by its own clock."""
+    """What the watcher holds, as `zeta top` does, and how long news took to it."""
 
-    true_at_s: dict[str, float]
-    delivery_s: list[float]
+    fleet: dict[str, Simulated]
+    view: FleetView
+    news_s: list[float]
     complete: asyncio.Event
     """Set when every replica was seen."""
 
 
-async def watch(target: str, view: Watched) -> None:
-    """Keep *view* as the stream says."""
-    interval = Duration(nanos=int(WATCH_INTERVAL_S * 1e9))
+async def watch(target: str, watched: Watched) -> None:
+    """Keep the view as the stream says."""
+    interval, turns = Duration(nanos=int(WATCH_INTERVAL_S * 1e9)), dict[str, int]()
     async with grpc.aio.insecure_channel(target) as channel:
         async for told in TelemetryServiceStub(channel).Watch(WatchRequest(min_interval=interval)):
-            now_s, wall_s = time.monotonic(), time.time()
+            now_s = time.monotonic()
+            watched.view.apply(told, now_s)
             for status in (*told.snapshot.replicas, *told.delta.replicas):
-                view.true_at_s[status.report.replica] = now_s - status.age.ToNanoseconds() / 1e9
-                view.delivery_s.append(wall_s - status.report.time.ToNanoseconds() / 1e9)
-            if len(view.true_at_s) == REPLICAS:
-                view.complete.set()
+                simulated, turn = (
+                    watched.fleet[status.report.replica],
+                    status.report.state.steps_total,
+                )
+                if turn == simulated.turn != turns.get(simulated.name):
+                    watched.news_s.append(now_s - simulated.changed_s)
+                    turns[simulated.name] = turn
+            if len(watched.view.statuses) == REPLICAS:
+                watched.complete.set()
 
 
 @asynccontextmanager
@@ -186,47 +204,73 @@ async def cpu_percent(pid: int, for_s: float) -> float:
 
 async def fleet_cost(fleet: Path, target: str, *, busy: bool, for_s: float) -> Cost:
     """Measure the service with all replicas busy, or all idle."""
+    names = [f"m-{i}" for i in range(REPLICAS)]
+    watched = Watched(
+        fleet={name: Simulated(name=name, busy=busy) for name in names},
+        view=FleetView(),
+        news_s=[],
+        complete=asyncio.Event(),
+    )
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(process("telemetry_svc", "--config", str(fleet)))
         await _ready(target)
-        sent, view = [0], Watched(true_at_s={}, delivery_s=[], complete=asyncio.Event())
         tasks = [
-            asyncio.create_task(replica(target, f"m-{i}", busy=busy, sent=sent))
-            for i in range(REPLICAS)
+            asyncio.create_task(simulated.run(target, i / REPLICAS * INTERVAL_S))
+            for i, simulated in enumerate(watched.fleet.values())
         ]
-        tasks.append(asyncio.create_task(watch(target, view)))
-        await asyncio.wait_for(view.complete.wait(), 30)
+        tasks.append(asyncio.create_task(watch(target, watched)))
+        await asyncio.wait_for(watched.complete.wait(), 30)
         await asyncio.sleep(2.0)
-        sent[0] = 0
-        view.delivery_s.clear()
+        watched.news_s.clear()
         ages_s: list[float] = []
-        sampling = asyncio.create_task(_sample_ages(view, ages_s))
+        sampling = asyncio.create_task(_sample_ages(watched, ages_s))
+        sent = _sent()
         cpu = await cpu_percent(service.pid, for_s)
-        for task in (*tasks, sampling):
+        sent = _sent() - sent
+        sampling.cancel()
+        if not busy:
+            await _change_one_by_one(watched, for_s)
+        for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, sampling, return_exceptions=True)
-    age, delivery = np.percentile(ages_s, (50, 99)), np.percentile(view.delivery_s, (50, 99))
+    age, news = np.percentile(ages_s, (50, 99)), np.percentile(watched.news_s, (50, 99))
     return Cost(
         replicas=REPLICAS,
-        reports_per_s=sent[0] / for_s,
+        reports_per_s=sent / for_s,
         service_cpu_percent=cpu,
         age_p50_ms=float(age[0]) * 1e3,
         age_p99_ms=float(age[1]) * 1e3,
-        delivery_p50_ms=float(delivery[0]) * 1e3,
-        delivery_p99_ms=float(delivery[1]) * 1e3,
+        news_p50_ms=float(news[0]) * 1e3,
+        news_p99_ms=float(news[1]) * 1e3,
     )
 
 
-async def _sample_ages(view: Watched, ages_s: list[float]) -> None:
+def _sent() -> float:
+    """Reports sent by all reporters of this process."""
+    samples = (sample for metric in REPORTS.collect() for sample in metric.samples)
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+
+
+async def _sample_ages(watched: Watched, ages_s: list[float]) -> None:
     while True:
-        now_s = time.monotonic()
-        ages_s.extend(now_s - true_s for true_s in view.true_at_s.values())
+        ages_s.extend(watched.view.ages_s(time.monotonic()).values())
         await asyncio.sleep(0.037)
+
+
+async def _change_one_by_one(watched: Watched, for_s: float) -> None:
+    """Have idle replicas change at moments that know nothing of their agents'."""
+    rng, until_s = np.random.default_rng(0), time.monotonic() + for_s
+    while time.monotonic() < until_s:
+        await asyncio.sleep(rng.exponential(0.05))
+        list(watched.fleet.values())[rng.integers(REPLICAS)].change()
 
 
 async def _ready(target: str) -> None:
     async with grpc.aio.insecure_channel(target) as channel:
         await asyncio.wait_for(channel.channel_ready(), 20)
+
+
+_IDLE = model_state(5, busy=False)
 
 
 class FakeModel(ModelControlServiceServicer):
@@ -277,7 +321,7 @@ def fleet_of(folder: Path) -> FleetConfig:
     )
 
 
-async def measure(for_s: float) -> dict[str, object]:
+async def measure(for_s: float, only: str | None) -> dict[str, object]:
     """Measure everything, one thing after the other."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -285,6 +329,8 @@ async def measure(for_s: float) -> dict[str, object]:
         fleet.write_bytes(config.dump(settings))
         cost = partial(fleet_cost, fleet, settings.telemetry.listen, for_s=for_s)
         agent = partial(agent_cost, fleet, settings, for_s=for_s)
+        if only:
+            return {only: asdict(await cost(busy=only == "busy"))}
         return {
             "busy": asdict(await cost(busy=True)),
             "idle": asdict(await cost(busy=False)),
@@ -298,8 +344,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.bench_telemetry")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0, help="per measurement")
+    parser.add_argument("--only", choices=("busy", "idle"), help="one of the fleets, no agent")
     arguments = parser.parse_args()
-    figures = asyncio.run(measure(arguments.seconds))
+    kit_log.configure("bench", "warning")
+    figures = asyncio.run(measure(arguments.seconds, arguments.only))
     if arguments.json:
         print(json.dumps(figures, indent=2))
         return

@@ -1,6 +1,8 @@
 """A model process that encodes, over real gRPC."""
 
 import asyncio
+import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,15 +23,18 @@ from zeta.model.v1 import model_control_service_pb2_grpc as control_grpc
 
 from services.kit import rpc
 from services.kit.channel import open_channel
-from services.kit.config import FleetConfig, Model, Replica, Server
+from services.kit.config import FleetConfig, Model, Replica, Server, Tickets
 from services.kit.errors import (
     ConfigError,
     InvalidRequestError,
     NotBuiltError,
     OverloadedError,
+    TicketMismatchError,
+    UnauthenticatedError,
     UnknownModelError,
     ZetaError,
 )
+from services.kit.tickets import TICKET_KEY, Claims, Keyring, Passes
 from services.model import process, text
 from services.model.graph import checkpoint, reference
 from services.model.process import EMBEDDING
@@ -64,10 +69,14 @@ def settings_of(folder: Path, **changes: Any) -> Model:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **changes: Any) -> AsyncIterator[Ready]:
+async def serving(
+    folder: Path, *, tickets: Tickets | None = None, **changes: Any
+) -> AsyncIterator[Ready]:
     """Serve the encoder in *folder*."""
     settings = settings_of(folder, **changes)
-    config = FleetConfig(models=(settings,), server=Server(drain_grace_s=1.0))
+    config = FleetConfig(
+        models=(settings,), server=Server(drain_grace_s=1.0), tickets=tickets or Tickets()
+    )
     model, backend = process.load(settings, "enc-0")
     started = process.running(config, settings, model, backend, "127.0.0.1:0")
     async with started as running, open_channel(running.server.address, config.server) as channel:
@@ -97,6 +106,25 @@ async def rows(ready: Ready, *texts: str, **fields: str) -> NDArray[np.float32]:
     request = embedding.EmbedRequest(texts=texts, **fields)
     answer = await ready.embed.Embed(request, timeout=20)
     return np.array([e.values for e in answer.embeddings], np.float32)
+
+
+async def test_a_closed_encoder_embeds_for_the_router_alone(tmp_path: Path) -> None:
+    """Nobody else has a pass, and a ticket is for answers."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"one {b64encode(bytes(32)).decode()}\n")
+    folder, tickets, keyring = tmp_path / "enc", Tickets(keys=str(keys)), Keyring(keys)
+    folder.mkdir()
+    tiny_encoder.write(folder)
+    ask = embedding.EmbedRequest(texts=["Hi"])
+    ticket = keyring.sign(Claims(replica="enc-0", issued_s=time.time(), expires_s=9e9))
+
+    async with serving(folder, tickets=tickets, requires_ticket=True) as ready:
+        assert isinstance(await refusal(ready.embed.Embed(ask)), UnauthenticatedError)
+        with_ticket = ready.embed.Embed(ask, metadata=((TICKET_KEY, ticket),))
+        assert isinstance(await refusal(with_ticket), TicketMismatchError)
+        answer = await ready.embed.Embed(ask, metadata=Passes(keyring).metadata())
+
+    assert len(answer.embeddings) == 1
 
 
 async def test_an_encoder_embeds(tmp_path: Path) -> None:

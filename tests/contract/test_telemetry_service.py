@@ -31,6 +31,7 @@ from zeta.model.v1.model_control_service_pb2_grpc import (
 )
 from zeta.telemetry.v1 import telemetry_service_pb2_grpc
 from zeta.telemetry.v1.telemetry_service_pb2 import (
+    FleetDelta,
     GpuUse,
     ProcessUse,
     QueryHistoryRequest,
@@ -55,9 +56,11 @@ from services.kit.errors import DrainingError, InvalidRequestError, OverloadedEr
 from services.kit.rpc import Context, Scoped, zeta_error
 from telemetry_svc.agent.__main__ import report_until
 from telemetry_svc.agent.collect import Sampler, ThisMachine
+from telemetry_svc.agent.gpu import Gpus
 from telemetry_svc.agent.report import Reporter
 from telemetry_svc.prometheus import FleetCollector
 from telemetry_svc.servicer import TelemetryServicer
+from tests.unit.telemetry_svc.agent.fake_nvml import FakeNvml, holder
 
 Stub: TypeAlias = "telemetry_service_pb2_grpc.TelemetryServiceAsyncStub"
 WatchCall: TypeAlias = "grpc.aio.UnaryStreamCall[WatchRequest, WatchResponse]"
@@ -125,7 +128,9 @@ async def telemetry_at(address: str, servicer: TelemetryServicer) -> AsyncIterat
 
 
 @asynccontextmanager
-async def agent_of(model: str, telemetry: str, name: str = "m-0") -> AsyncIterator[Reporter]:
+async def agent_of(
+    model: str, telemetry: str, name: str = "m-0", machine: ThisMachine | None = None
+) -> AsyncIterator[Reporter]:
     """Run the agent of one replica."""
     stopped = asyncio.Event()
     async with (
@@ -133,9 +138,13 @@ async def agent_of(model: str, telemetry: str, name: str = "m-0") -> AsyncIterat
         open_channel(telemetry, Server()) as to_telemetry,
     ):
         sampler = Sampler(
-            model="m", replica=name, address=model, channel=to_model, machine=ThisMachine()
+            model="m",
+            replica=name,
+            address=model,
+            channel=to_model,
+            machine=machine or ThisMachine(),
         )
-        reporter = Reporter(to_telemetry, heartbeat_s=0.1)
+        reporter = Reporter(to_telemetry, heartbeat_s=0.1, read_every_s=0.02)
         async with asyncio.TaskGroup() as group:
             group.create_task(report_until(stopped, sampler, reporter, 0.02))
             yield reporter
@@ -287,8 +296,9 @@ async def test_a_model_that_goes_is_dead_and_one_that_comes_back_serves(
 async def test_a_model_that_hangs_is_dead(place: Place, stub: Stub, model: FakeModel) -> None:
     """A process that is there and does not answer counts as one that is not."""
     async with listening(model.add, place("model")), agent_of(place("model"), place("telemetry")):
-        await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
+        await watched(stub, lambda v: health_of(v) == {"m-0": SERVING} and v["m-0"].held)
         model.answers.clear()
+        await watched(stub, lambda v: health_of(v) == {"m-0": SERVING} and not v["m-0"].held)
         await watched(stub, lambda v: health_of(v) == {"m-0": DEAD})
         model.answers.set()
         await watched(stub, lambda v: health_of(v) == {"m-0": SERVING})
@@ -557,19 +567,21 @@ async def test_a_full_fleet_takes_nobody_more(stub: Stub) -> None:
 async def test_an_unchanged_replica_is_reported_as_a_sign_of_life_only(
     place: Place, telemetry: str, stub: Stub
 ) -> None:
-    """Samples without news are not sent until the sign of life is due."""
+    """Samples without news are not sent until the sign of life is due, which is seldom."""
     del telemetry
     clock = Clock()
     async with open_channel(place("telemetry"), Server()) as channel:
-        reporter = Reporter(channel, heartbeat_s=1.0, clock=clock)
+        reporter = Reporter(channel, heartbeat_s=1.0, read_every_s=0.1, clock=clock, wall=clock)
         running = asyncio.create_task(reporter.run())
         for _ in range(10):
             reporter.offer(report(running=1).report)
-        await watched(stub, lambda v: "m-0" in v)
-        for _ in range(10):
+        async with asyncio.timeout(20):
+            await reporter.held.wait()
+        for _ in range(9):
+            clock.now_s += 0.5
             reporter.offer(report(running=1).report)
             await asyncio.sleep(0)
-        clock.now_s += 1.0
+        clock.now_s += 0.5
         reporter.offer(report(running=1).report)
         view = await watched(stub, lambda v: v["m-0"].report.seq == 2)
         reporter.offer(report(running=2).report)
@@ -577,6 +589,95 @@ async def test_an_unchanged_replica_is_reported_as_a_sign_of_life_only(
         await aio.cancelled(running)
 
     assert view["m-0"].report.state.running == 1
+
+
+def promised(seq: int = 1, *, running: int = 0) -> ReportRequest:
+    """Make a report of an agent that tells of every change."""
+    request = report(seq=seq, running=running)
+    request.report.read_every.FromMilliseconds(100)
+    return request
+
+
+async def test_a_report_holds_for_as_long_as_its_stream(place: Place) -> None:
+    """Without another word it is as young as promised; when the stream breaks, it ages.
+
+    A watcher is told now and then that nothing changed.
+    """
+    hasty = Telemetry(silent_after_s=0.3, gone_after_s=40.0)
+    async with (
+        telemetry_at(place("holding"), TelemetryServicer(hasty)),
+        open_channel(place("holding"), Server()) as channel,
+    ):
+        stub = TelemetryServiceStub(channel)
+        reporting = stub.Report()
+        await reporting.write(promised())
+        assert await acked_by(reporting) == 1
+        watching = stub.Watch(WatchRequest())
+        first = await next_of(watching)
+        quiet = [await next_of(watching) for _ in range(3)]  # half a second each
+        reporting.cancel()
+        broken = await next_of(watching)
+        view = await watched(stub, lambda v: health_of(v) == {"m-0": SILENT})
+        watching.cancel()
+
+    status = first.snapshot.replicas[0]
+    assert (status.held, status.age.ToNanoseconds() <= 1e8) == (True, True)
+    assert [(told.seq, told.delta) for told in quiet] == [(first.seq, FleetDelta())] * 3
+    assert [s.held for s in broken.delta.replicas] == [False]
+    assert broken.seq > first.seq
+    assert not view["m-0"].held
+
+
+async def test_a_sign_of_life_wakes_nobody(stub: Stub) -> None:
+    """It travels with the next news, so that a quiet fleet costs its watchers nothing."""
+    reporting = stub.Report()
+    await reporting.write(promised(1))
+    await acked_by(reporting)
+    await next_of(watching := stub.Watch(WatchRequest()))
+    sign = promised(2)
+    sign.unchanged = True
+    await reporting.write(sign)
+    await reporting.write(promised(3, running=1))
+    told = await next_of(watching)
+    reporting.cancel()
+    watching.cancel()
+
+    assert [(s.report.seq, s.held) for s in told.delta.replicas] == [(3, True)]
+
+
+async def test_a_quiet_replica_has_a_past(place: Place) -> None:
+    """History goes on at its step where an agent has nothing to report."""
+    clock = Clock()
+    servicer = TelemetryServicer(PATIENT, clock=clock, wall=clock)
+    async with (
+        listening(partial(add_TelemetryServiceServicer_to_server, servicer), place("quiet")),
+        open_channel(place("quiet"), Server()) as channel,
+    ):
+        stub = TelemetryServiceStub(channel)
+        reporting = stub.Report()
+        await reporting.write(promised(1, running=5))
+        await acked_by(reporting)
+        for _ in range(3):
+            clock.now_s += 1.0
+            servicer.sweep()
+        past = await stub.QueryHistory(QueryHistoryRequest())
+        reporting.cancel()
+
+    points = [(p.time.seconds, p.running) for p in past.replicas[0].points]
+    assert points == [(100, 5), (101, 5), (102, 5), (103, 5)]
+
+
+async def test_gpus_travel_to_watchers(place: Place, stub: Stub, model: FakeModel) -> None:
+    """What the reading thread found is in the reports."""
+    machine = ThisMachine(gpus=Gpus(FakeNvml(held=(holder(os.getppid(), 5),))))
+    async with (
+        listening(model.add, place("model")),
+        agent_of(place("model"), place("telemetry"), machine=machine),
+    ):
+        view = await watched(stub, lambda v: "m-0" in v and len(v["m-0"].report.gpus) == 2)
+
+    gpu = view["m-0"].report.gpus[0]
+    assert (gpu.uuid, gpu.nvlinks, gpu.power_w) == ("GPU-0", 3, 70.5)
 
 
 async def test_stopping_ends_every_stream_with_its_reason(place: Place) -> None:

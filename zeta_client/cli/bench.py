@@ -44,6 +44,7 @@ class Load:
     priorities: Mapping[str, float]
     deadline_s: float | None
     length_ratio: float
+    returns: int
     seed: int
     warm_up: int
 
@@ -91,6 +92,9 @@ def bench(
         float,
         typer.Option(min=0, help="Text of the trace's lengths times this; 0: tasks, ranked alike"),
     ] = 0.0,
+    returns: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How often who is refused comes back, when told")
+    ] = 0,
     warm_up: Annotated[
         int, typer.Option(min=0, metavar="N", help="Prompts with feedback before the first run")
     ] = 0,
@@ -121,6 +125,7 @@ def bench(
             priorities=options.weights("--priorities", priorities, tuple(PRIORITIES)),
             deadline_s=deadline,
             length_ratio=length_ratio,
+            returns=returns,
             seed=seed,
             warm_up=warm_up,
         )
@@ -158,7 +163,11 @@ async def _bench(
                     call = await ways.call(way, settings, router, opened)
                     with bar(way.name, len(questions)) as show:
                         found[way.name] = await send(
-                            questions, call, deadline_s=load.deadline_s, done=show
+                            questions,
+                            call,
+                            deadline_s=load.deadline_s,
+                            returns=load.returns,
+                            done=show,
                         )
     return found
 

@@ -19,6 +19,8 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
 
 RATE_POINTS = 10
 """Tokens per second are the mean of so many points of history, which are a second apart."""
+LINE_S = 1.5
+"""Telemetry gives a sign of life every half second; after so long without, nothing holds."""
 _GROWTH = 1.1
 _NONE = "-"
 _WIDE = 110
@@ -59,12 +61,15 @@ class FleetView:
 
     statuses: dict[str, tuple[ReplicaStatus, float]] = field(default_factory=dict)
     """By replica: the last word, and when it came."""
+    told_s: float = 0.0
+    """When telemetry last said anything: what holds, held until then."""
     histories: Mapping[str, ReplicaHistory] = field(default_factory=dict)
     outlooks: Mapping[str, Outlook] = field(default_factory=dict)
     """By model: what the router foresees."""
 
     def apply(self, message: WatchResponse, now_s: float) -> None:
         """Take in a snapshot, or what changed since."""
+        self.told_s = now_s
         if message.HasField("snapshot"):
             self.statuses.clear()
         change = message.delta if message.HasField("delta") else message.snapshot
@@ -75,10 +80,27 @@ class FleetView:
 
     def rows(self, now_s: float) -> list[Row]:
         """Return a row per replica, by name."""
+        ages_s = self.ages_s(now_s)
         return [
-            self._foreseen(_row(status, now_s - came_s, self.histories.get(name, ReplicaHistory())))
-            for name, (status, came_s) in sorted(self.statuses.items())
+            self._foreseen(_row(status, ages_s[name], self._history(name)))
+            for name, (status, _) in sorted(self.statuses.items())
         ]
+
+    def ages_s(self, now_s: float) -> dict[str, float]:
+        """Return how long ago each replica's figures were last known to be true."""
+        return {name: self._age_s(*last, now_s) for name, last in self.statuses.items()}
+
+    def _age_s(self, status: ReplicaStatus, came_s: float, now_s: float) -> float:
+        """A report that holds is as old as its agent's readings, while telemetry is there."""
+        age_s = status.age.ToNanoseconds() / 1e9 + now_s - came_s
+        if not status.held:
+            return age_s
+        silence_s = now_s - self.told_s
+        read_s = status.report.read_every.ToNanoseconds() / 1e9
+        return min(age_s, read_s + (silence_s if silence_s > LINE_S else 0.0))
+
+    def _history(self, name: str) -> ReplicaHistory:
+        return self.histories.get(name, ReplicaHistory())
 
     def _foreseen(self, row: Row) -> Row:
         if (found := self.outlooks.get(row.model)) is None:
@@ -147,7 +169,7 @@ def quantile_s(sketches: Iterable[LatencySketch], q: float) -> float | None:
     return None
 
 
-def _row(status: ReplicaStatus, since_s: float, history: ReplicaHistory) -> Row:
+def _row(status: ReplicaStatus, age_s: float, history: ReplicaHistory) -> Row:
     report, state = status.report, status.report.state
     ttft = [task.ttft for task in history.tasks]
     rates = [point.rates.completion_tokens_per_s for point in history.points[-RATE_POINTS:]]
@@ -155,7 +177,7 @@ def _row(status: ReplicaStatus, since_s: float, history: ReplicaHistory) -> Row:
         replica=report.replica,
         model=state.model,
         health=ReplicaHealth.Name(status.health).removeprefix("REPLICA_HEALTH_").lower(),
-        age_s=status.age.ToNanoseconds() / 1e9 + since_s,
+        age_s=age_s,
         running=state.running,
         slots=state.allocation.max_running,
         waiting=state.waiting,

@@ -15,7 +15,8 @@ from zeta_client.load.figures import Objective
 from zeta_client.load.send import Result
 from zeta_client.load.ways import Way
 from zeta_client.sim import scenario as scenarios
-from zeta_client.sim.draw import draw
+from zeta_client.sim.bound import most_right
+from zeta_client.sim.draw import Drawn, draw
 from zeta_client.sim.scenario import Scenario
 from zeta_client.sim.world import World
 
@@ -37,6 +38,9 @@ def simulate(
     picture: Annotated[
         Path | None, typer.Option("--plot", metavar="OUT.png", help="Draw latency and goodput")
     ] = None,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also what no way could exceed, knowing every answer")
+    ] = False,
     as_json: shell.Json = False,
 ) -> None:
     """Compare ways to route on a simulated fleet: the router's own decisions, given step costs."""
@@ -46,7 +50,8 @@ def simulate(
             plot.check(picture)
         scene = scenarios.scaled(scenarios.load(file), scale)
         names = [t for each in compare.split(",") if (t := each.strip())]
-        runs = _runs(scene, ways.parse_all(names, scenarios.fleet_of(scene)), seed)
+        drawn = draw(scene, seed)
+        runs = _runs(scene, ways.parse_all(names, scenarios.fleet_of(scene)), drawn, seed)
     except ConfigError as error:
         shell.fail(str(error))
     except KeyboardInterrupt:
@@ -56,17 +61,21 @@ def simulate(
     found = {n: figures.summary(r, objective, scene.duration_s) for n, r in runs.items()}
     if picture:
         plot.draw(picture, runs, objective, scene.duration_s)
+    most = {"most_right_per_s": most_right(scene, drawn) / scene.duration_s} if bound else {}
     if as_json:
         replicas = sum(model.replicas for model in scene.models)
-        shell.emit({"replicas": replicas, "seed": seed, "runs": found})
+        shell.emit({"replicas": replicas, "seed": seed, "runs": found, **most})
         return
     shell.out().print(comparison(found, scene.duration_s))
+    for per_s in most.values():
+        shell.out().print(f"right and in time, whatever the way: at most {per_s:.1f}/s")
     if picture:
         shell.out().print(f"plots: {picture}", markup=False)
 
 
-def _runs(scene: Scenario, chosen: Sequence[Way], seed: int) -> Mapping[str, list[Result]]:
-    drawn = draw(scene, seed)
+def _runs(
+    scene: Scenario, chosen: Sequence[Way], drawn: Sequence[Drawn], seed: int
+) -> Mapping[str, list[Result]]:
     found = {}
     for way in chosen:
         with bar(way.name, len(drawn)) as show:

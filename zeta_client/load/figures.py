@@ -37,12 +37,15 @@ def summary(results: Sequence[Result], objective: Objective, duration_s: float) 
     """Return the figures of one run, in all and by kind, class and model."""
     found = _figures(results, objective, duration_s)
     late = [r.late_s for r in results]
+    back = [r for r in results if r.returns]
     ended_s = max((r.at_s + r.total_s for r in results if r.status == OK), default=duration_s)
     return {
         **found,
         "answered_per_s": found["answered"] / max(ended_s, duration_s),
         "offered_per_s": len(results) / duration_s,
         "generator_late_s": quantiles(late),
+        "returned": len(back),
+        "returned_good": sum(objective.met(r) for r in back),
         "by_kind": _grouped(results, objective, duration_s, lambda r: r.kind),
         "by_priority": _grouped(results, objective, duration_s, lambda r: r.priority),
         "by_model": dict(Counter(r.model for r in results if r.status == OK).most_common()),

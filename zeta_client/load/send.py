@@ -8,7 +8,7 @@ that falls behind, or a fleet that holds it up, cannot hide what callers would h
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeAlias
 
@@ -53,9 +53,13 @@ async def send(
     call: Call,
     *,
     deadline_s: float | None,
+    returns: int = 0,
     done: Callable[[Result], object] = lambda _: None,
 ) -> list[Result]:
-    """Send each of *shots* at its time; return what became of them, in their order."""
+    """Send each of *shots* at its time; return what became of them, in their order.
+
+    Who is refused and told when a retry is worth it comes back then, at most *returns* times.
+    """
     start_s = perf_counter()
     tasks = []
     try:
@@ -63,7 +67,7 @@ async def send(
             due_s = start_s + shot.at_s
             if (pause_s := due_s - perf_counter()) > 0.0:
                 await asyncio.sleep(pause_s)
-            one = asyncio.create_task(_one(shot, call, due_s, deadline_s))
+            one = asyncio.create_task(_one(shot, call, due_s, deadline_s, returns))
             one.add_done_callback(lambda t: None if t.cancelled() else done(t.result()))
             tasks.append(one)
         return await asyncio.gather(*tasks)
@@ -72,8 +76,24 @@ async def send(
             task.cancel()
 
 
-async def _one(shot: Shot, call: Call, due_s: float, deadline_s: float | None) -> Result:
-    late_s = perf_counter() - due_s
+async def _one(
+    shot: Shot, call: Call, due_s: float, deadline_s: float | None, returns: int
+) -> Result:
+    late_s, returned = perf_counter() - due_s, 0
+    while True:
+        found, again_s = await _asked(shot, call, due_s, deadline_s)
+        if again_s is None or returned == returns:
+            return replace(found, late_s=late_s, returns=returned)
+        returned += 1
+        await asyncio.sleep(again_s)
+        due_s = perf_counter()
+
+
+async def _asked(
+    shot: Shot, call: Call, due_s: float, deadline_s: float | None
+) -> tuple[Result, float | None]:
+    """Ask once; return what came of it, and when to come back where that is said."""
+    late_s, again_s = perf_counter() - due_s, None
     left_s = None if deadline_s is None else max(deadline_s - late_s, 0.001)
     answer, status = Answer(), OK
     try:
@@ -81,10 +101,10 @@ async def _one(shot: Shot, call: Call, due_s: float, deadline_s: float | None) -
             async for event in events:
                 answer.add(event, perf_counter() - due_s)
     except ZetaError as error:
-        status = error.reason
+        status, again_s = error.reason, error.retry_after_s
     ended = answer.finished
     right = shot.task and status == OK and is_correct(shot.task, answer.text)
-    return Result(
+    result = Result(
         at_s=shot.at_s,
         kind=shot.kind,
         priority=shot.priority,
@@ -98,3 +118,4 @@ async def _one(shot: Shot, call: Call, due_s: float, deadline_s: float | None) -
         late_s=late_s,
         decision_id=answer.decision_id,
     )
+    return result, again_s

@@ -53,7 +53,7 @@ def test_latency_and_cost_take_off_at_their_prices() -> None:
 
 def test_the_deadline_moves_the_choice_to_a_faster_model() -> None:
     """A model that would be late gives way, and that is the decision."""
-    found = candidates([0.6, 0.9], total_s=[0.5, 5.0])
+    found = candidates([0.7, 0.9], total_s=[0.5, 5.0])
     assert decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={}).plan == Single("a")
     assert decide(ask(deadline_s=60.0), found, PLAIN, RNG, gains={}).plan == Single("b")
 
@@ -75,9 +75,9 @@ def test_a_cold_model_refuses_no_reasonable_deadline() -> None:
 
 def test_an_answer_is_worth_as_much_as_it_is_likely_in_time() -> None:
     """A better model that is likely late gives way, one that is likely in time does not."""
-    found = candidates([0.6, 0.9], total_s=[0.5, 4.0])
+    found = candidates([0.7, 0.9], total_s=[0.5, 4.0])
     assert decide(ask(deadline_s=3.8), found, PLAIN, RNG, gains={}).plan == Single("a")
-    assert decide(ask(deadline_s=5.0), found, PLAIN, RNG, gains={}).plan == Single("b")
+    assert decide(ask(deadline_s=5.5), found, PLAIN, RNG, gains={}).plan == Single("b")
 
 
 def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
@@ -108,7 +108,7 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
 
 def test_a_decision_that_waits_says_where() -> None:
     """At the model that lets it wait longest of those that it asks, and what it takes there."""
-    found = replace(candidates([0.6, 0.9], total_s=[0.5, 3.0]), wait_s=np.array([0.0, 2.0]))
+    found = replace(candidates([0.7, 0.9], total_s=[0.5, 3.0]), wait_s=np.array([0.0, 2.0]))
     fleet = ("z", "b", "a")
     waiting = decide(ask(), found, PLAIN, RNG, gains={})
     assert choice_of(waiting, fleet).model == 1
@@ -194,15 +194,27 @@ def test_nothing_without_a_chance_is_drawn(chances: list[float], draw: float) ->
         assert shares[drawn(shares, each)] > 0.0
 
 
-def test_exploration_asks_single_models_only() -> None:
-    """Ensembles are earned, not tried."""
-    found = candidates([0.6, 0.6, 0.6], sharpness=3.0)
-    policy = Policy(explore_ratio=0.5, max_calls=3)
+def test_a_model_is_tried_in_the_best_plan_that_shows_how_good_it_is() -> None:
+    """Alone, as a cascade's first, or in a vote: whatever of these is worth most."""
+    found = candidates([0.8, 0.5, 0.4], sharpness=3.0)
+    policy = Policy(explore_ratio=0.3, max_calls=2, plans=frozenset({"single", "cascade"}))
     decision = decide(ask(), found, policy, RNG, gains={})
-    chances, best = decision.probabilities, decision.menu.utility.index(max(decision.menu.utility))
-    ensembles = set(range(decision.menu.singles, len(chances))) - {best}
-    assert not any(chances[k] for k in ensembles)
+    chances, m = decision.probabilities, decision.menu
+    showing = [
+        max((k for k in range(len(chances)) if m.places[k][0] == i), key=m.utility.__getitem__)
+        for i in range(3)
+    ]
+    assert all(m.kind(k) == "cascade" for k in showing[1:])
+    assert {k for k, chance in enumerate(chances) if chance} == {
+        *showing,
+        max(range(len(chances)), key=m.utility.__getitem__),
+    }
+    assert [chances[k] for k in showing[1:]] == pytest.approx([0.1, 0.1])
     assert sum(chances) == pytest.approx(1.0)
+
+    voting = replace(policy, plans=frozenset({"single", "vote"}), max_calls=3)
+    together = decide(ask(), found, voting, RNG, gains={"vote": 0.1})
+    assert together.propensity == pytest.approx(1.0), "the vote that is best shows all"
 
 
 def test_an_ensemble_is_chosen_where_it_pays() -> None:

@@ -1,6 +1,7 @@
 """Load between reports."""
 
 import numpy as np
+import pytest
 
 from router_svc.core.load import Load
 from router_svc.core.types import Priority
@@ -61,6 +62,42 @@ def test_an_old_report_says_nothing_any_more() -> None:
     assert fleet.ages_s(3.5).tolist() == [2.5, np.inf]
     fleet.forget(0)
     assert fleet.ages_s(3.5).tolist() == [np.inf, np.inf]
+
+
+def held(fleet: Load, i: int, read_at_s: float) -> None:
+    """Take in a report that holds, of an agent that reads ten times a second."""
+    fleet.reported(
+        i, requests=3.0, prompt_tokens=0.0, max_running=4.0, read_at_s=read_at_s, held_s=0.1
+    )
+
+
+def test_a_report_that_holds_does_not_age() -> None:
+    """While telemetry is there it is no older than its agent's readings; others age."""
+    fleet = load()
+    fleet.told(1.0)
+    held(fleet, 0, 1.0)
+    fleet.reported(1, requests=3.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0)
+    fleet.told(99.0)
+
+    assert fleet.ages_s(100.0) == pytest.approx([0.1, 99.0])
+    assert fleet.loads(100.0).running.tolist() == [3.0, 0.0]
+    assert fleet.ages_s(99.0)[0] == pytest.approx(0.1)
+
+
+def test_what_held_ages_when_telemetry_falls_silent_or_is_gone() -> None:
+    """From its last sign of life on, and a report that begins to hold again is young again."""
+    fleet = load()
+    held(fleet, 0, 1.0)
+    held(fleet, 1, 1.0)
+    fleet.told(10.0)
+
+    assert fleet.ages_s(11.4) == pytest.approx([0.1, 0.1])
+    assert fleet.ages_s(12.0) == pytest.approx([2.1, 2.1])
+    fleet.untold()
+    assert fleet.ages_s(12.0) == pytest.approx([2.1, 2.1])
+    fleet.told(20.0)
+    held(fleet, 0, 20.0)
+    assert fleet.ages_s(20.5) == pytest.approx([0.1, 10.6])
 
 
 def test_load_never_becomes_negative() -> None:

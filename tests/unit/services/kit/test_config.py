@@ -103,6 +103,10 @@ listen = "nowhere"
         (MINIMAL + MINIMAL, "given 2 times"),
         (MINIMAL + "[router]\ndefault_policy = 'x'", "no policy 'x'; there are: balanced"),
         (MINIMAL + "[telemetry]\ngone_after_s = 1.0", "gone_after_s"),
+        (
+            MINIMAL.replace("dir", "requires_ticket = true\ndir"),
+            r"models\[0\]\.requires_ticket: needs tickets\.keys",
+        ),
         (MINIMAL + SHARED.format(replicas=["a-1"], slots=4), "no replica 'a-1'; there are: a-0"),
         (MINIMAL + SHARED.format(replicas=["a-0", "a-0"], slots=4), "named 2 times"),
         (
@@ -117,6 +121,13 @@ def test_contradictions_are_refused(tmp_path: Path, text: str, mistake: str) -> 
     """Well-formed is not enough."""
     with pytest.raises(ConfigError, match=mistake):
         load(written(tmp_path, text))
+
+
+def test_the_keys_of_tickets_lie_beside_the_file(tmp_path: Path) -> None:
+    """As every path inside it does; without one there are no tickets."""
+    assert load(written(tmp_path, MINIMAL)).tickets.keys == ""
+    with_keys = load(written(tmp_path, MINIMAL + '[tickets]\nkeys = "tickets.keys"'))
+    assert with_keys.tickets.keys == str(tmp_path / "tickets.keys")
 
 
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ def take(
     stream: int = 1,
     now_s: float = 0.0,
     health: Health = Health.SERVING,
+    held_s: float | None = None,
 ) -> bool:
     """Report *name*; the report is its own seq."""
-    return fleet.take(name, seq, stream=stream, seq=seq, health=health, now_s=now_s)
+    return fleet.take(name, seq, stream=stream, seq=seq, health=health, now_s=now_s, held_s=held_s)
 
 
 def test_a_replica_is_what_it_says() -> None:
@@ -61,6 +62,57 @@ def test_a_replica_silent_for_long_is_gone() -> None:
 
     assert fleet.entries == ()
     assert fleet.news(seen).removed == ("a",)
+
+
+def test_a_report_holds_while_its_stream_is_open() -> None:
+    """An agent that promised to tell of changes is not silent; its figures do not age."""
+    fleet: Fleet[int] = Fleet(LIMITS)
+    take(fleet, "a", held_s=0.1)
+    take(fleet, "b")
+    fleet.sweep(10.0)
+
+    assert health_of(fleet) == {"a": Health.SERVING, "b": Health.SILENT}
+    assert {e.name: e.age_s(10.0) for e in fleet.entries} == {"a": 0.1, "b": 10.0}
+    assert fleet.entries[0].age_s(0.05) == 0.05
+
+
+def test_what_a_broken_stream_held_ages_from_its_last_sign_of_life() -> None:
+    """Watchers are told, and silence comes as soon as that was long enough ago."""
+    fleet: Fleet[int] = Fleet(LIMITS)
+    take(fleet, "a", stream=1, held_s=0.1)
+    take(fleet, "b", stream=2, held_s=0.1)
+    seen = fleet.news(None).change
+
+    assert fleet.lost(1, alive_s=9.0)
+    assert [(e.name, e.held_s, e.age_s(10.0)) for e in fleet.news(seen).entries] == [
+        ("a", None, 1.0)
+    ]
+    assert not fleet.sweep(11.0)
+    fleet.sweep(11.1)
+    assert health_of(fleet) == {"a": Health.SILENT, "b": Health.SERVING}
+
+
+def test_a_stream_that_held_nothing_is_no_loss() -> None:
+    """Nor is the old stream of an agent that started again, nor a last sign before a report."""
+    fleet: Fleet[int] = Fleet(LIMITS)
+    take(fleet, "a", stream=1, held_s=0.1)
+    take(fleet, "a", stream=2, held_s=0.1, now_s=5.0)
+
+    assert not fleet.lost(1, alive_s=4.0)
+    assert fleet.lost(2, alive_s=4.0)
+    assert fleet.entries[0].age_s(6.0) == 1.0
+
+
+def test_an_open_stream_without_a_sign_of_life_holds_nothing() -> None:
+    """Its agent hangs, whatever its connection says; the next report is believed again."""
+    fleet: Fleet[int] = Fleet(LIMITS)
+    take(fleet, held_s=0.1)
+
+    assert not fleet.sweep(LIMITS.held_for_s)
+    assert fleet.sweep(LIMITS.held_for_s + 0.1)
+    assert (fleet.entries[0].health, fleet.entries[0].held_s) == (Health.SILENT, None)
+    take(fleet, seq=2, now_s=20.0, held_s=0.1)
+    assert fleet.entries[0].age_s(30.0) == 0.1
 
 
 def test_older_and_repeated_reports_are_dropped() -> None:

@@ -40,6 +40,19 @@ def test_points_come_oldest_first() -> None:
     assert running(filled(4).points(now_s=3.0)) == [0, 1, 2, 3]
 
 
+def test_a_quiet_replica_has_a_past_too() -> None:
+    """The last point is kept again at its new time, and the window moves on over it."""
+    history = filled(8)
+    for i in range(8, 12):
+        history.hold(1000.0 + i, at_s=float(i))
+
+    assert [(p.time_s, p.running) for p in history.points(now_s=11.0, window_s=4.0)] == [
+        *((1007.0, 7), (1008.0, 7), (1009.0, 7), (1010.0, 7), (1011.0, 7))
+    ]
+    assert history.tasks(now_s=11.0, window_s=3.0) == {}
+    assert history.tasks(now_s=11.0, window_s=6.0)[1].requests == 2
+
+
 def test_keeps_no_more_than_its_length() -> None:
     """Ten steps of history hold ten points, the newest."""
     assert running(filled(25).points(now_s=24.0)) == [*range(15, 25)]

@@ -84,6 +84,19 @@ def test_reports_age() -> None:
     assert view.rows(12.0)[0].age_s == pytest.approx(2.2)
 
 
+def test_a_report_that_holds_is_as_old_as_its_agents_readings() -> None:
+    """While telemetry gives signs of life; after that, as old as the last one."""
+    held = status("a")
+    held.held = True
+    held.report.read_every.FromMilliseconds(100)
+    view = FleetView()
+    view.apply(snapshot(held), 10.0)
+    view.apply(WatchResponse(delta=FleetDelta()), 19.0)
+
+    assert view.rows(20.0)[0].age_s == pytest.approx(0.1)
+    assert view.rows(22.0)[0].age_s == pytest.approx(3.1)
+
+
 def test_figures_of_a_row() -> None:
     """Cache use is a ratio, speed a mean over history, GPUs a mean and a sum."""
     view = FleetView()

@@ -102,3 +102,25 @@ async def test_what_is_left_early_leaves_nothing_running() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     await ended.wait()
+
+
+async def test_who_is_refused_comes_back_when_told_to() -> None:
+    """With its whole time again, as often as is asked for; without a time it does not."""
+    left = []
+
+    async def call(asked: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
+        left.append(left_s)
+        if len(left) < 3:
+            raise OverloadedError("full", retry_after_s=0.001 if asked.task else None)
+        for event in answered("4"):
+            yield event
+
+    (patient,) = await send([shot()], call, deadline_s=9.0, returns=2)
+    assert (patient.status, patient.returns) == (OK, 2)
+    assert min(each or 0.0 for each in left) > 8.0
+    left.clear()
+    (once,) = await send([shot()], call, deadline_s=None, returns=1)
+    left.clear()
+    (untold,) = await send([shot(task=None)], call, deadline_s=None, returns=1)
+    assert (once.status, once.returns) == ("OVERLOADED", 1)
+    assert (untold.status, untold.returns) == ("OVERLOADED", 0)

@@ -121,6 +121,9 @@ class ReportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    unchanged: _builtins.bool
+    """True for a sign of life: no more than the machine's figures differ from the last report."""
     @_builtins.property
     def report(self) -> Global___ReplicaReport:
         """The replica as its agent sees it."""
@@ -129,10 +132,11 @@ class ReportRequest(_message.Message):
         self,
         *,
         report: Global___ReplicaReport | None = ...,
+        unchanged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,16 +149,22 @@ class ReportResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACKED_SEQ_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
     acked_seq: _builtins.int
     """The last report that was taken in."""
+    holds: _builtins.bool
+    """True where telemetry takes an agent that promises (`ReplicaReport.read_every`) at its word: a
+    sign of life every five seconds is enough.
+    """
     def __init__(
         self,
         *,
         acked_seq: _builtins.int = ...,
+        holds: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_seq", b"acked_seq", "holds", b"holds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +185,7 @@ class ReplicaReport(_message.Message):
     PROCESS_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     RATES_FIELD_NUMBER: _builtins.int
+    READ_EVERY_FIELD_NUMBER: _builtins.int
     replica: _builtins.str
     """The replica's name, unique in the fleet."""
     address: _builtins.str
@@ -203,6 +214,12 @@ class ReplicaReport(_message.Message):
     def rates(self) -> Global___Rates:
         """Figures that the agent derives from two readings of the counters."""
 
+    @_builtins.property
+    def read_every(self) -> _duration_pb2.Duration:
+        """A promise: the agent reads the replica so often, and reports at once whatever changed. While
+        its stream is open, no news is no change. Empty: no promise.
+        """
+
     def __init__(
         self,
         *,
@@ -215,10 +232,11 @@ class ReplicaReport(_message.Message):
         process: Global___ProcessUse | None = ...,
         gpus: _abc.Iterable[Global___GpuUse] | None = ...,
         rates: Global___Rates | None = ...,
+        read_every: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process", "rates", b"rates", "state", b"state", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process", "rates", b"rates", "read_every", b"read_every", "state", b"state", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alive", b"alive", "gpus", b"gpus", "process", b"process", "rates", b"rates", "replica", b"replica", "seq", b"seq", "state", b"state", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alive", b"alive", "gpus", b"gpus", "process", b"process", "rates", b"rates", "read_every", b"read_every", "replica", b"replica", "seq", b"seq", "state", b"state", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -810,7 +828,9 @@ class WatchResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """Ascends with every change in the fleet; a gap is made good by the next snapshot."""
+    """Ascends with every change in the fleet; a gap is made good by the next snapshot. A sign of
+    life repeats the last number.
+    """
     @_builtins.property
     def snapshot(self) -> Global___FleetSnapshot:
         """Replaces all that the watcher knows."""
@@ -899,15 +919,24 @@ class ReplicaStatus(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     health: Global___ReplicaHealth.ValueType
     """What its silence or its words amount to."""
+    held: _builtins.bool
+    """True where the figures hold until told otherwise: the replica's agent keeps to its promise
+    (`ReplicaReport.read_every`), and they are no older than that for as long as this watch is
+    alive. A watch is told something, if only that nothing changed, every half second, or as
+    seldom as `min_interval` says.
+    """
     @_builtins.property
     def report(self) -> Global___ReplicaReport:
         """Its last report."""
 
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
-        """Age of that report when this was sent, by telemetry's clock alone."""
+        """Age of its figures when this was sent, by telemetry's clock alone: how long ago they were last
+        known to be true. The report itself may be older, see `held`.
+        """
 
     def __init__(
         self,
@@ -915,10 +944,11 @@ class ReplicaStatus(_message.Message):
         report: Global___ReplicaReport | None = ...,
         age: _duration_pb2.Duration | None = ...,
         health: Global___ReplicaHealth.ValueType = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "health", b"health", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "health", b"health", "held", b"held", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

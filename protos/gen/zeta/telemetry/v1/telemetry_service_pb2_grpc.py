@@ -66,7 +66,8 @@ class TelemetryServiceServicer(object):
 
     def Watch(self, request, context):
         """Streams the fleet: a snapshot first, then changes with ascending sequence numbers.
-        A watcher that falls behind gets a fresh snapshot instead of a backlog.
+        A watcher that falls behind gets a fresh snapshot instead of a backlog. Where nothing
+        changes, empty changes with the last number are the sign of life.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

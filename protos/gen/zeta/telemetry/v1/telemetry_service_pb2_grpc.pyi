@@ -39,7 +39,8 @@ class TelemetryServiceStub:
     """
     Watch: _grpc.UnaryStreamMultiCallable[_telemetry_service_pb2.WatchRequest, _telemetry_service_pb2.WatchResponse]
     """Streams the fleet: a snapshot first, then changes with ascending sequence numbers.
-    A watcher that falls behind gets a fresh snapshot instead of a backlog.
+    A watcher that falls behind gets a fresh snapshot instead of a backlog. Where nothing
+    changes, empty changes with the last number are the sign of life.
     """
     QueryHistory: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.QueryHistoryRequest, _telemetry_service_pb2.QueryHistoryResponse]
     """Returns figures of the recent past."""
@@ -55,7 +56,8 @@ class TelemetryServiceAsyncStub(TelemetryServiceStub):
     """
     Watch: _aio.UnaryStreamMultiCallable[_telemetry_service_pb2.WatchRequest, _telemetry_service_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams the fleet: a snapshot first, then changes with ascending sequence numbers.
-    A watcher that falls behind gets a fresh snapshot instead of a backlog.
+    A watcher that falls behind gets a fresh snapshot instead of a backlog. Where nothing
+    changes, empty changes with the last number are the sign of life.
     """
     QueryHistory: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.QueryHistoryRequest, _telemetry_service_pb2.QueryHistoryResponse]  # type: ignore[assignment]
     """Returns figures of the recent past."""
@@ -80,7 +82,8 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_telemetry_service_pb2.WatchResponse], _abc.AsyncIterator[_telemetry_service_pb2.WatchResponse]]:
         """Streams the fleet: a snapshot first, then changes with ascending sequence numbers.
-        A watcher that falls behind gets a fresh snapshot instead of a backlog.
+        A watcher that falls behind gets a fresh snapshot instead of a backlog. Where nothing
+        changes, empty changes with the last number are the sign of life.
         """
 
     @_abc_1.abstractmethod
