@@ -1,7 +1,7 @@
 """Wire a router together and run it. Waits for nobody: other processes may come and go."""
 
 import asyncio
-import sqlite3
+import gc
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import grpc
 import msgspec
 import numpy as np
 import structlog
@@ -19,11 +18,10 @@ from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2 as router_pb
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
-from router_svc import client, warm, wire
+from router_svc import chores, client, warm
 from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
-from router_svc.core.forecast import STEP_S
 from router_svc.embedding import EmbedDispatch
 from router_svc.fleet import Fleet
 from router_svc.history import History
@@ -31,7 +29,6 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, priors_of
 from router_svc.policies import Policies
 from router_svc.profiler import Profiler
-from router_svc.records import forgetting
 from router_svc.relay import Siblings, relayed
 from router_svc.router import ZetaDynamicRouter
 from router_svc.servicer import EmbeddingServicer, InferenceServicer, RouterServicer
@@ -48,16 +45,9 @@ from services.kit.tickets import Keyring
 log = structlog.get_logger()
 
 ROUTER: Final = "zeta.router.v1.RouterService"
-_SAVE_EVERY_S: Final = 15.0
-_STUDY_EVERY_S: Final = 1.0
-_EXPIRE_EVERY_S: Final = 0.25
-_FOLLOW_EVERY_S: Final = 1.0
 _PATIENCE_S: Final = 0.5
 """Another worker's decision is in the journal by then."""
 _ALONE: Final = Worker()
-_FORGET_EVERY_S: Final = 600.0
-_FORGOTTEN_AT_ONCE: Final = 1000
-_DAY_S: Final = 86_400.0
 
 
 async def serve(config: FleetConfig, worker: Worker) -> None:
@@ -65,7 +55,15 @@ async def serve(config: FleetConfig, worker: Worker) -> None:
     config = msgspec.structs.replace(config, router=worker.share(config.router))
     metrics.serve(config.router.metrics)
     async with running(config, worker=worker) as server:
+        _collect_seldom()
         await server.stopped.wait()
+
+
+def _collect_seldom() -> None:
+    """Look for reference cycles less often: calls make few, and a full look takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @asynccontextmanager
@@ -126,16 +124,16 @@ async def running(
                 "own health": partial(_tell_health, fleet, embedders, embed, server),
                 **(
                     {
-                        **_first_works(config, router, journal, history),
+                        **chores.of_the_first(config, router, journal, history),
                         "allocating": partial(allocations.run),
                     }
                     if worker.first
-                    else {"following": partial(_follow, router, siblings)}
+                    else {"following": partial(chores.follow, router, siblings)}
                 ),
-                "looking ahead": partial(_look_ahead, router),
-                **({"tickets": partial(_expire, tickets)} if tickets else {}),
+                "looking ahead": partial(chores.look_ahead, router),
+                **({"tickets": partial(chores.expire, tickets)} if tickets else {}),
             }
-            tasks = [asyncio.create_task(_kept_up(*work)) for work in works.items()]
+            tasks = [asyncio.create_task(chores.kept_up(*work)) for work in works.items()]
             try:
                 yield server
             finally:
@@ -218,75 +216,3 @@ async def _tell_health(
         )
         await server.set_serving(serving=embed.serves(), names=(client.EMBEDDING,))
         await news.wait()
-
-
-def _first_works(
-    config: FleetConfig, router: ZetaDynamicRouter, journal: Journal, history: History
-) -> dict[str, Callable[[], Awaitable[None]]]:
-    """Return what one worker does for all."""
-    keep_s = config.router.journal_keep_days * _DAY_S
-    return {
-        "saving": partial(_save, router, history),
-        "lessons": partial(study_for_ever, router.learner),
-        "forgetting": partial(_forget, journal, keep_s),
-    }
-
-
-async def _follow(router: ZetaDynamicRouter, siblings: Siblings) -> None:
-    """Take over what the first worker has learned, and the policies that it was given."""
-    stub = router_grpc.RouterServiceStub(siblings.channel(0))
-    while True:
-        await asyncio.sleep(_FOLLOW_EVERY_S)
-        try:
-            said = await stub.GetPolicy(router_pb.GetPolicyRequest(), timeout=_FOLLOW_EVERY_S)
-            router.policies.follow(map(wire.policy_of, said.policies), said.default_policy)
-            await router.verdicts.follow()
-        except grpc.aio.AioRpcError as failed:
-            log.warning("the first worker is away", status=failed.code().name)
-
-
-async def _save(router: ZetaDynamicRouter, history: History) -> None:
-    while True:
-        await asyncio.sleep(_SAVE_EVERY_S)
-        await router.verdicts.save()
-        await history.save()
-
-
-async def _look_ahead(router: ZetaDynamicRouter) -> None:
-    while True:
-        await asyncio.sleep(STEP_S)
-        router.look_ahead()
-
-
-async def study_for_ever(learner: Learner) -> None:
-    """Learn again from what is remembered whenever it is time to."""
-    while True:
-        await learner.study()
-        await asyncio.sleep(_STUDY_EVERY_S)
-
-
-async def _expire(tickets: Tickets) -> None:
-    while True:
-        await asyncio.sleep(_EXPIRE_EVERY_S)
-        await tickets.expire()
-
-
-async def _forget(journal: Journal, keep_s: float) -> None:
-    """Keep the journal from growing without end; in small steps, so that writing goes on."""
-    while True:
-        try:
-            while await journal.ask(forgetting(time.time() - keep_s, _FORGOTTEN_AT_ONCE)):
-                pass
-        except sqlite3.Error as error:
-            log.warning("old decisions not forgotten", error=str(error))
-        await asyncio.sleep(_FORGET_EVERY_S)
-
-
-async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run *work*, which should never end, for ever; a mistake in it costs a second and a log."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("background work broke", work=name)
-        await asyncio.sleep(1.0)

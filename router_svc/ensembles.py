@@ -109,12 +109,24 @@ async def cascade(calls: Calls, run: Run, plan: Cascade) -> AsyncGenerator[Event
 
 
 async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None]:
-    """Ask all at once; show the heaviest answer as soon as the rest cannot change it."""
+    """Ask all at once; show the heaviest answer as soon as the rest cannot change it.
+
+    An answer weighs by how sure its model turned out to be, one to come by how sure it may be.
+    """
     voters = [call_of(run.decision, model, "voter") for model in plan.models]
     candidates = run.decision.candidates
     index = [candidates.models.index(call.model) for call in voters]
-    weights = [vote_weight(q) for q in candidates.quality[index].tolist()]
-    answers = await gathered(calls, run, voters, lambda found, rest: decided(found, weights, rest))
+    weights = [vote_weight(max(sure)) for sure in candidates.confidence[index].tolist()]
+
+    def enough(found: dict[int, str], rest: list[int]) -> bool:
+        for voter in found:
+            call = voters[voter]
+            expected = float(candidates.quality[index[voter]])
+            sure = expected if call.mean_logprob is None else calls.sureness(run, call)
+            weights[voter] = vote_weight(sure)
+        return decided(found, weights, rest)
+
+    answers = await gathered(calls, run, voters, enough)
     if not answers:
         async with aclosing(calls.everybody_failed(run, voters)) as events:
             async for event in events:

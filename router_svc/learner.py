@@ -12,8 +12,9 @@ import structlog
 from numpy.typing import NDArray
 
 from router_svc import metrics
-from router_svc.core import reward
-from router_svc.core.agreement import Agreement, Member
+from router_svc.core import adapters, reward
+from router_svc.core.adapters import Adapters
+from router_svc.core.agreement import Agreement, Member, differing
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import Features, Floats
 from router_svc.core.hedging import Stalls
@@ -39,6 +40,7 @@ _TRUSTED: Final = 0.5
 """Verdicts that count less teach about quality alone: the others take no weights."""
 _TAUGHT: Final = ("quality", "judge", "confidence", "agreement")
 """What feedback teaches; the rest comes of calls that a router sees by itself."""
+_ADAPTERS: Final = "adapters."
 _PARTS: Final = ("quality", "judge", "confidence", "latency", "length", "agreement")
 
 
@@ -53,6 +55,10 @@ class Remembered:
     decided_s: float = 0.0
     """Seconds since 1970."""
     steps: tuple[Step, ...] = ()
+    alone: str = ""
+    """The single model that would have been asked instead; empty where nobody knows any more."""
+    alone_quality: float = 0.0
+    """What was expected of it."""
 
 
 class Learner:
@@ -71,6 +77,7 @@ class Learner:
             stalls=Stalls(),
             agreement=Agreement(names),
         )
+        self.adapters = Adapters(names)
         self.prices = Prices(
             usd_per_prompt_token=np.array([m.usd_per_m_prompt_tokens for m in models]) / 1e6,
             usd_per_completion_token=np.array([m.usd_per_m_completion_tokens for m in models])
@@ -156,10 +163,11 @@ class Learner:
                 self.predictors.confidence.learn(
                     step.model, step.mean_logprob, float(expected[i]), each
                 )
+            self.adapters.noted(about.features)
         metrics.TRUST.observe(believed)
         if learned:
             if believed >= _TRUSTED:
-                self.predictors.gains.learn(about.kind, about.expected_quality, score)
+                self._gain(about, score, expected)
                 self._agreement(about, score, expected)
             self.dirty = True
 
@@ -197,6 +205,28 @@ class Learner:
         models = (step.model for step in about.steps if step.chosen)
         return next((model for model in models if model in self._index), None)
 
+    def _gain(self, about: Remembered, score: float, expected: Floats) -> None:
+        """Learn what an ensemble added to the model that would have been asked alone.
+
+        Where that was not asked, what is known of it is how it agrees with who answered.
+        """
+        i = self._index.get(about.alone)
+        if about.kind == "single" or i is None:
+            return
+        rival = Member(model=about.alone, quality=float(expected[i]), score=None)
+        told = {step.model: each for step, each in reward.joint(about.steps, score)}
+        if about.alone in told:
+            each = told[about.alone]
+            alone = differing(rival.quality) if each is None else each
+        elif (answerer := self._answerer(about)) is not None:
+            quality = float(expected[self._index[answerer]])
+            seen = Member(model=answerer, quality=quality, score=score)
+            alone = self.predictors.agreement.expected(about.features.tasks, rival, seen)
+        else:
+            return
+        added = about.expected_quality - about.alone_quality
+        self.predictors.gains.learn(about.kind, added, score - alone)
+
     def _agreement(self, about: Remembered, score: float, expected: Floats) -> None:
         """Learn which models succeed together, where several answered; *expected* (M,) before."""
         answered = reward.joint(about.steps, score)
@@ -214,10 +244,15 @@ class Learner:
 
         In another thread: no decision waits for it, and outcomes go on being learned.
         """
-        quality = self.predictors.quality
+        quality, adapted = self.predictors.quality, self.adapters
         if (lesson := quality.lesson()) is None:
             return False
         quality.adopt(await asyncio.to_thread(lesson.learn))
+        before, encoder, newest = adapted.adapted(), adapted.encoder, adapted.outcomes
+        found = await asyncio.to_thread(adapters.learn, lesson.seen, newest, lesson.models)
+        adapted.adopt(found, encoder)
+        if adapted.adapted() != before:
+            log.info("embeddings adapted", models=adapted.adapted())
         self.dirty = True
         return True
 
@@ -238,6 +273,8 @@ class Learner:
         for part in _PARTS:
             state = getattr(self.predictors, part).to_arrays()
             arrays |= {f"{part}.{name}": array for name, array in state.items()}
+        state = self.adapters.to_arrays()
+        arrays |= {f"{_ADAPTERS}{name}": array for name, array in state.items()}
         gains = self.predictors.gains
         arrays["gains.kinds"] = np.array(list(gains.sums), dtype=np.str_)
         arrays["gains.sums"] = np.array(list(gains.sums.values()))
@@ -260,6 +297,10 @@ class Learner:
             if part == "agreement" and not state:
                 continue  # saved before it was learned
             getattr(self.predictors, part).restore(state)
+        if state := {
+            k.removeprefix(_ADAPTERS): v for k, v in arrays.items() if k.startswith(_ADAPTERS)
+        }:
+            self.adapters.restore(state)
         kinds = arrays["gains.kinds"].tolist()
         gains = self.predictors.gains
         gains.sums = dict(zip(kinds, arrays["gains.sums"].tolist(), strict=True))

@@ -306,6 +306,7 @@ class ZetaDynamicRouter:
         metrics.DECISIONS.labels(
             kind_of(decision.plan), models_of(decision.plan)[0], str(decision.explored).lower()
         ).inc()
+        alone, alone_quality = decision.alone()
         self.verdicts.keep(
             decision_id,
             Remembered(
@@ -314,6 +315,8 @@ class ZetaDynamicRouter:
                 expected_quality=decision.quality,
                 tenant=ask.tenant,
                 decided_s=at_s,
+                alone=alone,
+                alone_quality=alone_quality,
             ),
         )
         self._journal.add(

@@ -199,7 +199,11 @@ class EmbeddingServicer(embedding_grpc.EmbeddingServiceServicer):
         """Pass it on."""
         check_deadline(context)
         self._router.known(request.target_model)
-        return await self._dispatch.embed(request, deadline_s(context), outgoing(context))
+        answer = await self._dispatch.embed(request, deadline_s(context), outgoing(context))
+        if request.target_model:
+            learned, model = self._router.learner.adapters, request.target_model
+            wire.adapt(answer, lambda rows: learned.adapt(rows, model, answer.encoder))
+        return answer
 
     async def Profile(  # noqa: N802 - named by the contract
         self, request: embedding_pb.ProfileRequest, context: Context

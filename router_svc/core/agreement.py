@@ -8,6 +8,7 @@ answers of one model. M = models, T = kinds of task. Bounded: 2·M²·T numbers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -62,6 +63,16 @@ class Agreement:
             self._each = self._by_task()
         return within(self._each @ tasks, _LEAST, _MOST)
 
+    def expected(self, tasks: Floats, one: Member, seen: Member) -> float:
+        """Return what *one* is expected to score where *seen* scored what it did: linearly.
+
+        Raises KeyError for unknown models.
+        """
+        assert seen.score is not None
+        together = float(self.correlation(tasks)[self._index[one.model], self._index[seen.model]])
+        slope = together * sqrt(_variance(one.quality) / _variance(seen.quality))
+        return min(max(one.quality + slope * (seen.score - seen.quality), 0.0), 1.0)
+
     def learn(self, tasks: Floats, members: Sequence[Member]) -> None:
         """Take in one request that all *members* answered. Raises KeyError for unknown models."""
         self._each = None
@@ -108,12 +119,14 @@ class Agreement:
             self._sums[:, a, b] = _KEPT * self._sums[:, a, b] + news
 
 
+def differing(quality: float) -> float:
+    """Probability that an answer is right which differs from a wrong one; *quality* beforehand."""
+    wrong = (1.0 - quality) * (1.0 - 1.0 / _ALTERNATIVES)
+    return quality / max(quality + wrong, 1e-9)
+
+
 def _residual(member: Member) -> float:
-    score = member.score
-    if score is None:
-        # It differs from a wrong answer: right, or wrong in another way.
-        wrong = (1.0 - member.quality) * (1.0 - 1.0 / _ALTERNATIVES)
-        score = member.quality / max(member.quality + wrong, 1e-9)
+    score = differing(member.quality) if member.score is None else member.score
     return score - member.quality
 
 

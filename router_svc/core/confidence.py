@@ -1,13 +1,14 @@
 """How likely an answer is right, given how sure its model sounded: what a cascade accepts by.
 
 Per model, P(correct) = sigmoid(w · [1, logit(q), z]), q the predicted quality and z the answer's
-standardised mean token log-probability. The weights follow outcomes by recursive Laplace updates
-(one Newton step per outcome, as in Chapelle and Li, 2011), from a prior that trusts q and gives
-log-probability a moderate say.
+standardised mean token log-probability, on a logarithmic scale: whether one token in ten or in a
+hundred was a surprise tells more than whether every second or third was. The weights follow
+outcomes by recursive Laplace updates (one Newton step per outcome, as in Chapelle and Li, 2011),
+from a prior that trusts q and gives log-probability a moderate say.
 """
 
 from collections.abc import Mapping, Sequence
-from math import log
+from math import exp, inf, isnan, log
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -17,12 +18,14 @@ from router_svc.core.clip import Floats, within
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 1
+VERSION: Final = 2
 _PRIOR_WEIGHTS: Final = (0.0, 1.0, 1.0)
 _PRIOR_PRECISION: Final = (8.0, 8.0, 4.0)
 _KEPT: Final = 0.5 ** (1.0 / 1000.0)
-_LOGPROB_CENTRE, _LOGPROB_SCALE = -0.15, 0.2
-UNSURE_LOGPROB: Final = _LOGPROB_CENTRE - 1.28 * _LOGPROB_SCALE
+_SURPRISE_CENTRE, _SURPRISE_SCALE = log(0.1), 1.5
+"""Of the logarithm of minus a mean log-probability."""
+_LEAST_SURPRISE: Final = 1e-3
+UNSURE_LOGPROB: Final = -exp(_SURPRISE_CENTRE + 1.28 * _SURPRISE_SCALE)
 """Mean log-probability of an answer among the tenth that is least sure."""
 _CAPACITY: Final = 256
 """Outcomes remembered per model, to know how log-probabilities spread."""
@@ -100,8 +103,11 @@ class Confidence:
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take in what `to_arrays` returned; new models keep their prior.
 
-        Raises ValueError if it was written by another version.
+        Raises ValueError if it was written by another version; version 1 had another scale, and
+        is learned anew.
         """
+        if int(arrays["version"]) == 1:
+            return
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"confidence state of version {arrays['version']}, not {VERSION}")
         for j, name in enumerate(arrays["models"].tolist()):
@@ -131,8 +137,9 @@ def centred(sure: Floats, quality: Floats) -> Floats:
 
 
 def _standardised(mean_logprob: float) -> float:
-    """Bring a mean log-probability (at most 0) to about -2 to 1; NaN counts as unsure."""
-    z = (mean_logprob - _LOGPROB_CENTRE) / _LOGPROB_SCALE
+    """Bring a mean log-probability (at most 0) to about -2 to 3; NaN counts as unsure."""
+    surprise = inf if isnan(mean_logprob) else max(-mean_logprob, 0.0)
+    z = (_SURPRISE_CENTRE - log(_LEAST_SURPRISE + surprise)) / _SURPRISE_SCALE
     return min(max(-4.0, z), 4.0)
 
 

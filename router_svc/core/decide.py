@@ -1,10 +1,11 @@
 """One routing decision: model, replica and ensemble together. Pure: same arguments, same decision.
 
 With probability 1 - ε the plan with the best expected utility, where single models are given the
-benefit of the doubt against each other (optimism: Auer, 2002); otherwise, to learn, a single model
-drawn by how unsure its quality is, or one that fell and may have recovered. Who does not explore
-does without both. The propensity
-of what was chosen is exact, so that other policies can be evaluated on the journal.
+benefit of the doubt against each other (optimism: Auer, 2002); otherwise, to learn, a model drawn
+by how unsure its quality is, or one that fell and may have recovered, in the best plan in which it
+answers: with others at its side, learning seldom costs a wrong answer. Who does not explore does
+without both. The propensity of what was chosen is exact, so that other policies can be evaluated
+on the journal.
 """
 
 from bisect import bisect_left, bisect_right
@@ -27,6 +28,8 @@ VERSION: Final = 4
 _EVEN: Final = 0.5
 _OPTIMISM: Final = 0.5
 """Standard deviations that a single model is given the benefit of, among single models."""
+_ANSWER: Final = {"single": 1, "cascade": 1, "vote": 99}
+"""How many of a plan's models, the first ones, answer whatever the others say."""
 
 
 class Chance(Protocol):
@@ -106,11 +109,25 @@ class Decision:
         """The replica that would serve *model*."""
         return self.candidates.replicas[self.candidates.models.index(model)]
 
+    def alone(self) -> tuple[str, float]:
+        """Return the single model that is worth most, and its expected quality."""
+        k = self._single()
+        return self.menu.models[k], self.menu.quality[k]
+
     def plans(self, limit: int = 16) -> list[PricedPlan]:
-        """Return the best plans and those that could have been chosen, best first."""
-        utility, chances = self.menu.utility, self.probabilities
-        worth = sorted(range(len(utility)), key=lambda k: (chances[k] == 0.0, -utility[k]))
+        """Return the best plans and those that could have been chosen, best first.
+
+        The best single model is among them.
+        """
+        utility, chances, single = self.menu.utility, self.probabilities, self._single()
+        worth = sorted(
+            range(len(utility)),
+            key=lambda k: (chances[k] == 0.0 and k != single, -utility[k]),
+        )
         return [self._priced(k) for k in sorted(worth[:limit], key=lambda k: -utility[k])]
+
+    def _single(self) -> int:
+        return max(range(self.menu.singles), key=self.menu.utility.__getitem__)
 
     def _priced(self, k: int) -> PricedPlan:
         m, (_, latency, cost, capacity) = self.menu, rates(self.policy)
@@ -270,11 +287,31 @@ def _chances(
         stddev = candidates.quality_stddev.tolist()
         probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
         single = [k for k in able if k < len(stddev)]
+        showing = _showing(priced, able)
         unsure = max(sum([stddev[k] for k in single]), 1e-12)
         for k in single:
-            chances[k] = probes[k] + share * stddev[k] / unsure
+            chances[showing[k]] += probes[k] + share * stddev[k] / unsure
         if leading < len(stddev):
             hopeful = [k for k in fit if k < len(stddev)]
             leading = max(hopeful, key=lambda k: utility[k] + _OPTIMISM * stddev[k])
     chances[leading] += 1.0 - sum(chances)
     return chances
+
+
+def _showing(priced: Menu, able: Sequence[int]) -> dict[int, int]:
+    """Return the best of the *able* plans that show how good a candidate is, by its number.
+
+    That is the candidate alone, or an ensemble that has it answer whatever the others say.
+    """
+    shown = _shown(priced)
+    found: dict[int, int] = {}
+    for k in able:
+        for i in priced.places[k][: shown[k]]:
+            if i not in found or priced.utility[k] > priced.utility[found[i]]:
+                found[i] = k
+    return found
+
+
+def _shown(priced: Menu) -> list[int]:
+    """Return how many of a plan's models answer in any case; (K,)."""
+    return [answers for kind, count in priced.kinds for answers in [_ANSWER.get(kind, 0)] * count]

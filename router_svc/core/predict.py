@@ -32,20 +32,27 @@ _WAIT_P90: Final = 1.3
 
 @dataclass(slots=True)
 class Gains:
-    """How far ensembles do better, or worse, than their price assumes. Mutable, one owner."""
+    """How far what ensembles add to their best model differs from their price's assumptions.
+
+    Of one request both are known, or nearly: so this is learned from pairs, which says more than
+    a comparison with requests that went to single models. Mutable, one owner.
+    """
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
 
-    def learn(self, kind: str, expected: float, score: float) -> None:
-        """Take in one outcome of a plan of *kind*; old ones fade."""
-        self.sums[kind] = 0.995 * self.sums.get(kind, 0.0) + score - expected
+    def learn(self, kind: str, expected: float, proved: float) -> None:
+        """Take in what a plan of *kind* was *expected* to add, and *proved* to; old ones fade.
+
+        The expectation had the gain of the time in it, which is about that of now.
+        """
+        missed = proved - (expected - self.by_kind().get(kind, 0.0))
+        self.sums[kind] = 0.995 * self.sums.get(kind, 0.0) + missed
         self.counts[kind] = 0.995 * self.counts.get(kind, 0.0) + 1.0
 
     def by_kind(self) -> Mapping[str, float]:
-        """Return what to add to each kind's expected quality, next to single plans' own error."""
-        mean = {k: s / (self.counts[k] + _GAIN_PRIOR_OUTCOMES) for k, s in self.sums.items()}
-        return {k: m - mean.get("single", 0.0) for k, m in mean.items() if k != "single"}
+        """Return what to add to each kind's expected quality."""
+        return {k: s / (self.counts[k] + _GAIN_PRIOR_OUTCOMES) for k, s in self.sums.items()}
 
 
 @dataclass(slots=True, kw_only=True)

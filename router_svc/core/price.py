@@ -16,7 +16,7 @@ from router_svc.core.clip import clipped
 from router_svc.core.hedging import STALL_S, late_after_s
 from router_svc.core.option import Option, in_time
 from router_svc.core.types import Candidates, Policy
-from router_svc.core.voting import correlation, some_right, vote_quality, vote_weight
+from router_svc.core.voting import correlation, some_right, surest, vote_quality, vote_weight
 
 _SCORER_SKILL: Final = 0.1
 """Share of what a perfect choice among answers would win that another model's choice does: models
@@ -27,6 +27,8 @@ _SCORING: Final = 0.5
 """What scoring takes of the scorer, as a share of a whole answer: about its prefill."""
 _BEST_OF_POOL: Final = 3
 """Fewer still take part in best-of, which has a scorer to choose as well."""
+_LEVELS: Final = 4
+"""Of confidence that a vote's price tells apart."""
 _LATE: Final = 0.05
 """Share of calls that are late, by the meaning of `late_after_s`."""
 _EXCESS: Final = 0.25
@@ -93,13 +95,21 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
 
 
 def vote(pool: Sequence[Option], view: View) -> list[Priced]:
-    """Price every odd group of at least three of *pool*, weighted as `merge` weighs."""
-    found, weighed = [], [(option, vote_weight(option.quality)) for option in pool]
-    for size in range(3, min(view.policy.max_calls, len(pool)) + 1, 2):
+    """Price every group of *pool*, whose answers are weighed by how sure each turns out to be.
+
+    Such a vote is at least as good as one weighed by what is expected of each model beforehand,
+    and as taking the surest answer; the better of the two is its price.
+    """
+    found, confidence = [], view.candidates.confidence
+    levels = confidence.reshape(len(confidence), _LEVELS, -1).mean(axis=2).tolist()
+    weighed = [(option, vote_weight(option.quality), levels[option.place]) for option in pool]
+    for size in range(2, min(view.policy.max_calls, len(pool)) + 1):
         for voters in combinations(weighed, size):
-            group = [option for option, _ in voters]
-            qualities, weights = [o.quality for o in group], [weight for _, weight in voters]
-            right = vote_quality(qualities, _together(group, view), weights)
+            group = [option for option, _, _ in voters]
+            together = _together(group, view)
+            qualities, weights = [o.quality for o in group], [weight for _, weight, _ in voters]
+            right = vote_quality(qualities, together, weights)
+            right = max(right, surest([sure for _, _, sure in voters], together))
             found.append(_asked_at_once(right, group))
     return found
 

@@ -38,6 +38,25 @@ def vote_quality(
     return best + (1.0 - together) * (_apart(qualities, weights) - best)
 
 
+def surest(confidences: Sequence[Sequence[float]], together: float) -> float:
+    """Probability that the answer whose model is surest is right.
+
+    *confidences*, by model: equally likely calibrated ones that its answer may have, ascending and
+    as many of each. Between independent models, and models that are sure of the same prompts,
+    by the correlation *together*.
+    """
+    count = len(confidences[0])
+    alike: float = sum([max(each) for each in zip(*confidences, strict=True)]) / count
+    # E max = 1 - ∫ Π Fᵢ, which is constant between two neighbouring confidences.
+    below, left, apart = [0] * len(confidences), 0.0, 1.0
+    for value, i in sorted((v, i) for i, each in enumerate(confidences) for v in each):
+        apart -= (value - left) * prod([b / count for b in below])
+        below[i] += 1
+        left = value
+    apart -= 1.0 - left
+    return alike + (1.0 - together) * (apart - alike)
+
+
 def some_right(qualities: Sequence[float], together: float) -> float:
     """Probability that at least one of models right with *qualities* is right."""
     none_apart = prod([1.0 - q for q in qualities])

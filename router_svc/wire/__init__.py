@@ -2,6 +2,7 @@
 
 from router_svc.wire.answers import continuation, finished, handover, started
 from router_svc.wire.decisions import decision_pb_of, models_in, plan_pb
+from router_svc.wire.embeddings import adapt
 from router_svc.wire.policies import belief_pb, outlook_pb, policy_of, policy_pb
 from router_svc.wire.profiles import features_of
 from router_svc.wire.requests import ask_of, score_request, upstream_request
@@ -33,6 +34,7 @@ __all__ = [
     "Finished",
     "Outcome",
     "Request",
+    "adapt",
     "ask_of",
     "belief_pb",
     "check_timings",

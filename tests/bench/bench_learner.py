@@ -3,9 +3,10 @@
 The router's whole learner (quality with its memory and lessons, change detection, trust,
 confidence, lengths, latency, agreement), sixteen models, fed with outcomes as the router feeds it,
 on an event loop beside which lessons are learned as in the service. Prompts are real, their
-vectors random about their family's. Memory is this process's own (RssAnon). Times are wall time:
-*predict* is what a decision asks of it, *update* all that an answer and its feedback teach.
-Set OMP_NUM_THREADS=1, as `zeta up` does.
+vectors random about their family's. Memory is this process's own (RssAnon). *predict* is what a
+decision asks of it, *update* all that an answer and its feedback teach; both as wall time, which
+other work on the machine lengthens, and as time of this thread on the CPU. Set OMP_NUM_THREADS=1,
+as `zeta up` does.
 """
 
 import argparse
@@ -16,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 import numpy as np
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
-from router_svc.app import study_for_ever
+from router_svc.chores import study_for_ever
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical_profile
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.reward import Step
@@ -73,7 +74,7 @@ async def _learned(outcomes: int, table: int, rate: float) -> Mapping[str, float
         scores = rng.integers(0, 2, (table, MODELS)).astype(np.float64)
         learner.predictors.quality.learn_table(prompts[:table], scores)
     before_mb, most_mb = _settled_mb(), 0.0
-    took_s = np.zeros((2, outcomes), dtype=np.float32)
+    took_s = np.zeros((4, outcomes), dtype=np.float32)
     studying = np.zeros(outcomes, dtype=np.bool_)
     lessons, busy = _counted(learner)
     task = asyncio.create_task(study_for_ever(learner))
@@ -95,6 +96,8 @@ async def _learned(outcomes: int, table: int, rate: float) -> Mapping[str, float
         **_quantiles("predict, ms", took_s[0]),
         **_quantiles("update, ms", took_s[1]),
         **_quantiles("update while a lesson is learned, ms", took_s[1][studying]),
+        **_quantiles("predict, CPU ms", took_s[2]),
+        **_quantiles("update, CPU ms", took_s[3]),
         "memory before, MB": before_mb,
         "growth, MB": _settled_mb() - before_mb,
         "growth at most, MB": most_mb - before_mb,
@@ -102,15 +105,18 @@ async def _learned(outcomes: int, table: int, rate: float) -> Mapping[str, float
     }
 
 
-def _one(learner: Learner, features: Features, n: int) -> tuple[float, float]:
-    """Predict, then take in an answer and what is thought of it; return what each took."""
+def _one(learner: Learner, features: Features, n: int) -> tuple[float, ...]:
+    """Predict, then take in an answer and what is thought of it.
+
+    Return what each took, by the clock and on the CPU.
+    """
     name = f"m{n * 7 % MODELS}"
-    began_s = perf_counter()
+    began_s, began_cpu_s = perf_counter(), thread_time()
     predictors = learner.predictors
     judged = predictors.judge.judge(features)
     predictors.confidence.spread(judged.quality)
     predictors.agreement.correlation(features.tasks)
-    predicted_s = perf_counter()
+    predicted_s, predicted_cpu_s = perf_counter(), thread_time()
     learner.answered(_call(name, n), _lease(n), features)
     steps = [Step(model=name, replica=name, mean_logprob=-0.1 - n % 7 / 20.0, chosen=True)]
     if n % 5 == 0:  # a vote, whose members may agree
@@ -124,7 +130,11 @@ def _one(learner: Learner, features: Features, n: int) -> tuple[float, float]:
         steps=tuple(steps),
     )
     learner.feedback(about, float(hash((n, features.prompt_tokens)) % 3 > 0))
-    return predicted_s - began_s, perf_counter() - predicted_s
+    updated_s, updated_cpu_s = perf_counter(), thread_time()
+    return (
+        *(predicted_s - began_s, updated_s - predicted_s),
+        *(predicted_cpu_s - began_cpu_s, updated_cpu_s - predicted_cpu_s),
+    )
 
 
 def _learner() -> Learner:

@@ -176,6 +176,8 @@ class FakeEmbedder(embedding_grpc.EmbeddingServiceServicer):
     def __init__(self, *, stalled: bool = False, expected_output_tokens: float = 8.0) -> None:
         self.stalled = stalled
         self.expected_output_tokens = expected_output_tokens
+        self.adapts = False
+        """Whether it says that it has adapted embeddings itself."""
         self.release = asyncio.Event()
         self.calls = 0
 
@@ -199,11 +201,14 @@ class FakeEmbedder(embedding_grpc.EmbeddingServiceServicer):
         return embedding_pb.ProfileResponse(profiles=[profile], encoder="fake")
 
     async def Embed(  # noqa: N802 - named by the contract
-        self, _request: embedding_pb.EmbedRequest, _context: Context
+        self, request: embedding_pb.EmbedRequest, _context: Context
     ) -> embedding_pb.EmbedResponse:
-        """Embed nothing."""
+        """Embed all texts alike."""
         self.calls += 1
-        return embedding_pb.EmbedResponse(encoder="fake")
+        alike = embedding_pb.Embedding(values=[0.6, 0.8] + [0.0] * 382)
+        return embedding_pb.EmbedResponse(
+            encoder="fake", embeddings=[alike] * len(request.texts), adapted=self.adapts
+        )
 
 
 class FakeTelemetry:

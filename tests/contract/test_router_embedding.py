@@ -1,9 +1,11 @@
 """Embedding through the router: models that encode beside embedding processes."""
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 from zeta.telemetry.v1 import telemetry_service_pb2 as telemetry_pb
 
-from services.kit.config import FleetConfig, Router
+from router_svc.core.features import EMBEDDING_SIZE, lexical_profile
+from router_svc.learner import Learner, packed
+from services.kit.config import FleetConfig, Router, state_dir
 from services.kit.config import Model as ModelConfig
 from services.kit.errors import (
     DeadlinePassedError,
@@ -165,6 +169,57 @@ async def test_encoders_are_named_and_never_mixed(tmp_path: Path) -> None:
     assert unnamed.encoder == own.encoder == "fake"
     assert all(isinstance(error, UnknownModelError) for error in wrong)
     assert all("there are: minilm, enc" in str(error) for error in wrong)
+
+
+def taught(config: FleetConfig, model: str) -> None:
+    """Leave a learned adapter of *model* in the journal: twice as long along the first axis."""
+    learner = Learner(config.models, 1000.0)
+    directions = np.zeros((len(config.models), EMBEDDING_SIZE), dtype=np.float32)
+    directions[[m.name for m in config.models].index(model), 0] = 1.0
+    first = replace(lexical_profile("x"), embedding=np.eye(EMBEDDING_SIZE)[0], source="fake+c")
+    learner.adapters.noted(first)
+    learner.adapters.adopt(directions, "fake")
+    state = packed(learner.to_arrays())
+    with closing(sqlite3.connect(state_dir(config) / config.router.journal)) as db, db:
+        db.execute("INSERT OR REPLACE INTO state VALUES ('learned', ?, ?)", (time.time(), state))
+
+
+async def test_embeddings_are_adapted_by_what_the_router_learned(tmp_path: Path) -> None:
+    """For the model that was learned about, once, and of the encoder that it learned from."""
+    embedder = FakeEmbedder()
+    async with (
+        served(FakeModel("a")) as one,
+        served(FakeModel("b")) as other,
+        served_embedder(embedder) as behind,
+    ):
+        replicas = [("a", [one.address]), ("b", [other.address])]
+        config = config_of(tmp_path, replicas, embedders=[behind.address])
+        async with routed(config):
+            pass  # makes the journal
+        taught(config, "a")
+        async with routed(config) as ready:
+
+            async def embedded(target: str) -> tuple[list[float], bool]:
+                request = embedding_pb.EmbedRequest(texts=["x", "y"], target_model=target)
+                answer = await ready.embedding.Embed(request)
+                first, second = ([round(v, 4) for v in e.values[:2]] for e in answer.embeddings)
+                assert first == second
+                return first, answer.adapted
+
+            async def serves() -> bool:
+                with suppress(grpc.aio.AioRpcError):
+                    await embedded("")
+                    return True
+                return False
+
+            await until(serves)
+            length = (1.2**2 + 0.8**2) ** 0.5
+            stretched = [round(1.2 / length, 4), round(0.8 / length, 4)]
+            assert await embedded("a") == (stretched, True)
+            assert await embedded("b") == ([0.6, 0.8], False)
+            assert await embedded("") == ([0.6, 0.8], False)
+            embedder.adapts = True
+            assert await embedded("a") == ([0.6, 0.8], True), "adapted twice"
 
 
 async def test_the_operator_names_the_default(tmp_path: Path) -> None:

@@ -381,6 +381,22 @@ async def test_a_vote_goes_to_the_heavier_answer() -> None:
     assert agreed == {"a": False, "b": None, "c": True}
 
 
+async def test_a_vote_heeds_how_sure_its_voters_are() -> None:
+    """One that is sure outweighs one that is not, whoever is usually better."""
+    for sure, winner in (({"a": -0.1, "b": -3.0}, "4 "), ({"a": -3.0, "b": -0.1}, "5 ")):
+        said = {"a": Says(text="4", sure=sure["a"]), "b": Says(text="5", sure=sure["b"])}
+        text, _ = await Stage(said).play(Vote(("a", "b")))
+        assert text == winner
+
+
+async def test_a_voter_that_does_not_say_how_sure_it_is_counts_as_expected() -> None:
+    """It outweighs one that is unsure, and not one that is surer than it is good."""
+    for sure, winner in ((-3.0, "4 "), (-0.1, "5 ")):
+        said = {"a": Says(text="4", sure=None), "b": Says(text="5", sure=sure)}
+        text, _ = await Stage(said).play(Vote(("a", "b")))
+        assert text == winner
+
+
 async def test_a_vote_stops_when_the_rest_cannot_matter() -> None:
     """The straggler is cancelled."""
     stage = Stage({"a": Says(text="4"), "b": Says(text="4"), "c": Says(hangs=True)})

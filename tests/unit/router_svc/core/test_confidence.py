@@ -39,11 +39,11 @@ def _with_quality(drawn: tuple[float, float], quality: float) -> tuple[float, fl
 
 def test_follows_quality_and_sureness_before_any_outcome(confidence: Confidence) -> None:
     """Better models and surer answers are likelier right from the start."""
-    usual = confidence.predict("a", -0.15, 0.7)
+    usual = confidence.predict("a", -0.099, 0.7)
 
     assert usual == pytest.approx(0.7)
     assert confidence.predict("a", -0.02, 0.7) > usual > confidence.predict("a", -0.6, 0.7)
-    assert confidence.predict("a", -0.15, 0.9) > usual
+    assert confidence.predict("a", -0.099, 0.9) > usual
 
 
 def test_is_calibrated_after_a_few_hundred_outcomes(rng: np.random.Generator) -> None:

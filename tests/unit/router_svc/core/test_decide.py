@@ -194,15 +194,27 @@ def test_nothing_without_a_chance_is_drawn(chances: list[float], draw: float) ->
         assert shares[drawn(shares, each)] > 0.0
 
 
-def test_exploration_asks_single_models_only() -> None:
-    """Ensembles are earned, not tried."""
-    found = candidates([0.6, 0.6, 0.6], sharpness=3.0)
-    policy = Policy(explore_ratio=0.5, max_calls=3)
+def test_a_model_is_tried_in_the_best_plan_that_shows_how_good_it_is() -> None:
+    """Alone, as a cascade's first, or in a vote: whatever of these is worth most."""
+    found = candidates([0.8, 0.5, 0.4], sharpness=3.0)
+    policy = Policy(explore_ratio=0.3, max_calls=2, plans=frozenset({"single", "cascade"}))
     decision = decide(ask(), found, policy, RNG, gains={})
-    chances, best = decision.probabilities, decision.menu.utility.index(max(decision.menu.utility))
-    ensembles = set(range(decision.menu.singles, len(chances))) - {best}
-    assert not any(chances[k] for k in ensembles)
+    chances, m = decision.probabilities, decision.menu
+    showing = [
+        max((k for k in range(len(chances)) if m.places[k][0] == i), key=m.utility.__getitem__)
+        for i in range(3)
+    ]
+    assert all(m.kind(k) == "cascade" for k in showing[1:])
+    assert {k for k, chance in enumerate(chances) if chance} == {
+        *showing,
+        max(range(len(chances)), key=m.utility.__getitem__),
+    }
+    assert [chances[k] for k in showing[1:]] == pytest.approx([0.1, 0.1])
     assert sum(chances) == pytest.approx(1.0)
+
+    voting = replace(policy, plans=frozenset({"single", "vote"}), max_calls=3)
+    together = decide(ask(), found, voting, RNG, gains={"vote": 0.1})
+    assert together.propensity == pytest.approx(1.0), "the vote that is best shows all"
 
 
 def test_an_ensemble_is_chosen_where_it_pays() -> None:

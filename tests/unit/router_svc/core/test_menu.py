@@ -10,14 +10,14 @@ from tests.unit.router_svc.fixtures import candidates
 
 
 def test_calls_are_limited_by_the_policy() -> None:
-    """One call: singles; two: cascades as well; three: votes as well."""
+    """One call: singles; two: most ensembles; three: best-of, which has a scorer, as well."""
     found = candidates([0.7, 0.6, 0.5])
     kinds = [
         {kind for kind, count in menu(found, Policy(max_calls=calls), None, {}).kinds if count}
         for calls in (1, 2, 3)
     ]
-    two = {"single", "cascade", "refine", "hedge"}
-    assert kinds == [{"single"}, two, two | {"vote", "best_of"}]
+    two = {"single", "cascade", "vote", "refine", "hedge"}
+    assert kinds == [{"single"}, two, two | {"best_of"}]
 
 
 def test_many_models_do_not_explode() -> None:

@@ -81,8 +81,21 @@ def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
 def test_a_vote_of_equals_gains_what_their_agreement_leaves(together: float) -> None:
     """Three independent models at 0.7 are right with 0.784; models that fail together gain none."""
     found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), together))
-    vote = priced_as("vote", found)
-    assert vote.quality == pytest.approx([0.7 + (1.0 - max(together, 0.0)) * 0.084])
+    *pairs, three = priced_as("vote", found).quality.tolist()
+    assert pairs == pytest.approx([0.7, 0.7, 0.7])
+    assert three == pytest.approx(0.7 + (1.0 - max(together, 0.0)) * 0.084)
+
+
+def test_a_vote_of_models_that_know_what_they_know_gains_more() -> None:
+    """Two that are each sure of being right or wrong: right unless both are wrong."""
+    sure = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+    found = replace(candidates([0.5, 0.25]), confidence=sure)
+    apart, alike = (
+        priced_as("vote", replace(found, agreement=np.full((2, 2), rho))).quality.tolist()
+        for rho in (0.0, 1.0)
+    )
+    assert apart == pytest.approx([1.0 - 0.5 * 0.75])
+    assert alike == pytest.approx([0.5])
 
 
 @given(st.data())
@@ -123,8 +136,8 @@ def test_a_vote_cannot_outdo_a_dictator() -> None:
     """Where one weight outweighs the rest, the vote is that model, at three times the price."""
     found = candidates([0.99, 0.3, 0.3], cost_usd=[0.1, 0.1, 0.1])
     vote = priced_as("vote", found)
-    assert vote.quality == pytest.approx([0.99])
-    assert vote.cost_usd == pytest.approx([0.3])
+    assert vote.quality[-1] == pytest.approx(0.99)
+    assert vote.cost_usd[-1] == pytest.approx(0.3)
 
 
 def test_a_hedge_is_worth_a_little_time_and_costs_a_little_load() -> None:

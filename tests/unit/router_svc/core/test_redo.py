@@ -6,6 +6,7 @@ import pytest
 
 from router_svc.core import redo
 from router_svc.core.decide import Decision, decide
+from router_svc.core.plan import KINDS
 from router_svc.core.types import Ask, Candidates, Policy, Priority
 from tests.unit.router_svc.fixtures import ask
 
@@ -38,6 +39,7 @@ def drawn(rng: np.random.Generator) -> tuple[Decision, Ask]:
         cost_weight_per_usd=100.0 * rng.random(),
         explore_ratio=0.5 * rng.random(),
         max_calls=int(rng.integers(1, 4)),
+        plans=frozenset(rng.choice(KINDS, 2).tolist()),
     )
     asked = ask(
         deadline_s=float(rng.uniform(10.0, 50.0)) if rng.random() < 0.5 else None,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_svc.core.voting import correlation, some_right, vote_quality, vote_weight
+from router_svc.core.voting import correlation, some_right, surest, vote_quality, vote_weight
 
 QUALITIES = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=5)
 
@@ -39,6 +39,20 @@ def test_models_that_fail_together_gain_nothing(qualities: list[float]) -> None:
     assert some_right(qualities, 1.0) == pytest.approx(max(qualities))
     apart = 1.0 - prod(1.0 - q for q in qualities)
     assert some_right(qualities, 0.0) == pytest.approx(apart)
+
+
+CONFIDENCES = st.lists(
+    st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4).map(sorted), min_size=2, max_size=4
+)
+
+
+@given(CONFIDENCES)
+def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]]) -> None:
+    """Counted out over every combination of confidences; alike, in step with one another."""
+    apart = np.mean([max(each) for each in product(*confidences)])
+    assert surest(confidences, 0.0) == pytest.approx(apart, abs=1e-9)
+    alike = np.mean([max(each) for each in zip(*confidences, strict=True)])
+    assert surest(confidences, 1.0) == pytest.approx(alike)
 
 
 def test_known_weights_change_nothing() -> None:
