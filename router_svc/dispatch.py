@@ -40,7 +40,8 @@ _COMES_BACK_S: Final = 60.0
 """How long a request that was accepted waits for somebody to answer it, or to go on with it."""
 _LOOKS_AGAIN_S: Final = 0.5
 _MOST_HANDOVERS: Final = 3
-"""An answer that broke so often waits for nobody any more; nor does a request that failed so."""
+"""An answer that broke so often in a row without a new token waits for nobody any more; nor does a
+request that failed so often before its first."""
 _LEAST_TOKENS: Final = 4
 """Fewer tokens say nothing about an answer."""
 
@@ -356,8 +357,9 @@ class Dispatch:
         try:
             self._move(run, call, error)
         except UnavailableError as none_left:
-            patient = len(run.broken) < _MOST_HANDOVERS
-            if not patient or not await self._came_back(run, call, error):
+            latest = [*run.broken, part][-_MOST_HANDOVERS:]
+            stuck = len(latest) == _MOST_HANDOVERS and not any(p.completion_tokens for p in latest)
+            if stuck or not await self._came_back(run, call, error):
                 raise lost_midway(lost, error) from none_left
         except ZetaError as none_left:
             raise lost_midway(lost, error) from none_left

@@ -180,6 +180,31 @@ async def test_a_stream_that_nobody_can_go_on_with_says_so(tmp_path: Path) -> No
     assert isinstance(error, StreamBrokenError)
 
 
+async def test_an_answer_that_gets_on_is_never_given_up(tmp_path: Path) -> None:
+    """It breaks behind every token, more often than one may break that does not get on."""
+
+    async def one_word(
+        request: inference_pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb.GenerateResponse]:
+        """Say a word, and break off; the sixth ends the answer."""
+        words = request.continuation.text.count("word")
+        yield inference_pb.GenerateResponse(started=inference_pb.Started(model=request.model))
+        delta = inference_pb.Delta(seq=1, text="word ", token_ids=[words + 1])
+        yield inference_pb.GenerateResponse(delta=delta)
+        if words < 5:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "as the script says")
+        finished = inference_pb.Finished(reason=inference_pb.FINISH_REASON_STOP)
+        yield inference_pb.GenerateResponse(finished=finished)
+
+    settings = Router(
+        listen="127.0.0.1:0", breaker_failures=99, policies={"balanced": NO_EXPLORING}
+    )
+    async with world(tmp_path, FakeModel("only", [one_word]), router=settings) as ready:
+        events = [event async for event in ready.inference.Generate(asking(), timeout=30.0)]
+    assert "".join(event.delta.text for event in events) == "word " * 6
+    assert sum(event.HasField("handover") for event in events) == 5
+
+
 async def test_a_caller_comes_back_for_its_answer(tmp_path: Path) -> None:
     """After its connection broke: what it has is not repeated, what was made is not made again."""
     model = FakeModel("only", [hang, saying(" and four")])
