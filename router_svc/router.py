@@ -188,7 +188,7 @@ class ZetaDynamicRouter:
     ) -> AsyncGenerator[Event, None]:
         if run.first is not None:
             yield run.first
-        for event in [event for event in run.shown if event.delta.seq > after_seq]:
+        for event in run.behind(after_seq):
             yield event
         if finished is not None:
             yield finished
@@ -239,6 +239,7 @@ class ZetaDynamicRouter:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
         self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
         metrics.show_outlooks(self.ahead.outlooks())
+        metrics.show_beliefs(belief for belief, *_ in self.learner.beliefs())
 
     def known(self, model: str) -> str:
         """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""

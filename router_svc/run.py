@@ -181,6 +181,8 @@ class Run:
     failed: set[str] = field(default_factory=set)
     shown: list[Event] = field(default_factory=list)
     """Every delta that the caller has."""
+    moves: list[Event] = field(default_factory=list)
+    """Every handover that the caller was told of."""
     shown_by: set[str] = field(default_factory=set)
     """The models that made them."""
     broken: list[Step] = field(default_factory=list)
@@ -197,13 +199,34 @@ class Run:
         match event.WhichOneof("event"):
             case "delta":
                 self.shown.append(event)
+            case "handover":
+                self.moves.append(event)
             case "started":
                 self.first = event
+
+    def behind(self, after_seq: int) -> list[Event]:
+        """Return what followed delta *after_seq*: deltas, and between them the handovers."""
+        moves = [(e.handover.after_seq, 1, e) for e in self.moves]
+        deltas = [(e.delta.seq, 0, e) for e in self.shown]
+        known = (after_seq, 0)
+        return [e for *at, e in sorted((*moves, *deltas), key=_place) if (*at,) > known]
+
+    @property
+    def told_replica(self) -> str:
+        """Where the answer is made, as far as the caller knows."""
+        if self.moves:
+            return self.moves[-1].handover.to_replica
+        return self.first.started.replica if self.first else ""
 
     @property
     def last_seq(self) -> int:
         """Number of the last delta that the caller has; 0 before the first."""
         return self.shown[-1].delta.seq if self.shown else 0
+
+
+def _place(event: tuple[int, int, Event]) -> tuple[int, int]:
+    """Sort a handover behind the delta that it follows."""
+    return event[:2]
 
 
 def call_of(

@@ -59,6 +59,7 @@ class Thread:
         self._asked, self._patience, self._clock, self._rng = request, patience, clock, rng
         self._ends_s = None if deadline_s is None else clock() + deadline_s
         self._decision_id, self._seq, self._failures = "", 0, 0
+        self._moved: GenerateResponse | None = None
         self.finished = False
 
     @property
@@ -87,6 +88,9 @@ class Thread:
                 if event.delta.seq > self._seq + 1 and self._failures:
                     raise self._lost(f"it went on with delta {event.delta.seq}")
                 self._seq = max(self._seq, event.delta.seq)
+            case "handover":
+                # Told again where nothing came behind it before the connection broke.
+                new, self._moved = event != self._moved, event
             case kind:
                 new, self.finished = True, kind == "finished"
         if new:

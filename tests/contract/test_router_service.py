@@ -216,6 +216,29 @@ async def test_a_caller_comes_back_for_its_answer(tmp_path: Path) -> None:
     assert [v.field for v in beyond.violations] == ["resume.after_seq"]
 
 
+async def test_who_comes_back_is_told_where_the_answer_goes_on(tmp_path: Path) -> None:
+    """Its model went while it was gone; coming back once more, it is told again."""
+    best, second = FakeModel("best", [hang]), FakeModel("second", [saying("indeed")])
+    sockets = [f"unix:{tmp_path}/{fake.name}.sock" for fake in (best, second)]
+    config = config_of(tmp_path, [("best", sockets[:1]), ("second", sockets[1:])])
+    async with served(second, sockets[1]), routed(config) as ready:
+        async with served(best, sockets[0]):
+            await until(partial(candidates_are, ready, 2))
+            first = ready.inference.Generate(asking())
+            started, _delta = cast("Event", await first.read()), cast("Event", await first.read())
+            first.cancel()
+            await best.cancelled.wait()
+        resume = inference_pb.Resume(decision_id=started.started.decision_id, after_seq=1)
+        again = inference_pb.GenerateRequest(resume=resume)
+        twice = [[event async for event in ready.inference.Generate(again)] for _ in range(2)]
+    for events in twice:
+        kinds = [event.WhichOneof("event") for event in events]
+        assert kinds == ["started", "handover", "delta", "finished"]
+        handover = events[1].handover
+        assert (handover.from_replica, handover.to_replica) == ("best-0", "second-0")
+        assert handover.after_seq == 1
+
+
 async def test_coming_back_stops_what_still_runs_for_the_old_connection(tmp_path: Path) -> None:
     """A connection may break without a word: the new one takes the answer over."""
     model = FakeModel("only", [hang, saying(" and four")])

@@ -8,6 +8,7 @@ from zeta.inference.v1.inference_service_pb2 import (
     Finished,
     GenerateRequest,
     GenerateResponse,
+    Handover,
     Started,
 )
 
@@ -63,6 +64,17 @@ def test_behind_what_came_it_asks_for_the_rest() -> None:
     assert [mine.is_new(event) for event in again] == [False, False, True]
     assert mine.is_new(GenerateResponse(finished=Finished()))
     assert mine.finished
+
+
+def test_a_handover_is_told_once() -> None:
+    """The server tells again of one that stands behind the last delta."""
+    mine = begun(ManualClock())
+    moved = GenerateResponse(handover=Handover(from_replica="a-0", to_replica="b-0", after_seq=2))
+    assert mine.is_new(moved)
+    mine.again_in_s(GONE, broke=True)
+    assert not mine.is_new(moved)
+    back = GenerateResponse(handover=Handover(from_replica="b-0", to_replica="a-0", after_seq=2))
+    assert mine.is_new(back)
 
 
 def test_a_gap_is_an_error() -> None:
