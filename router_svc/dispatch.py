@@ -21,42 +21,27 @@ from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
 from router_svc.core.types import Priority
+from router_svc.faults import counts_against, lost_midway, may_go_elsewhere, several_broken
 from router_svc.fleet import Fleet, Lease
 from router_svc.run import PREDICTED, Call, LostError, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
 from services.kit.errors import (
-    ContextTooLongError,
     DrainingError,
-    InvalidRequestError,
-    OverloadedError,
-    PreemptedError,
     StreamBrokenError,
     UnavailableError,
-    UnknownModelError,
     ZetaError,
 )
 
 log = structlog.get_logger()
 
-_ELSEWHERE: Final = (
-    UnavailableError,
-    OverloadedError,
-    PreemptedError,
-    ContextTooLongError,
-    UnknownModelError,
-)
-"""What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
 _COMES_BACK_S: Final = 60.0
 """How long a request that was accepted waits for somebody to answer it, or to go on with it."""
 _LOOKS_AGAIN_S: Final = 0.5
 _MOST_HANDOVERS: Final = 3
 """An answer that broke so often in a row without a new token waits for nobody any more; nor does a
 request that failed so often before its first."""
-_NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
-
-
 _LEAST_TOKENS: Final = 4
 """Fewer tokens say nothing about an answer."""
 
@@ -99,7 +84,7 @@ class Dispatch:
             run.failed.clear()
             return self.run(run)
         if run.ask.samples > 1:
-            raise _several(ZetaError("its caller was gone"))
+            raise several_broken(ZetaError("its caller was gone"))
         # Of several that were asked, the one whose text the caller has.
         shown = (call for call in reversed(run.calls) if call.model in run.shown_by)
         last = next(shown, run.calls[-1])
@@ -253,7 +238,7 @@ class Dispatch:
                         yield event
             except ZetaError as error:
                 if run.shown and run.ask.samples > 1:
-                    raise _several(error) from error
+                    raise several_broken(error) from error
                 if run.shown:
                     yield await self.hand_over(run, call, error)
                 else:
@@ -375,9 +360,9 @@ class Dispatch:
             latest = [*run.broken, part][-_MOST_HANDOVERS:]
             stuck = len(latest) == _MOST_HANDOVERS and not any(p.completion_tokens for p in latest)
             if stuck or not await self._came_back(run, call, error):
-                raise _lost(lost, error) from none_left
+                raise lost_midway(lost, error) from none_left
         except ZetaError as none_left:
-            raise _lost(lost, error) from none_left
+            raise lost_midway(lost, error) from none_left
         run.broken.append(part)
         metrics.HANDOVERS.labels(lost).inc()
         return handover.event(run, lost, call, error)
@@ -474,24 +459,6 @@ class Dispatch:
             agrees=call.agrees,
             error=call.error,
         )
-
-
-def _lost(replica: str, error: ZetaError) -> StreamBrokenError:
-    return StreamBrokenError(f"{replica} was lost in the middle of the answer: {error}")
-
-
-def _several(error: ZetaError) -> StreamBrokenError:
-    return StreamBrokenError(f"several answers do not go on elsewhere; ask again: {error}")
-
-
-def counts_against(error: ZetaError) -> bool:
-    """Whether *error* speaks against the replica that raised it."""
-    return may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT)
-
-
-def may_go_elsewhere(error: ZetaError) -> bool:
-    """Whether another replica may well do what failed with *error*."""
-    return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
 
 
 async def _noted(run: Run, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:

@@ -13,7 +13,7 @@ from router_svc import metrics
 from router_svc.client import Embedders, Metadata, Upstreams
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.types import Ask
-from router_svc.dispatch import counts_against, may_go_elsewhere
+from router_svc.faults import counts_against, may_go_elsewhere
 from router_svc.fleet import Fleet
 from router_svc.wire import EmbedRequest, EmbedResponse
 from services.kit.errors import UnavailableError, UnknownModelError, ZetaError

@@ -38,9 +38,9 @@ _TEACH_EVERY_S: Final = 0.02
 """More answers of a model in a second teach nothing more about its speed, and cost as much each."""
 _TRUSTED: Final = 0.5
 """Verdicts that count less teach about quality alone: the others take no weights."""
+_ADAPTERS: Final = "adapters."
 _TAUGHT: Final = ("quality", "judge", "confidence", "agreement")
 """What feedback teaches; the rest comes of calls that a router sees by itself."""
-_ADAPTERS: Final = "adapters."
 _PARTS: Final = ("quality", "judge", "confidence", "latency", "length", "agreement")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from router_svc.core.ahead import Outlook
+from router_svc.core.quality import Belief
 
 DECISIONS = Counter("zeta_router_decisions_total", "Decisions made.", ("plan", "model", "explored"))
 DECISION_SECONDS = Histogram(
@@ -74,6 +75,23 @@ ALLOCATED = Gauge(
 ALLOCATIONS = Counter(
     "zeta_router_allocation_changes_total", "Times that a device was divided anew.", ("device",)
 )
+
+_BELIEF = ("gen_ai_request_model", "zeta_task_kind")
+QUALITY = Gauge(
+    "zeta_router_quality_ratio", "Expected score of a model's answers, as learned.", _BELIEF
+)
+OUTCOMES = Gauge(
+    "zeta_router_quality_outcomes",
+    "Outcomes behind it, weighted by how well they are remembered.",
+    _BELIEF,
+)
+
+
+def show_beliefs(beliefs: Iterable[Belief]) -> None:
+    """Export what was learned of every model on each kind of task."""
+    for each in beliefs:
+        QUALITY.labels(each.model, each.task).set(each.mean)
+        OUTCOMES.labels(each.model, each.task).set(each.outcomes)
 
 
 def predicted(model: str, quantity: str, actual_s: float, p50_s: float, p90_s: float) -> None:

@@ -239,6 +239,7 @@ class ZetaDynamicRouter:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
         self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
         metrics.show_outlooks(self.ahead.outlooks())
+        metrics.show_beliefs(belief for belief, *_ in self.learner.beliefs())
 
     def known(self, model: str) -> str:
         """Return *model*, for an empty name the first that generates. Raises UnknownModelError."""

@@ -16,7 +16,7 @@ from typing import Final
 from router_svc import metrics, wire
 from router_svc.core.plan import Single
 from router_svc.core.reward import Step
-from router_svc.core.types import Ask
+from router_svc.core.types import Ask, Priority
 from router_svc.fleet import Lease
 from router_svc.router import ZetaDynamicRouter
 from router_svc.run import Call, Run, call_of
@@ -100,6 +100,8 @@ class Tickets:
             return False
         if said.finished is not None:
             wire.check_timings(said.finished, self._clock() - ticket.lease.began_s)
+            if ticket.state is _State.OPEN:
+                self._router.fleet.succeeded(ticket.lease)
         await self._end(ticket, _State.REPORTED)
         if said.finished is None:
             self._router.ended_elsewhere(ticket.run, said.status)
@@ -129,20 +131,19 @@ class Tickets:
         assert isinstance(plan, Single), "a plan of one call has one model"
         call = call_of(run.decision, plan.model, "single")
         run.calls.append(call)
-        candidates = run.decision.candidates
-        i = candidates.models.index(plan.model)
         made = self._tickets[run.id] = _Open(
             run=run,
             call=call,
             lease=self._router.fleet.begin(
                 call.replica,
                 run.features.prompt_tokens,
-                run.features.expected_output_tokens * samples,
+                call.output_tokens * samples,
                 requests=samples,
+                critical=run.ask.priority is Priority.CRITICAL,
             ),
             slot=slot,
-            fed_at_s=now_s + float(candidates.ttft_p90_s[i]),
-            counts_until_s=now_s + self._life_s + float(candidates.total_p90_s[i]),
+            fed_at_s=now_s + call.ttft_p90_s,
+            counts_until_s=now_s + self._life_s + call.total_p90_s,
         )
         return made
 

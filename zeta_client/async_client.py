@@ -220,6 +220,14 @@ class AsyncClient:
         request = wire.score_request(prompt, continuations, model)
         return (await self._call(self._inference.Score, request)).scores
 
+    async def judge(self, prompt: wire.Prompt, answer: str, model: str) -> float:
+        """Return how likely *model* finds it, in [0, 1], that *answer* is right.
+
+        To be given as feedback, with a source such as "judge:NAME". The model is shown both.
+        """
+        request = wire.judge_request(prompt, answer, model)
+        return wire.judged(await self._call(self._inference.Score, request))
+
     async def embed(
         self,
         texts: Sequence[str],

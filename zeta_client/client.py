@@ -223,6 +223,14 @@ class Client:
         request = wire.score_request(prompt, continuations, model)
         return (self._call(self._inference.Score, request)).scores
 
+    def judge(self, prompt: wire.Prompt, answer: str, model: str) -> float:
+        """Return how likely *model* finds it, in [0, 1], that *answer* is right.
+
+        To be given as feedback, with a source such as "judge:NAME". The model is shown both.
+        """
+        request = wire.judge_request(prompt, answer, model)
+        return wire.judged(self._call(self._inference.Score, request))
+
     def embed(
         self,
         texts: Sequence[str],

@@ -1,6 +1,7 @@
 """Requests built from plain arguments, plain values read from responses, errors read back."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import exp
 from typing import Final, TypeAlias, cast
 
 import grpc
@@ -17,6 +18,7 @@ from zeta.inference.v1.inference_service_pb2 import (
     Role,
     SamplingParams,
     ScoreRequest,
+    ScoreResponse,
 )
 from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
 
@@ -26,6 +28,9 @@ from services.kit.rpc import is_bare, zeta_error
 Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
 """A question, or a conversation: {"role": …, "content": …} each, the last one to be answered."""
 
+_JUDGE: Final = "Is the answer above right? Reply with yes or no."
+_FAR: Final = 700.0
+"""Log-odds beyond which a probability is 0."""
 _ROLES: Final = {name.removeprefix("ROLE_").lower(): value for name, value in Role.items() if value}
 # What gRPC makes of a reset connection, of a server that closed it, and of a reset stream.
 _OF_CONNECTIONS: Final = (
@@ -74,6 +79,19 @@ def score_request(prompt: Prompt, continuations: Iterable[str], model: str) -> S
     return ScoreRequest(
         model=model, messages=_conversation(prompt), continuations=list(continuations)
     )
+
+
+def judge_request(prompt: Prompt, answer: str, model: str) -> ScoreRequest:
+    """Build the request to have *model* find "yes" or "no" likelier: whether *answer* is right."""
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    shown = [*asked, {"role": "assistant", "content": answer}, {"role": "user", "content": _JUDGE}]
+    return score_request(shown, ("yes", "no"), model)
+
+
+def judged(response: ScoreResponse) -> float:
+    """Return the probability of the first of two continuations, if it is one of them."""
+    yes, no = (score.logprob for score in response.scores)
+    return 1.0 / (1.0 + exp(min(no - yes, _FAR)))
 
 
 def feedback_request(

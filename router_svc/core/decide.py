@@ -21,7 +21,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -236,7 +236,7 @@ def _able(
         return good, good
     wait_s, sure = _waits(priced, candidates), policy.deadline_confidence
     able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else 1.0 - sure)]
-    enough = policy.downgrade_ratio * quality[_wanted(priced, good)]
+    enough = policy.downgrade_ratio * quality[_wanted(policy, priced, good, wait_s)]
     fit = [k for k in able if quality[k] >= enough]
     if not fit:
         best = max(good, key=quality.__getitem__)
@@ -257,12 +257,15 @@ def _waits(priced: Menu, candidates: Candidates) -> Sequence[float]:
     return [max([wait_s[i] for i in asked]) for asked in priced.places]
 
 
-def _wanted(priced: Menu, good: Sequence[int]) -> int:
+def _wanted(policy: Policy, priced: Menu, good: Sequence[int], wait_s: Sequence[float]) -> int:
     """Return which plan would be best if neither time nor room were short."""
-    p = priced
-    return max(
-        good, key=lambda k: p.utility[k] + p.quality[k] * (1.0 - p.in_time[k]) + p.capacity[k]
-    )
+    p, per_s = priced, policy.latency_weight_per_s
+
+    def worth(k: int) -> float:
+        late, room = p.quality[k] * (1.0 - p.in_time[k]), p.capacity[k] + per_s * wait_s[k]
+        return p.utility[k] + late + room
+
+    return max(good, key=worth)
 
 
 def _permitted(policy: Policy, priced: Menu) -> range:

@@ -25,7 +25,7 @@ from router_svc.core.ridge import Ridges
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 2
+VERSION: Final = 3
 _DIMENSIONS: Final = len(vector(lexical_profile("")))
 _PRECISION: Final = 4.0
 """Of the prior, per regressor: a model has to fail more than once before it loses its place."""

@@ -1,14 +1,14 @@
 """What a table of outcomes teaches: every model's score, learned in two stages.
 
-The first stage, kernel ridge regression and nearest neighbours, says how every model would do. The
-second stage, the same two again, finds prompts alike in *that* as well as in text: prompts on
-which the same models do well belong together (stacked generalisation: Wolpert, 1992). It learns
-from what the first says of prompts that it has not seen. All four are then mixed, by how well
-each of them does on prompts not seen. N = prompts, M = models, F = dimensions of a prompt,
-A = its main axes, E = estimates mixed.
+The first stage, kernel ridge regression, nearest neighbours and randomised trees, says how every
+model would do. The second stage, the same three again, finds prompts alike in *that* as well as in
+text: prompts on which the same models do well belong together (stacked generalisation: Wolpert,
+1992). It learns from what the first says of prompts that it has not seen. All six are then mixed,
+by how well each of them does on prompts not seen. N = prompts, M = models, F = dimensions of a
+prompt, A = its main axes, E = estimates mixed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, product
 from math import log1p
@@ -17,14 +17,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core import kernel, neighbours
+from router_svc.core import kernel, neighbours, trees
 from router_svc.core.features import Features, Floats
 from router_svc.core.kernel import Halved, Kernel, known_mean
 from router_svc.core.neighbours import Neighbours
+from router_svc.core.trees import Trees
 
 Array: TypeAlias = NDArray[Any]
-Fit: TypeAlias = Callable[[NDArray[np.intp]], "Pair"]
-"""What learns a pair of estimates from some of the prompts."""
 
 _FORM: Final = 0.5
 """Weight of form (profile and lexical features) against topic (embedding)."""
@@ -41,15 +40,32 @@ _PARTS: Final = ("centre", "scale", "origin", "axes", "said_centre", "said_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Two estimates of the same targets: a smooth one and a local one."""
+class Sight:
+    """How the estimates of a stage see N prompts."""
+
+    wide: Halved
+    """(N, F) For the kernel."""
+    narrow: Halved
+    """(N, ·) For neighbours."""
+    plain: Halved
+    """(N, ·) For trees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trio:
+    """Three estimates of the same targets: a smooth one, a local one and one by thresholds."""
 
     smooth: Kernel
     local: Neighbours
+    rough: Trees
 
-    def predict(self, wide: Halved, narrow: Halved) -> tuple[Floats, Floats]:
-        """Return both at prompts (N, F) and (N, A); (N, M) each."""
-        return self.smooth.predict(wide), self.local.predict(narrow)
+    def predict(self, sight: Sight) -> tuple[Floats, Floats, Floats]:
+        """Return what each says of B prompts; (B, M) each."""
+        return (
+            self.smooth.predict(sight.wide),
+            self.local.predict(sight.narrow),
+            self.rough.predict(sight.plain),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,32 +80,36 @@ class Stack:
     """(F,) Mean prompt."""
     axes: Halved
     """(F, A) Directions in which prompts differ most."""
-    first: Pair
+    first: Trio
     said_centre: Floats
-    """(2M,) Mean of what the first stage says."""
+    """(3M,) Mean of what the first stage says."""
     said_scale: Floats
-    """(2M,) What it is multiplied with."""
-    second: Pair
+    """(3M,) What it is multiplied with."""
+    second: Trio
     shares: Floats
-    """(4,) Of the estimates in the mixture, each in excess of the mean."""
+    """(6,) Of the estimates in the mixture, each in excess of the mean."""
     mean: Floats
     """(M,) Of the targets."""
 
     def predict(self, features: Features) -> Floats:
         """Return every model's expected target at *features*; (M,)."""
         wide = _points([features], self.centre, self.scale)
-        narrow = along(self.axes, wide - self.origin)
-        said = self.first.predict(wide, narrow)
-        deep = _joined(said, self.said_centre, self.said_scale, narrow)
-        excess = np.stack([*said, *self.second.predict(deep, deep)])[:, 0] - self.mean
+        sight = _first_sight(wide, along(self.axes, wide - self.origin), len(self.centre))
+        said = self.first.predict(sight)
+        deep = _second_sight(said, self.said_centre, self.said_scale, sight)
+        excess = np.stack([*said, *self.second.predict(deep)])[:, 0] - self.mean
         expected: Floats = self.mean + self.shares @ excess
         return expected
 
     def to_arrays(self) -> dict[str, Array]:
         """Return all of it as arrays."""
         arrays: dict[str, Array] = {name: getattr(self, name) for name in _PARTS}
-        for stage, pair in (("first", self.first), ("second", self.second)):
-            for kind, part in (("smooth", pair.smooth), ("local", pair.local)):
+        for stage, trio in (("first", self.first), ("second", self.second)):
+            for kind, part in (
+                ("smooth", trio.smooth),
+                ("local", trio.local),
+                ("rough", trio.rough),
+            ):
                 arrays |= {f"{stage}.{kind}.{k}": v for k, v in part.to_arrays().items()}
         return arrays
 
@@ -99,35 +119,24 @@ def learn(features: Sequence[Features], targets: Floats) -> Stack:
     centre, scale = spread(np.stack([form(each) for each in features]))
     wide = _points(features, centre, scale)
     origin, axes = main_axes(wide, _AXES)
-    narrow, fold = along(axes, wide - origin), _dealt(wide)
-
-    def first(rows: NDArray[np.intp]) -> Pair:
-        return _pair(
-            wide[rows], narrow[rows], targets[rows], noise=_FIRST_NOISE, sharpness=_FIRST_SHARPNESS
-        )
-
-    said = _unseen(first, wide, narrow, fold, targets.shape)
+    sight = _first_sight(wide, along(axes, wide - origin), len(centre))
+    group = _groups(wide)
+    first, said = _staged(sight, targets, group, noise=_FIRST_NOISE, sharpness=_FIRST_SHARPNESS)
     together = np.hstack(said)
     said_centre, said_scale = together.mean(axis=0), _inverse(together.std(axis=0))
-    deep = _joined(said, said_centre, said_scale, narrow)
-
-    def second(rows: NDArray[np.intp]) -> Pair:
-        return _pair(
-            deep[rows], deep[rows], targets[rows], noise=_SECOND_NOISE, sharpness=_SECOND_SHARPNESS
-        )
-
-    estimates = (*said, *_unseen(second, deep, deep, fold, targets.shape))
-    everything, mean = np.arange(len(targets)), known_mean(targets)
+    deep = _second_sight(said, said_centre, said_scale, sight)
+    second, then = _staged(deep, targets, group, noise=_SECOND_NOISE, sharpness=_SECOND_SHARPNESS)
+    mean = known_mean(targets)
     return Stack(
         centre=centre,
         scale=scale,
         origin=origin,
         axes=axes,
-        first=first(everything),
+        first=first,
         said_centre=said_centre,
         said_scale=said_scale,
-        second=second(everything),
-        shares=_shares([each - mean for each in estimates], targets - mean),
+        second=second,
+        shares=_shares([each - mean for each in (*said, *then)], targets - mean),
         mean=mean,
     )
 
@@ -135,9 +144,10 @@ def learn(features: Sequence[Features], targets: Floats) -> Stack:
 def restored(arrays: Mapping[str, Array]) -> Stack:
     """Return what `Stack.to_arrays` took apart. Raises KeyError where something is missing."""
     first, second = (
-        Pair(
+        Trio(
             smooth=kernel.restored(_under(f"{stage}.smooth.", arrays)),
             local=neighbours.restored(_under(f"{stage}.local.", arrays)),
+            rough=trees.restored(_under(f"{stage}.rough.", arrays)),
         )
         for stage in ("first", "second")
     )
@@ -171,13 +181,20 @@ def _points(features: Sequence[Features], centre: Floats, scale: Floats) -> Halv
     return placed(np.stack([each.embedding for each in features]), forms, centre, scale)
 
 
-def _joined(
-    said: Iterable[Floats], said_centre: Floats, said_scale: Floats, narrow: Halved
-) -> Halved:
-    """Place prompts by what the first stage *said* (N, M) of them, twice, and by their text."""
+def _first_sight(wide: Halved, narrow: Halved, forms: int) -> Sight:
+    """See prompts by their text: trees by its main axes and by its *forms* last numbers."""
+    return Sight(wide=wide, narrow=narrow, plain=np.hstack([narrow, wide[:, -forms:]]))
+
+
+def _second_sight(
+    said: Iterable[Floats], said_centre: Floats, said_scale: Floats, first: Sight
+) -> Sight:
+    """See prompts by what the first stage *said* (N, M) of them, three times, and by their text."""
     together = (np.hstack(tuple(said)) - said_centre) * said_scale
     scaled = np.clip(together, -_CLIP, _CLIP) / np.sqrt(len(said_centre))
-    return np.hstack([scaled, narrow]).astype(np.float32)
+    deep = np.hstack([scaled, first.narrow]).astype(np.float32)
+    plain = np.hstack([scaled, first.plain]).astype(np.float32)
+    return Sight(wide=deep, narrow=deep, plain=plain)
 
 
 def main_axes(points: Halved, count: int) -> tuple[Halved, Halved]:
@@ -200,31 +217,39 @@ def _inverse(spread: Floats) -> Floats:
     return inverse
 
 
-def _dealt(points: Halved) -> NDArray[np.intp]:
-    """Deal *points* (N, F) to folds (N,), equal ones to the same."""
+def _groups(points: Halved) -> NDArray[np.intp]:
+    """Number *points* (N, F), equal ones alike; (N,)."""
     _, group = np.unique(points, axis=0, return_inverse=True)
-    order = np.random.default_rng(len(points)).permutation(int(group.max()) + 1)
+    return group
+
+
+def _dealt(group: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Deal *group* (N,) to folds (N,)."""
+    order = np.random.default_rng(len(group)).permutation(int(group.max()) + 1)
     fold: NDArray[np.intp] = order[group] % _FOLDS
     return fold
 
 
-def _pair(wide: Halved, narrow: Halved, targets: Floats, *, noise: float, sharpness: float) -> Pair:
-    return Pair(
-        smooth=kernel.learn(wide, targets, noise=noise),
-        local=neighbours.remember(narrow, targets, sharpness=sharpness),
-    )
+def _staged(
+    sight: Sight, targets: Floats, group: NDArray[np.intp], *, noise: float, sharpness: float
+) -> tuple[Trio, tuple[Floats, Floats, Floats]]:
+    """Learn a stage, and return what its estimates say of each prompt unseen; (N, M) each."""
 
+    def pair(rows: NDArray[np.intp]) -> tuple[Kernel, Neighbours]:
+        return (
+            kernel.learn(sight.wide[rows], targets[rows], noise=noise),
+            neighbours.remember(sight.narrow[rows], targets[rows], sharpness=sharpness),
+        )
 
-def _unseen(
-    fit: Fit, wide: Halved, narrow: Halved, fold: NDArray[np.intp], shape: tuple[int, ...]
-) -> tuple[Floats, Floats]:
-    """Return what a pair says of each prompt that learned from the other folds; (N, M) each."""
-    smooth, local = np.zeros(shape), np.zeros(shape)
+    said, near, fold = np.zeros(targets.shape), np.zeros(targets.shape), _dealt(group)
     for number in np.unique(fold).tolist():
         held = fold == number
-        pair = fit(np.flatnonzero(~held))
-        smooth[held], local[held] = pair.predict(wide[held], narrow[held])
-    return smooth, local
+        smooth, local = pair(np.flatnonzero(~held))
+        said[held] = smooth.predict(sight.wide[held])
+        near[held] = local.predict(sight.narrow[held])
+    rough, split = trees.learn(sight.plain, targets, group)
+    smooth, local = pair(np.arange(len(targets)))
+    return Trio(smooth=smooth, local=local, rough=rough), (said, near, split)
 
 
 def _shares(estimates: Sequence[Floats], targets: Floats) -> Floats:

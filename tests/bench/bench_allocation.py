@@ -26,10 +26,11 @@ PER_TRACE = 4000
 def main() -> None:
     """Run both and print what was answered in time."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=6.0)
-    parser.add_argument("--duration", type=float, default=40.0)
+    parser.add_argument("--rate", type=float, default=9.0)
+    parser.add_argument("--duration", type=float, default=30.0)
     parser.add_argument("--every", type=float, default=10.0, help="seconds of each kind")
     parser.add_argument("--deadline", type=float, default=4.0)
+    parser.add_argument("--warm-up", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     shared = config.load(ROOT / "config" / "share.toml")
@@ -68,10 +69,10 @@ def _trace(folder: Path, k: int, options: argparse.Namespace) -> str:
 
 
 def _bench(file: Path, traces: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    command = ["bench", "--start", "--json", "--config", str(file), "--warm-up", "200"]
+    command = ["bench", "--start", "--json", "--config", str(file)]
     command += [part for trace in traces for part in ("--trace", trace)]
-    for name in ("rate", "duration", "deadline", "seed"):
-        command += [f"--{name}", str(getattr(options, name))]
+    for name in ("rate", "duration", "deadline", "seed", "warm_up"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     zeta = Path(sys.executable).with_name("zeta")
     done = subprocess.run([zeta, *command], stdout=subprocess.PIPE, check=True)
     (found,) = json.loads(done.stdout)["runs"].values()

@@ -62,6 +62,7 @@ class Scripted(InferenceServiceServicer):
     """Echoes the question word by word; some questions are cues."""
 
     seen: list[inference.GenerateRequest] = field(default_factory=list)
+    scored: list[inference.ScoreRequest] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a caller went away in the middle of an answer."""
 
@@ -119,6 +120,7 @@ class Scripted(InferenceServiceServicer):
     ) -> inference.ScoreResponse:
         """Prefer short continuations."""
         del context
+        self.scored.append(request)
         scores = [
             inference.ContinuationScore(logprob=-len(text), tokens=1)
             for text in request.continuations
@@ -407,6 +409,26 @@ async def test_feedback_counts_once(served: Served) -> None:
             await zeta.feedback("d9", 1.0)
 
     assert served.judge.verdicts["d1"].WhichOneof("verdict") == "score"
+
+
+async def test_a_model_judges(served: Served) -> None:
+    """It is shown question and answer, and says how much likelier "yes" is than "no"."""
+
+    def blocking() -> float:
+        with Client(served.target) as zeta:
+            return zeta.judge("2 + 2?", "4", "big")
+
+    async with AsyncClient(served.target) as zeta:
+        found = await zeta.judge("2 + 2?", "4", "big")
+
+    assert found == pytest.approx(1.0 / (1.0 + np.e))  # "yes" is longer by one letter
+    assert await asyncio.to_thread(blocking) == found
+    asked, again = served.model.scored
+    assert asked == again
+    assert (asked.model, list(asked.continuations)) == ("big", ["yes", "no"])
+    first, answer, _ = asked.messages.messages
+    assert (first.content, answer.content) == ("2 + 2?", "4")
+    assert answer.role == inference.ROLE_ASSISTANT
 
 
 async def test_feedback_compares(served: Served) -> None:

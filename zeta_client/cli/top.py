@@ -1,26 +1,30 @@
 """`zeta top`: the fleet as it is now."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from zeta.router.v1.router_service_pb2 import Belief
+from rich.text import Text
 
 from services.kit import aio
-from services.kit.errors import UnavailableError
+from services.kit.errors import DeadlinePassedError, UnavailableError, ZetaError
 from zeta_client.async_client import AsyncClient
-from zeta_client.cli import fleet_view, shell
+from zeta_client.cli import fleet_tables, fleet_view, shell
 from zeta_client.cli.fleet_view import FleetView
 
 WINDOW_S = 60.0
-"""Latency quantiles are those of the last minute."""
+"""Figures per kind of task, and latency, are those of the last minute."""
 REFRESH_S = 0.5
 LINE_EVERY_S = 1.0
+ANSWER_TIMEOUT_S = 2.0
+"""A service that takes longer is in trouble, and what is known is shown without it."""
+
+_NO_ANSWER = f"no answer for {ANSWER_TIMEOUT_S:.0f} s"
 
 
 def top(
@@ -37,8 +41,9 @@ def top(
     """Watch replicas, machines and what the router has learned; Ctrl-C ends it."""
     settings = shell.load(config)
     listen = telemetry or settings.telemetry.listen
-    watched = partial(AsyncClient, listen, settings=settings.server)
-    screen = _Screen(watched, shell.reach(config, target), as_json=as_json)
+    patient = partial(AsyncClient, settings=settings.server, timeout_s=ANSWER_TIMEOUT_S)
+    router = target or settings.router.listen
+    screen = _Screen(partial(patient, listen), partial(patient, router), as_json=as_json)
     watchable = as_json or shell.out().is_terminal
     shell.run(screen.once() if once or not watchable else screen.live())
 
@@ -49,14 +54,18 @@ class _Screen:
     def __init__(self, telemetry: shell.Reach, router: shell.Reach, *, as_json: bool) -> None:
         self._telemetry, self._router, self._as_json = telemetry, router, as_json
         self._view = FleetView()
-        self._beliefs: Sequence[Belief] = ()
         self._troubles: dict[str, str] = {}
 
     async def once(self) -> None:
         """Show one snapshot. Raises UnavailableError without a telemetry service."""
         async with self._telemetry() as telemetry, self._router() as router:
+            # Asked first: a service that hangs is told by the call that has a deadline.
+            try:
+                await self._ask_telemetry(telemetry)
+            except DeadlinePassedError:
+                raise UnavailableError(f"telemetry gives {_NO_ANSWER}") from None
             self._view.apply(await anext(telemetry.watch_fleet()), monotonic())
-            await self._ask_around(telemetry, router)
+            await self._tried("router", self._ask_router, router)
         if self._as_json:
             shell.emit(self._json())
         else:
@@ -66,53 +75,80 @@ class _Screen:
     async def live(self) -> None:
         """Show the fleet until interrupted; what is away for a while comes back."""
         async with self._telemetry() as telemetry, self._router() as router:
-            await aio.all_of(self._follow(telemetry), self._draw(telemetry, router))
+            await aio.all_of(
+                self._again("telemetry", self._follow, telemetry),
+                self._again("telemetry", self._ask_telemetry, telemetry),
+                self._again("router", self._ask_router, router),
+                self._draw(),
+            )
 
-    async def _follow(self, telemetry: AsyncClient) -> None:
+    async def _again(
+        self, who: str, ask: Callable[[AsyncClient], Awaitable[None]], client: AsyncClient
+    ) -> None:
+        """Ask for ever. Each service has its own turn: one that hangs keeps nobody waiting."""
         while True:
-            try:
-                async for message in telemetry.watch_fleet(min_interval_s=REFRESH_S):
-                    self._view.apply(message, monotonic())
-                    self._troubles.pop("telemetry", None)
-            except UnavailableError as error:
-                self._troubles["telemetry"] = str(error)
+            await self._tried(who, ask, client)
             await asyncio.sleep(REFRESH_S)
 
-    async def _draw(self, telemetry: AsyncClient, router: AsyncClient) -> None:
+    async def _tried(
+        self, who: str, ask: Callable[[AsyncClient], Awaitable[None]], client: AsyncClient
+    ) -> None:
+        """Ask; trouble is noted, and leaves what was known."""
+        try:
+            await ask(client)
+            self._troubles.pop(who, None)
+        except DeadlinePassedError:
+            self._troubles[who] = _NO_ANSWER
+        except ZetaError as error:
+            self._troubles[who] = str(error)
+
+    async def _follow(self, telemetry: AsyncClient) -> None:
+        async for message in telemetry.watch_fleet(min_interval_s=REFRESH_S):
+            self._view.apply(message, monotonic())
+
+    async def _ask_telemetry(self, telemetry: AsyncClient) -> None:
+        histories = await telemetry.history(window_s=WINDOW_S)
+        self._view.histories = {h.replica: h for h in histories}
+
+    async def _ask_router(self, router: AsyncClient) -> None:
+        said = await router.policies()
+        self._view.beliefs = said.beliefs
+        self._view.outlooks = {each.model: each for each in said.outlooks}
+
+    async def _draw(self) -> None:
         if self._as_json:
             while True:
-                await self._ask_around(telemetry, router)
-                shell.emit(self._json())
                 await asyncio.sleep(LINE_EVERY_S)
+                shell.emit(self._json())
         with Live(console=shell.out(), screen=True, auto_refresh=False) as live:
             while True:
-                await self._ask_around(telemetry, router)
-                live.update(self._tables(live.console.width), refresh=True)
+                live.update(self._fitting(live.console), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
-    async def _ask_around(self, telemetry: AsyncClient, router: AsyncClient) -> None:
-        """Fetch what is not streamed; a service that is away leaves what was known."""
-        try:
-            histories = await telemetry.history(window_s=WINDOW_S)
-            self._view.histories = {h.replica: h for h in histories}
-        except UnavailableError as error:
-            self._troubles["telemetry"] = str(error)
-        try:
-            said = await router.policies()
-            self._beliefs = said.beliefs
-            self._view.outlooks = {each.model: each for each in said.outlooks}
-            self._troubles.pop("router", None)
-        except UnavailableError as error:
-            self._troubles["router"] = str(error)
-
     def _json(self) -> dict[str, object]:
-        found = fleet_view.as_json(self._view.rows(monotonic()), self._beliefs)
-        return {**found, "troubles": self._troubles}
+        return {**fleet_view.as_json(self._view, monotonic()), "troubles": self._troubles}
+
+    def _fitting(self, console: Console) -> Group:
+        """Draw for a terminal of its size now; replicas get the room that the rest leaves."""
+        width, height = console.size
+        others = Group(*self._others(width))
+        lines = len(console.render_lines(others, console.options.update(width=width)))
+        return Group(self._replicas(width, max(height - lines, 2 * height // 3)), others)
 
     def _tables(self, width: int) -> Group:
+        return Group(self._replicas(width), *self._others(width))
+
+    def _replicas(self, width: int, room: int = 1_000_000) -> RenderableType:
         rows = self._view.rows(monotonic())
-        parts = [fleet_view.fleet_table(rows, width)]
-        if self._beliefs:
-            parts.append(fleet_view.belief_table(self._beliefs))
-        troubles = [f"[red]{who}: {what}[/red]" for who, what in self._troubles.items()]
-        return Group(*parts, *troubles)
+        if not rows:
+            return Text("no replica has been heard of yet")
+        return fleet_tables.fleet_table(rows, width, room)
+
+    def _others(self, width: int) -> list[RenderableType]:
+        tasks, gpus = self._view.tasks(), self._view.gpus()
+        parts: list[RenderableType] = []
+        if gpus:
+            parts += [Text(), fleet_tables.gpu_table(gpus, width)]
+        if tasks:
+            parts += [Text(), fleet_tables.task_table(tasks, width)]
+        return [*parts, *(Text(f"{who}: {what}", "red") for who, what in self._troubles.items())]

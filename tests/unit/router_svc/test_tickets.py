@@ -204,6 +204,24 @@ async def test_a_refused_ticket_teaches_nothing(office: Office) -> None:
     assert office.router.fleet.replicas().circuit_closed.all()
 
 
+async def test_an_answer_closes_a_circuit(office: Office) -> None:
+    """A replica that direct calls alone reach is not avoided for ever after it failed once."""
+    fleet = office.router.fleet
+    fleet.health("a-1", serving=False)
+    lease = fleet.begin("a-0", 1.0, 1.0)
+    for _ in range(SETTINGS.breaker_failures):
+        fleet.failed(lease)
+    fleet.end(lease)
+    assert not fleet.replicas().circuit_closed[0]
+    office.clock.now_s += SETTINGS.breaker_open_s
+
+    issued = await office.issue()
+    office.clock.now_s += 1.0
+    await office.tickets.report(issued.token.encode(), finished())
+
+    assert fleet.replicas().circuit_closed[0]
+
+
 async def test_where_nobody_serves_nothing_is_held(office: Office) -> None:
     """A refusal gives its place back."""
     for name in office.router.fleet.names:

@@ -102,6 +102,9 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
     assert decide(ask(deadline_s=60.0), dear, PLAIN, RNG, gains={}).plan == Single("b")
     tried = decide(ask(deadline_s=60.0), dear, Policy(max_calls=1), RNG, gains={})
     assert tried.probabilities[0] == pytest.approx(0.01)
+    queue = replace(candidates([0.2, 0.9], total_s=[0.5, 9.0]), wait_s=np.array([0.0, 8.0]))
+    hurried = replace(PLAIN, latency_weight_per_s=0.1)
+    assert decide(ask(deadline_s=60.0), queue, hurried, RNG, gains={}).plan == Single("b")
     fast = replace(PLAIN, latency_weight_per_s=1.0)
     assert decide(ask(deadline_s=1.0), found, fast, RNG, gains={}).plan == Single("a")
 

@@ -74,6 +74,8 @@ def test_long_work_leaves_before_short() -> None:
     same = replace(DEMAND, values=np.tile([0.7, 0.5], (100, 1)), work_s=work_s)
     worth = same.values - settled(same) * work_s
 
+    # Five seconds' work of short requests a second stays, of fifteen of long ones none.
+    assert would_take(same, settled(same))[0] == pytest.approx(5.0, rel=0.1)
     assert (worth[::2, 0] < worth[::2, 1]).all()
     assert (worth[1::2, 0] > worth[1::2, 1]).all()
 

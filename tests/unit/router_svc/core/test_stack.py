@@ -56,7 +56,7 @@ def test_the_second_stage_sees_no_score_of_its_prompt(rng: np.random.Generator) 
     Copies share a fold: their scores would tell.
     """
     features = prompts(21, rng) * 2
-    fold = stack._dealt(stack._points(features, np.zeros(31), np.ones(31)))
+    fold = stack._dealt(stack._groups(stack._points(features, np.zeros(31), np.ones(31))))
 
     assert (fold[:21] == fold[21:]).all()
     assert len(set(fold.tolist())) == stack._FOLDS
@@ -86,10 +86,11 @@ def test_a_prediction_is_the_shares_mixture(rng: np.random.Generator) -> None:
     features, scores = prompts(40, rng), rng.random((40, 3))
     learned = stack.learn(features, scores)
     point = prompts(1, rng)[0]
-    alone = [replace(learned, shares=one).predict(point) - learned.mean for one in np.eye(4)]
-    mixed = replace(learned, shares=np.array([0.5, 0.2, 0.3, 0.4])).predict(point)
+    alone = [replace(learned, shares=one).predict(point) - learned.mean for one in np.eye(6)]
+    shares = np.array([0.5, 0.2, 0.3, 0.4, 0.0, 0.1])
+    mixed = replace(learned, shares=shares).predict(point)
 
-    np.testing.assert_allclose(mixed - learned.mean, (0.5, 0.2, 0.3, 0.4) @ np.stack(alone))
+    np.testing.assert_allclose(mixed - learned.mean, shares @ np.stack(alone))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -1,6 +1,7 @@
 """The program's promises that need no fleet."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,16 @@ def test_a_missing_configuration_is_one_message(
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"{file}: No such file" in result.stderr
+
+
+def test_top_names_a_telemetry_service_that_hangs(zeta: CliRunner) -> None:
+    """Something listens and says nothing: after a while that is said, in a sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        result = zeta.invoke(app, ["top", "--once", "--telemetry", address])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "telemetry gives no answer for 2 s; start a fleet" in result.stderr
 
 
 def test_a_sentence_ends_with_what_to_do() -> None:

@@ -1,18 +1,18 @@
 """What `zeta top` makes of telemetry's messages."""
 
-import io
-
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from rich.console import Console
+from google.protobuf.timestamp_pb2 import Timestamp
 from zeta.inference.v1.inference_service_pb2 import TASK_KIND_CODE
 from zeta.model.v1.model_control_service_pb2 import Allocation, LatencySketch, ModelState, TaskStats
-from zeta.router.v1.router_service_pb2 import Belief, Outlook
+from zeta.router.v1.router_service_pb2 import Belief
 from zeta.telemetry.v1.telemetry_service_pb2 import (
+    CLOCK_REASON_HW_THERMAL,
+    CLOCK_REASON_SYNC_BOOST,
     REPLICA_HEALTH_SERVING,
-    REPLICA_HEALTH_SILENT,
     FleetDelta,
     FleetSnapshot,
+    GpuProfile,
     GpuUse,
     HistoryPoint,
     Rates,
@@ -23,7 +23,7 @@ from zeta.telemetry.v1.telemetry_service_pb2 import (
     WatchResponse,
 )
 
-from zeta_client.cli.fleet_view import FleetView, as_json, belief_table, fleet_table, quantile_s
+from zeta_client.cli.fleet_view import FleetView, as_json
 
 
 def status(
@@ -46,14 +46,6 @@ def status(
 def snapshot(*statuses: ReplicaStatus) -> WatchResponse:
     """Return a whole fleet."""
     return WatchResponse(snapshot=FleetSnapshot(replicas=statuses))
-
-
-def text(renderable: object, width: int = 200) -> str:
-    """Render as a terminal of *width* would show it."""
-    console = Console(file=io.StringIO(), width=width)
-    console.print(renderable)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def test_deltas_replace_what_they_name() -> None:
@@ -112,17 +104,6 @@ def test_figures_of_a_row() -> None:
     assert row.ttft_p50_s is None
 
 
-def test_quantiles_add_sketches_up() -> None:
-    """The quantile of two sketches is that of all their counts, a bucket's width from exact."""
-    early, late = (
-        LatencySketch(buckets=[bucket], counts=[count]) for bucket, count in ((10, 98), (90, 2))
-    )
-
-    assert quantile_s([early, late], 0.5) == pytest.approx(1.1**10 * 1e-6)
-    assert quantile_s([early, late], 0.99) == pytest.approx(1.1**90 * 1e-6)
-    assert quantile_s([], 0.5) is None
-
-
 def test_latencies_come_from_history() -> None:
     """A row's latency is that of all its kinds of task inside the window."""
     view = FleetView()
@@ -133,45 +114,82 @@ def test_latencies_come_from_history() -> None:
     assert view.rows(0.0)[0].ttft_p99_s == pytest.approx(1e-3, rel=0.1)
 
 
-def test_a_wide_terminal_shows_what_is_not_known() -> None:
-    """Unknown figures are dashes, and a silent replica is called silent."""
+def belief(model: str, quality: float, outcomes: float = 12) -> Belief:
+    """Return what is believed of a model on code."""
+    return Belief(model=model, task_kind=TASK_KIND_CODE, quality=quality, outcomes=outcomes)
+
+
+def history(seconds: int, **tasks: int) -> ReplicaHistory:
+    """Return a past of so many seconds in which so many coding requests were answered."""
+    points = [HistoryPoint(time=Timestamp(seconds=100)), HistoryPoint()]
+    points[1].time.seconds = 100 + seconds
+    ttft, tpot = (LatencySketch(buckets=[b], counts=[1]) for b in (90, 40))
+    stats = TaskStats(kind=TASK_KIND_CODE, ttft=ttft, tpot=tpot, **tasks)
+    return ReplicaHistory(points=points, tasks=[stats])
+
+
+def test_a_models_work_per_kind_of_task_is_that_of_its_replicas() -> None:
+    """Throughput adds up, each replica's over its own time; latencies join."""
     view = FleetView()
-    view.apply(snapshot(status("a", health=REPLICA_HEALTH_SILENT)), 0.0)
+    view.apply(snapshot(status("a"), status("b")), 0.0)
+    view.histories = {
+        "a": history(60, requests_total=60, completion_tokens_total=600),
+        "b": history(10, requests_total=20, completion_tokens_total=100),
+    }
+    view.beliefs = [belief("m", 0.8)]
+    row = next(row for row in view.tasks() if row.task_kind == "code")
 
-    shown = text(fleet_table(view.rows(0.0), 200))
+    assert (row.model, row.quality, row.outcomes) == ("m", 0.8, 12)
+    assert (row.requests_per_s, row.tokens_per_s) == (3.0, 20.0)
+    assert row.ttft_p50_s == pytest.approx(1.1**90 * 1e-6)
+    assert row.tpot_p50_s == pytest.approx(1.1**40 * 1e-6)
 
-    assert "silent" in shown
-    assert "forecast" in shown
+
+def test_the_best_model_of_a_kind_is_preferred() -> None:
+    """One alone is; of two that are equal, none."""
+    view = FleetView(beliefs=[belief("a", 0.7), belief("b", 0.9), belief("c", 0.8)])
+    assert [row.model for row in view.tasks() if row.preferred] == ["b"]
+
+    view.beliefs = [belief("a", 0.7), belief("b", 0.7)]
+    assert not any(row.preferred for row in view.tasks())
 
 
-def test_a_narrow_terminal_is_not_overrun() -> None:
-    """At 80 columns nothing is cut, and columns without a figure are left out."""
+def test_a_kind_that_nobody_does_is_left_out() -> None:
+    """Unless it was asked for or judged; the usual three are always there."""
+    prior = [Belief(model="m", task_kind=kind, quality=0.5) for kind in (1, 2, 3, 4)]  # type: ignore[arg-type]
+    view = FleetView(beliefs=prior)
+    assert [row.task_kind for row in view.tasks()] == ["code", "reasoning", "general"]
+
+    prior[3].outcomes = 1.0
+    assert [row.task_kind for row in view.tasks()][3:] == ["embedding"]
+
+
+def test_a_gpu_that_several_replicas_report_is_one() -> None:
+    """Its figures are there; what it does not give is not known."""
     view = FleetView()
-    view.apply(snapshot(status("reasoner-14b-0")), 0.0)
+    board = GpuUse(
+        uuid="GPU-0",
+        power_w=300.0,
+        throttled=True,
+        clock_reasons=[CLOCK_REASON_SYNC_BOOST, CLOCK_REASON_HW_THERMAL],
+        ecc_uncorrected_total=1,
+        xid_total=2,
+        profile=GpuProfile(tensor_active_ratio=0.5),
+    )
+    view.apply(snapshot(status("a", board), status("b", board, GpuUse(uuid="GPU-1"))), 0.0)
+    hot, quiet = view.gpus()
 
-    shown = text(fleet_table(view.rows(0.0), 80), width=80)
-
-    assert "…" not in shown
-    assert "forecast" not in shown
-
-
-def test_beliefs() -> None:
-    """Beliefs are a row per model, and a figure that is not there is a dash."""
-    belief = Belief(model="m", task_kind=TASK_KIND_CODE, quality=0.75, outcomes=12)
-
-    assert "0.75 ± 0.00 (12)" in text(belief_table([belief]))
-    assert as_json([], [belief])["beliefs"][0]["task_kind"] == "code"
+    assert (hot.power_w, hot.errors, hot.throttled_by) == (300.0, 3, ("heat",))
+    assert (hot.tensor_active_ratio, hot.utilization_ratio) == (0.5, None)
+    assert (quiet.errors, quiet.throttled_by) == (None, None)
 
 
-def test_what_the_router_foresees_stands_beside_its_model() -> None:
-    """Price and forecast of the model, in the table and as JSON; none where the router is away."""
-    view = FleetView()
-    view.apply(snapshot(status("a")), 0.0)
-    unknown = view.rows(0.0)
-    view.outlooks = {"m": Outlook(model="m", shadow_price=0.125, forecast_requests_per_s=7.5)}
-    rows = view.rows(0.0)
+def test_the_object_of_json_holds_all_of_it() -> None:
+    """Replicas, kinds of task and GPUs, in units that their names say."""
+    view = FleetView(beliefs=[belief("m", 0.75)])
+    view.apply(snapshot(status("a", GpuUse(uuid="GPU-0"))), 0.0)
+    found = as_json(view, 0.0)
 
-    assert unknown[0].shadow_price is None
-    assert "0.125" in text(fleet_table(rows, 200))
-    assert "7.5/s" in text(fleet_table(rows, 200))
-    assert as_json(rows, [])["replicas"][0]["forecast_requests_per_s"] == 7.5
+    assert found["replicas"][0]["replica"] == "a"
+    assert found["tasks"][0]["quality"] == 0.75
+    assert found["gpus"][0]["uuid"] == "GPU-0"

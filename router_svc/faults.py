@@ -1,0 +1,45 @@
+"""What an error of a model's call means: whether others can do better, and whose fault it is."""
+
+from typing import Final
+
+from services.kit.errors import (
+    ContextTooLongError,
+    DrainingError,
+    InvalidRequestError,
+    OverloadedError,
+    PreemptedError,
+    StreamBrokenError,
+    UnavailableError,
+    UnknownModelError,
+    ZetaError,
+)
+
+_ELSEWHERE: Final = (
+    UnavailableError,
+    OverloadedError,
+    PreemptedError,
+    ContextTooLongError,
+    UnknownModelError,
+)
+"""What another replica or model may well answer; a plain ZetaError (INTERNAL) counts as well."""
+_NOT_ITS_FAULT: Final = (DrainingError, OverloadedError, PreemptedError, InvalidRequestError)
+
+
+def counts_against(error: ZetaError) -> bool:
+    """Whether *error* speaks against the replica that raised it."""
+    return may_go_elsewhere(error) and not isinstance(error, _NOT_ITS_FAULT)
+
+
+def may_go_elsewhere(error: ZetaError) -> bool:
+    """Whether another replica may well do what failed with *error*."""
+    return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+
+
+def lost_midway(replica: str, error: ZetaError) -> StreamBrokenError:
+    """Build the caller's error where nobody goes on with what *replica* began."""
+    return StreamBrokenError(f"{replica} was lost in the middle of the answer: {error}")
+
+
+def several_broken(error: ZetaError) -> StreamBrokenError:
+    """Build the caller's error where one of several answers broke off."""
+    return StreamBrokenError(f"several answers do not go on elsewhere; ask again: {error}")
