@@ -152,3 +152,13 @@ def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
     assert out is not None
     assert out[0].number == 4
     assert house.gate.promised(replace(ticket(5), key=7), after_s + 0.2).promised_s == inf
+
+
+def test_whose_turn_it_is_does_not_wait_for_other_tenants() -> None:
+    """Each tenant's first would wait behind the other's, were they newcomers."""
+    house = House()
+    house.wait(replace(ticket(0), tenant="a"))
+    house.wait(replace(ticket(1), tenant="b"))
+    house.full[0] = False
+    gone = [house.gate.next(0.0), house.gate.next(0.0)]
+    assert {out[0].number for out in gone if out is not None} == {0, 1}
