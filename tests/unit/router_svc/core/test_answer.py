@@ -74,7 +74,7 @@ def test_code_is_the_last_block_or_all() -> None:
     assert code_of("  y = 1") == "  y = 1"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=300))
 def test_any_text_has_a_common_form(text: str) -> None:
     """And it is the form of itself."""

@@ -96,7 +96,7 @@ ratios = st.floats(0.0, 1.0)
 outcome = st.tuples(st.floats(-20.0, 0.0), ratios, ratios)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(outcome, max_size=30), ratios)
 def test_spreads_obey_the_law(seen: list[tuple[float, float, float]], quality: float) -> None:
     """Confidences are probabilities, ascend, and are as good on average as the model is."""
@@ -111,7 +111,7 @@ def test_spreads_obey_the_law(seen: list[tuple[float, float, float]], quality: f
     assert (np.diff(spread) >= 0.0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(outcome, max_size=30), st.floats(max_value=0.0), st.floats())
 def test_never_says_nan(
     seen: list[tuple[float, float, float]], logprob: float, quality: float

@@ -250,7 +250,7 @@ times = st.floats(0.0, 1e4)
 counts = st.floats(0.0, 1e6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(counts, counts, counts, times, times), max_size=10))
 def test_predictions_are_positive_and_finite(
     seen: list[tuple[float, float, float, float, float]],

@@ -70,7 +70,7 @@ def test_refuses_negative_lengths(length: Length) -> None:
         length.learn("long", profile(), -1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(TASKS), st.integers(0, 10**9)), max_size=20),
     st.floats(0.0, 1e12),

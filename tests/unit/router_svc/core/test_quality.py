@@ -315,7 +315,7 @@ def test_refuses_unknown_models(quality: Quality) -> None:
         quality.learn("nobody", certain("code"), 1.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(

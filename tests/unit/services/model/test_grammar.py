@@ -49,7 +49,7 @@ def answer(asked: Constraint, seed: int) -> tuple[str, bool]:
     return text, len(outputs) < request.max_tokens
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5), st.integers(0, 99))
 def test_a_choice_is_one_of_its_options(options: list[str], seed: int) -> None:
     """To the letter, whatever the letters; an option may begin another."""

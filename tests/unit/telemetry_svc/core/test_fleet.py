@@ -223,7 +223,7 @@ class Watching(RuleBasedStateMachine):
 
 
 TestWatching = Watching.TestCase
-TestWatching.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestWatching.settings = settings(max_examples=50, stateful_step_count=30)
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30))

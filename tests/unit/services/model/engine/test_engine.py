@@ -211,7 +211,7 @@ any_limits = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(arrivals(), st.lists(any_limits, min_size=1, max_size=4))
 def test_random_arrivals_keep_every_invariant(coming: list[Arrival], limits: list[Limits]) -> None:
     """Slots and limits hold, every sequence finishes, and each says what it says alone."""
@@ -231,7 +231,7 @@ def test_random_arrivals_keep_every_invariant(coming: list[Arrival], limits: lis
         assert got == (expected if complete else expected[: len(got)])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(arrivals(), st.integers(1, 20))
 def test_scores_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk: int) -> None:
     """A score in a busy batch, in pieces, equals the score alone."""
@@ -248,7 +248,7 @@ def test_scores_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk:
             assert abs(scores[request.id] - only.logprob) < 1e-4
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(arrivals(), st.integers(1, 20))
 def test_vectors_do_not_depend_on_company_or_chunks(coming: list[Arrival], chunk: int) -> None:
     """A vector in a busy batch, in pieces, after pre-emptions, is that of the text alone."""
@@ -557,7 +557,7 @@ def test_giving_up_a_slot_is_counted() -> None:
 
 
 @given(sampling=samplings, grammar=grammars, length=st.integers(1, 20), cut=st.integers(0, 19))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_answer_goes_on_elsewhere_as_it_would_have(
     sampling: Sampling, grammar: Thirds | None, length: int, cut: int
 ) -> None:

@@ -48,7 +48,7 @@ def request(index: int, asked: Asked) -> Request:
     return Request(id=index, tokens=np.append(beginning, [last] * 4), max_tokens=count, rank=rank)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(prompts, st.integers(0, 3))
 def test_neither_changes_a_token_or_its_probability(
     backend: OrtBackend, asked: list[Asked], together: int

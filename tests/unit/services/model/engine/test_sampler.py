@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -222,7 +222,6 @@ extreme_settings = st.fixed_dictionaries(
 logits = st.lists(st.floats(-1e38, 1e38), min_size=4, max_size=4)
 
 
-@settings(deadline=None)
 @given(logits, st.sets(st.integers(0, 3), min_size=1), extreme_settings)
 def test_no_setting_chooses_what_a_grammar_rules_out(
     row: list[float], allowed: set[int], settings: dict[str, float]
