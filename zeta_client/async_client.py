@@ -282,6 +282,26 @@ class AsyncClient:
         )
         return (await self._call(self._router.SubmitFeedback, request)).counted
 
+    async def verify(
+        self,
+        decision_id: str,
+        verifier: str,
+        answer: str,
+        reference: str = "",
+        *,
+        feedback_id: str = "",
+    ) -> float:
+        """Have a verifier judge *answer* as feedback; return the score, in [0, 1].
+
+        *verifier* is "exact", "numeric", "json", "python", "doctest" or one of your own;
+        *reference* is what it holds the answer against. Raises InvalidRequestError for one that
+        is not there.
+        """
+        request = wire.verification_request(
+            decision_id, verifier, answer, reference, feedback_id=feedback_id
+        )
+        return (await self._call(self._router.SubmitFeedback, request)).score
+
     async def forget_texts(self, decision_id: str) -> bool:
         """Delete the prompt and answer kept with consent; False where none were kept."""
         request = ForgetTextsRequest(decision_id=decision_id)

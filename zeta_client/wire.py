@@ -20,7 +20,7 @@ from zeta.inference.v1.inference_service_pb2 import (
     ScoreRequest,
     ScoreResponse,
 )
-from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest
+from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest, Verification
 
 from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError, invalid
 from services.kit.rpc import is_bare, zeta_error
@@ -112,6 +112,16 @@ def feedback_request(
             Comparison(other_decision_id=better_than, preference=preference)
         )
     return request
+
+
+def verification_request(
+    decision_id: str, verifier: str, answer: str, reference: str, *, feedback_id: str
+) -> SubmitFeedbackRequest:
+    """Build the request to have *verifier* hold *answer* against *reference*."""
+    asked = Verification(verifier=verifier, answer=answer, reference=reference)
+    return SubmitFeedbackRequest(
+        decision_id=decision_id, feedback_id=feedback_id, verification=asked
+    )
 
 
 def vectors(response: EmbedResponse) -> NDArray[np.float32]:

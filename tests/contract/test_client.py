@@ -173,7 +173,8 @@ class Judge(RouterServiceServicer):
             raise UnknownDecisionError(f"no decision {request.decision_id!r}")
         new = request.decision_id not in self.verdicts
         self.verdicts.setdefault(request.decision_id, request)
-        return router.SubmitFeedbackResponse(counted=new)
+        right = request.verification.answer == request.verification.reference
+        return router.SubmitFeedbackResponse(counted=new, score=float(right))
 
     async def ForgetTexts(  # noqa: N802 - the name is the wire's
         self, request: router.ForgetTextsRequest, context: Context
@@ -440,6 +441,24 @@ async def test_feedback_compares(served: Served) -> None:
     assert (comparison.other_decision_id, comparison.preference) == ("d0", 0.75)
 
 
+async def test_a_verifier_judges(served: Served) -> None:
+    """The router is given name, answer and reference, and says the score."""
+    async with AsyncClient(served.target) as client:
+        assert await client.verify("d1", "exact", "4", "4") == 1.0
+
+    def blocking() -> float:
+        with Client(served.target) as client:
+            return client.verify("d1", "exact", "5", "4")
+
+    assert await asyncio.to_thread(blocking) == 0.0
+    asked = served.judge.verdicts["d1"].verification
+    assert (asked.verifier, asked.answer, asked.reference) == ("exact", "4", "4")
+    judged = ("feedback", "d1", "--verifier", "exact", "--answer", "5", "--reference", "4")
+    code, out, _ = await zeta(*judged, "--json", "--target", served.target)
+    assert code == 0
+    assert json.loads(out) == {"decision_id": "d1", "verifier": "exact", "score": 0.0}
+
+
 async def test_policy_updates_need_the_current_etag(served: Served) -> None:
     """A stale etag is refused, the current one taken."""
     async with AsyncClient(served.target) as zeta:
@@ -584,7 +603,8 @@ async def test_feedback_compares_on_the_command_line(served: Served) -> None:
     assert (comparison.other_decision_id, comparison.preference) == ("d0", 0.5)
     for wrong in ((*compared, "--score", "1"), ("feedback", "d1", "--target", served.target)):
         code, _, err = await zeta(*wrong)
-        assert (code, err) == (1, "error: give either --score S or --better-than ID\n")
+        assert code == 1
+        assert err == "error: give one of --score S, --better-than ID and --verifier NAME\n"
 
 
 async def test_ask_shows_samples_one_after_the_other(served: Served) -> None:
