@@ -30,7 +30,7 @@ generate: .venv/dev
 	$(BIN)/python protos/generate.py
 
 bench: .venv/dev
-	for b in engine profiler decide quality memory sessions drift telemetry router; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
+	for b in engine profiler decide quality learner sessions drift telemetry router lookaside latency; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
 
 # Needs an NVIDIA GPU with a driver for CUDA 13, and TensorRT 11 (docs/operations.md, "TensorRT").
 # Where Python's packages are there already: python -m pytest -m gpu -s tests/gpu
