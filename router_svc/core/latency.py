@@ -138,7 +138,10 @@ class Latency:
         self.models = tuple(models)
         self.replicas = tuple(replicas) or self.models
         self._pace = np.zeros((2, len(self.replicas)))
-        """(2, R) Answers, and the sum of what their times' logarithms were above their model's."""
+        """(2, R) Answers, and the sum of what their times' logarithms were above those predicted
+        for their model."""
+        self._level = np.zeros((2, len(self.models)))
+        """(2, M) The same of all replicas of a model: what is wrong with its own prediction."""
         self._index = {name: i for i, name in enumerate(self.models)}
         chosen = [(priors or {}).get(name, LatencyPrior()) for name in self.models]
         self._forgetting = 0.5 ** (1.0 / half_life_outcomes)
@@ -202,7 +205,7 @@ class Latency:
         self._cover(i, 1, within=whole_s <= guess.total_p90_s[0])
         exact = guess.ttft_p50_s[0] + guess.tpot_s[0] * max(output_tokens - 1, 0)
         slower = float(self._slower(load)[0])
-        self._paced(int(load.replica[0]), log(slower * whole_s / exact))
+        self._paced(int(load.replica[0]), i, log(slower * whole_s / exact))
         first_s, total_s, ttft_s = first_s / slower, total_s / slower, ttft_s / slower
         x, _ = self._regressors(load, prompt_tokens)
         self._first.learn(i, x[:, 0], first_s)
@@ -235,6 +238,7 @@ class Latency:
             "reach": self._reach.copy(),
             "replicas": np.array(self.replicas, dtype=np.str_),
             "pace": self._pace.copy(),
+            "level": self._level.copy(),
         }
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
@@ -249,11 +253,12 @@ class Latency:
                 self._first.ridges.restore(i, arrays["first_gram"][j], arrays["first_moment"][j])
                 self._step.ridges.restore(i, arrays["step_gram"][j], arrays["step_moment"][j])
                 self._residuals[:, :, i] = arrays["residuals"][:, :, j]
-                if "reach" in arrays:  # not known at first
+                if "level" in arrays:  # not known at first
                     self._reach[:, i] = arrays["reach"][:, j]
+                    self._level[:, i] = arrays["level"][:, j]
         saved = arrays.get("replicas", np.array([], dtype=np.str_))  # not known at first
         for j, name in enumerate(saved.tolist()):
-            if name in self.replicas:
+            if name in self.replicas and "level" in arrays:
                 self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
     def _regressors(
@@ -274,15 +279,19 @@ class Latency:
     def _slower(self, loads: ReplicaLoads) -> Floats:
         """Return how many times as long each replica takes as its model's others do (N,)."""
         count, sums = self._pace[:, loads.replica]
+        all_of, all_sums = self._level[:, loads.model]
+        # What the model as a whole is off by is no replica's own: it is still being learned.
+        own = sums - count * all_sums / np.maximum(all_of, 1.0)
         # The mean of a normal prior and normal answers: the noisier they are, the less they say.
-        slower: Floats = np.exp(sums / (count + self._variance()[1, loads.model] / _ALIKE))
+        slower: Floats = np.exp(own / (count + self._variance()[1, loads.model] / _ALIKE))
         return slower
 
-    def _paced(self, replica: int, residual: float) -> None:
-        """Take in by how much one answer of a replica was slower than its model, in logarithms."""
+    def _paced(self, replica: int, model: int, residual: float) -> None:
+        """Take in by how much an answer was slower than predicted for the model, in logarithms."""
         most = log(_SURPRISE)
-        self._pace[:, replica] *= self._forgetting
-        self._pace[:, replica] += (1.0, min(max(residual, -most), most))
+        seen = (1.0, min(max(residual, -most), most))
+        for sums, of in ((self._pace, replica), (self._level, model)):
+            sums[:, of] = self._forgetting * sums[:, of] + seen
 
     def _sigma(self, loads: ReplicaLoads) -> Floats:
         """Return the standard deviation of the log residual of ttft and of total (2, N)."""

@@ -149,7 +149,9 @@ class Load:
             model=self._model,
             running=running,
             waiting=requests - running,
-            waiting_prompt_tokens=np.maximum(prompt, 0.0),
+            # A model does not know yet what its cache will spare a prompt that waits: it says more
+            # than we take off when that is fed. Where nobody is left, nothing is.
+            waiting_prompt_tokens=np.maximum(prompt, 0.0) * (requests > 0.0),
             remaining_tokens=np.maximum(remaining, 0.0),
             max_running=self._max_running.copy(),
             age_s=np.minimum(age, _UNKNOWN_AGE_S),

@@ -201,6 +201,18 @@ def test_a_slower_machine_is_told_from_its_model_s_others(rng: np.random.Generat
     assert fast < new < slow
 
 
+@pytest.mark.parametrize("wrong", [0.2, 5.0])
+def test_a_wrong_prior_is_no_replica_s_own_pace(wrong: float) -> None:
+    """While a model's times are being learned, whoever was asked is thought as fast as the rest."""
+    model = Latency(["a"], {"a": PRIOR}, replicas=["a-0", "a-1"])
+    asked, other = (replace(load(), replica=np.array([i])) for i in range(2))
+    for _ in range(4):
+        times = predicted(model, asked)
+        observe(model, asked, wrong * times.ttft_p50_s[0], wrong * times.total_p50_s[0])
+
+    assert predicted(model, asked).total_p50_s[0] == predicted(model, other).total_p50_s[0]
+
+
 def test_models_learn_apart(latency: Latency) -> None:
     """What one model's answers say leaves the other model alone."""
     other = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))

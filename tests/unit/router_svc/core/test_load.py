@@ -53,6 +53,16 @@ def test_a_report_is_as_old_as_its_reading() -> None:
     assert fleet.loads(1.3).running[0] == 1.0
 
 
+def test_where_nobody_is_left_nothing_waits_to_be_fed() -> None:
+    """A model counts a waiting prompt whole, also what its cache will spare it."""
+    fleet = load()
+    fleet.began(0, 1.0, 20.0, now_s=0.5)
+    fleet.reported(0, requests=1.0, prompt_tokens=112.0, max_running=8.0, read_at_s=1.0)
+    fleet.fed(0, 1.0, now_s=1.1)
+    fleet.ended(0, 20.0, now_s=1.2)
+    assert fleet.loads(1.3).waiting_prompt_tokens[0] == 0.0
+
+
 def test_an_old_report_says_nothing_any_more() -> None:
     """Own requests still do, and the age is told."""
     fleet = load()
