@@ -9,7 +9,8 @@ from tests.bench.chaos.run import Plan, run
 async def test_nothing_accepted_is_lost_while_everything_breaks(tmp_path: Path) -> None:
     """Under a steady load: no gap, no repeat, greedy answers as ever, errors as documented.
 
-    At the end all serve again, nothing is left running, and the answers are what they were.
+    At the end all serve again, nothing is left running, and the answers are what they were. Whether
+    an answer is hit in its middle is chance here; `test_failures` hits a hundred for certain.
     """
     for folder in ("fleet", "router"):
         (tmp_path / folder).mkdir()
@@ -21,4 +22,3 @@ async def test_nothing_accepted_is_lost_while_everything_breaks(tmp_path: Path) 
     assert found.lost() == 0, found.accepted
     assert found.acts.keys() == set(ACTS)
     assert found.ends["finished"] > len(found.streams) / 2, found.ends
-    assert any(e.HasField("handover") for s in found.streams for e in s.events)
