@@ -1,9 +1,9 @@
-# make demo · test · check · parity · generate · bench · gpu · lock · clean
+# make demo · test · check · parity · generate · bench · chaos · gpu · lock · clean
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 
-.PHONY: demo test check parity generate bench gpu lock clean
+.PHONY: demo test check parity generate bench chaos gpu lock clean
 
 demo: .venv/run
 	$(BIN)/zeta demo
@@ -31,6 +31,10 @@ generate: .venv/dev
 
 bench: .venv/dev
 	for b in engine profiler decide quality learner sessions drift telemetry router lookaside latency; do $(BIN)/python -m tests.bench.bench_$$b || exit 1; done
+
+# A minute of it; `python -m tests.bench.chaos` goes on for as long as it is told.
+chaos: .venv/dev
+	$(BIN)/python -m pytest -m chaos tests/system
 
 # Needs an NVIDIA GPU with a driver for CUDA 13, and TensorRT 11 (docs/operations.md, "TensorRT").
 # Where Python's packages are there already: python -m pytest -m gpu -s tests/gpu

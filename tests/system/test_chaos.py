@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.bench.chaos.mischief import ACTS
 from tests.bench.chaos.run import Plan, run
 
 
+@pytest.mark.chaos
 async def test_nothing_accepted_is_lost_while_everything_breaks(tmp_path: Path) -> None:
     """Under a steady load: no gap, no repeat, greedy answers as ever, errors as documented.
 
