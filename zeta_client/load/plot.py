@@ -7,23 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from services.kit.errors import ConfigError
+from zeta_client import plots
 from zeta_client.load.figures import Objective
 from zeta_client.load.send import OK, Result
 
-_KINDS = (".png", ".svg", ".pdf")
 _BINS = 30
 
 
 def check(path: Path) -> None:
     """Raise ConfigError where no plot could be written to *path*, before any work is done."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise ConfigError("--plot needs matplotlib: pip install matplotlib") from error
-    if path.suffix not in _KINDS:
-        raise ConfigError(f"--plot {path}: the name must end with one of {', '.join(_KINDS)}")
-    if not path.resolve().parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no such folder; make it first")
+    if said := plots.trouble(path, install="matplotlib"):
+        raise ConfigError(said)
 
 
 def draw(

@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 
 from router_svc.core import evaluate
+from zeta_client import plots
 from zeta_client.outcomes.figures import Curves
 from zeta_client.outcomes.replay import Online
 from zeta_client.outcomes.table import Outcomes, TableError
 
-_KINDS = (".png", ".svg", ".pdf")
-
 
 def check(path: Path) -> None:
     """Raise TableError where no plot could be written to *path*, before any work is done."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise TableError("--plot needs matplotlib: pip install pyarrow matplotlib") from error
-    if path.suffix not in _KINDS:
-        raise TableError(f"--plot {path}: the name must end with one of {', '.join(_KINDS)}")
-    if not path.resolve().parent.is_dir():
-        raise TableError(f"--plot {path}: there is no such folder; make it first")
+    if said := plots.trouble(path, install="pyarrow matplotlib"):
+        raise TableError(said)
 
 
 def draw(path: Path, table: Outcomes, shape: Curves, passed: Online) -> None:
