@@ -22,7 +22,7 @@ _SHORTEST_S: Final = 1e-6
 
 @dataclass(slots=True, eq=False)
 class Option:
-    """One candidate. Nobody changes it; freezing it, and names, would double what making it takes."""
+    """One candidate. Nobody changes it: that it is not frozen halves what making it takes."""
 
     place: int
     """Its number among the candidates."""
