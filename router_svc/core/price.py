@@ -63,6 +63,7 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
     own price. What made the first unsure is hard for the second as well, as far as the two are
     correlated: given confidence c in the first, the second is expected to be right with
     probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation, v the variances: the best linear guess.
+    Where the first answer would always stand there is no cascade: that is its first model alone.
     """
     found: list[Priced] = []
     accept = [(two, clipped(two.worth, 0.0, 1.0), _spread(two.quality)) for two in pool]
@@ -76,6 +77,8 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
             if two is one:
                 continue
             accepted = count - bisect_left(sure, accept_from)
+            if accepted == count:
+                continue
             stands, right_and_stands = accepted / count, above[accepted] / count
             asked = 1.0 - stands
             doubt = right_and_stands - one.quality * stands
