@@ -289,7 +289,8 @@ async def test_a_stop_waits_for_no_stream_without_an_end(scripted: Scripted) -> 
     leaving = serving("127.0.0.1:0", Server(drain_grace_s=600.0), add)
     running = await leaving.__aenter__()
     async with open_channel(running.address, Server()) as opened:
-        health = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest())
+        stub: Any = health_pb2_grpc.HealthStub(opened)
+        health = stub.Watch(health_pb2.HealthCheckRequest())
         watching = pb_grpc.TelemetryServiceStub(opened).Watch(pb.WatchRequest())
         assert await health.read() != grpc.aio.EOF
         assert await watching.read() == pb.WatchResponse(seq=1)
@@ -308,7 +309,7 @@ async def test_a_stream_that_is_being_sent_is_cut_behind_what_it_sends(scripted:
         for seq in itertools.count(1):
             yield pb.WatchResponse(seq=seq)
 
-    scripted.Watch = much  # type: ignore[method-assign]
+    scripted.Watch = much  # type: ignore[method-assign, assignment]
     add = {NAME: lambda server: pb_grpc.add_TelemetryServiceServicer_to_server(scripted, server)}
     leaving = serving("127.0.0.1:0", Server(drain_grace_s=0.0), add)
     running = await leaving.__aenter__()
