@@ -18,11 +18,12 @@ from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Policy
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import Call, Run
+from router_svc.run import Call, LostError, NobodyError, Run
 from router_svc.wire import Event
 from services.kit.config import Router
 from services.kit.errors import (
     ContextTooLongError,
+    DeadlinePassedError,
     DrainingError,
     InvalidRequestError,
     OverloadedError,
@@ -190,7 +191,7 @@ def _decided(failed: frozenset[str], _model: str = "") -> Decision:
     """Decide for the best model none of whose replicas failed."""
     left = [name for name in QUALITY if f"{name}-0" not in failed]
     if not left:
-        raise UnavailableError("nobody is left", retry_after_s=1.0)
+        raise NobodyError("nobody is left", away=False)
     keep = candidates([QUALITY[name] for name in left])
     keep = replace(keep, models=tuple(left), replicas=tuple(f"{name}-0" for name in left))
     policy = Policy(explore_ratio=0.0, max_calls=1)
@@ -311,13 +312,29 @@ async def test_the_same_model_goes_on_from_its_tokens() -> None:
 
 async def test_an_answer_that_nobody_can_go_on_with_is_broken() -> None:
     """The caller is told that what it has is not whole."""
-    stage = Stage(dict.fromkeys("abc", Says(text="it is", error=UnavailableError("gone"))))
-    run = stage.run(Single("a"))
-    run.deadline_at_s = 100.0
+    gone = UnavailableError("gone")
+    stage = Stage({"a": Says(text="it is", error=gone), **dict.fromkeys("bc", Says(error=gone))})
     with pytest.raises(StreamBrokenError, match="was lost in the middle"):
-        [_ async for _ in stage.dispatch.run(run)]
+        await _all(stage.dispatch.run(stage.run(Single("a"))))
     assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
     stage.check_idle()
+
+
+async def test_an_answer_whose_deadline_passes_is_not_broken() -> None:
+    """Whoever notices first, the model or the router that waits for another one."""
+    for error in (DeadlinePassedError("late"), LostError("gone")):
+        stage = Stage({"a": Says(text="it is", error=error)})
+        run = stage.run(Single("a"))
+        run.deadline_at_s = 100.0
+        run.replan = nobody
+        with pytest.raises(DeadlinePassedError):
+            await _all(stage.dispatch.run(run))
+        stage.check_idle()
+
+
+def nobody(_failed: frozenset[str], _model: str) -> Decision:
+    """Everybody restarts."""
+    raise NobodyError("nobody", away=True)
 
 
 async def test_an_answer_waits_for_its_model_to_come_back() -> None:
@@ -328,7 +345,7 @@ async def test_an_answer_waits_for_its_model_to_come_back() -> None:
     def replan(failed: frozenset[str], model: str) -> Decision:
         if failed or not waits.is_set():
             waits.set()
-            raise UnavailableError("nobody")
+            raise NobodyError("nobody", away=True)
         return replace(_decided(frozenset()), plan=Single(model))
 
     run.replan = replan
@@ -419,6 +436,29 @@ async def test_a_vote_in_which_everybody_fails_fails() -> None:
     with pytest.raises(UnavailableError) as refused:
         await stage.play(Vote(("a", "b", "c")))
     assert refused.value.retry_after_s == 1.0
+    stage.check_idle()
+
+
+@pytest.mark.parametrize("plan", [Vote(("a", "b")), BestOf(("a", "b"), 2, "c")])
+async def test_a_plan_in_which_everybody_is_lost_waits_for_one(plan: Plan) -> None:
+    """Accepted is accepted, however many were to answer."""
+    stage, waits = Stage(dict.fromkeys("ab", Says(error=LostError("gone")))), asyncio.Event()
+    run = stage.run(plan)
+
+    def replan(failed: frozenset[str], model: str) -> Decision:
+        if failed or not waits.is_set():
+            waits.set()
+            raise NobodyError("nobody", away=True)
+        return _decided(failed, model)
+
+    run.replan = replan
+    reading = asyncio.create_task(_all(stage.dispatch.run(run)))
+    await waits.wait()
+    stage.script["a"] = Says(text="four")
+    stage.fleet.health("a-0", serving=False)
+    stage.fleet.health("a-0", serving=True)
+    events = await reading
+    assert "".join(event.delta.text for event in events) == "four "
     stage.check_idle()
 
 
