@@ -128,6 +128,7 @@ class Fleet:
         for i in self._tripped:
             closed[i] = self._breakers[i].allows(now_s)
         closed &= ~self._outliers.out(now_s)
+        ages_s = self._load.ages_s(now_s)
         return Replicas(
             models=self.models,
             names=self.names,
@@ -137,8 +138,8 @@ class Fleet:
             circuit_closed=closed,
             can_generate=self._generates,
             context_tokens=self._context,
-            loads=self._load.loads(now_s),
-            report_age_s=self._load.ages_s(now_s),
+            loads=self._load.loads(now_s, ages_s),
+            report_age_s=ages_s,
             own_requests=self._load.requests.copy(),
             last_turn=self._recent.last_turn.copy(),
             peak_s=self._recent.peaks_s(now_s),

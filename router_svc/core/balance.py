@@ -11,12 +11,13 @@ Chance comes from the rotation, which counts decisions from a random start of ea
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.types import Bools, Floats, Ints, Replicas
+from router_svc.core.types import Bools, Floats, Replicas
 
 _LAST: Final = 1e9
 """Added to the keys of replicas that were not drawn."""
@@ -118,26 +119,27 @@ BALANCERS: Final[Mapping[str, Balancer]] = {
 }
 
 
-def best_per_model(replicas: Replicas, able: Bools, keys: Floats) -> Ints:
-    """Return the index of the best able replica of each model that has one, by model; (N,)."""
-    order = np.lexsort((keys, replicas.model))
-    order = order[able[order]]
-    model = replicas.model[order]
-    first = np.ones(len(model), dtype=np.bool_)
-    first[1:] = model[1:] != model[:-1]
-    best: Ints = order[first]
-    return best
+def best_per_model(
+    replicas: Replicas, able: Bools, keys: Floats
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the number of the best able replica of each model that has one, by model (N,).
 
-
-def spare_per_model(replicas: Replicas, able: Bools, keys: Floats, best: Ints) -> tuple[str, ...]:
-    """Name the second best able replica of each model of *best*, "" where there is none; (N,)."""
-    if len(best) == np.count_nonzero(able):
-        return ("",) * len(best)
-    rest = able.copy()
-    rest[best] = False
-    seconds = best_per_model(replicas, rest, keys).tolist()
-    found = {int(replicas.model[i]): replicas.names[i] for i in seconds}
-    return tuple(found.get(int(m), "") for m in replicas.model[best])
+    With it, the name of each model's second best, "" where there is none. Of equals, the first.
+    """
+    count = len(replicas.models)
+    best, spare = [-1] * count, [-1] * count
+    lowest, second = [inf] * count, [inf] * count
+    columns = zip(replicas.model.tolist(), np.where(able, keys, inf).tolist(), strict=True)
+    for i, (model, key) in enumerate(columns):
+        if key < lowest[model]:
+            best[model], spare[model] = i, best[model]
+            lowest[model], second[model] = key, lowest[model]
+        elif key < second[model]:
+            spare[model], second[model] = i, key
+    names = [
+        replicas.names[s] if s >= 0 else "" for s, b in zip(spare, best, strict=True) if b >= 0
+    ]
+    return [b for b in best if b >= 0], tuple(names)
 
 
 def draws(rotation: int, count: int) -> Floats:

@@ -53,6 +53,8 @@ class Confidence:
         self._seen = np.zeros(count, dtype=np.int64)
         self._z = np.tile(_QUANTILES, (count, 1))
         """(M, Z) How the log-probabilities of each model spread."""
+        self._surprise: Floats | None = None
+        """(M, Z) What they do to the odds against it; None where that has changed."""
 
     def predict(self, model: str, mean_logprob: float, quality: float) -> float:
         """Return P(correct) in (0, 1). Raises KeyError for an unknown model."""
@@ -67,7 +69,7 @@ class Confidence:
         if not 0.0 <= score <= 1.0:
             raise ValueError(f"score: {score} is not in [0, 1]")
         i, z = self._index[model], _standardised(mean_logprob)
-        x = _regressors(z, quality)
+        x, self._surprise = _regressors(z, quality), None
         p = _sigmoid(self._weights[i] @ x)
         # Old outcomes lose their hold, so that a model that changes is followed; the prior's stays.
         self._precision[i] += (1.0 - _KEPT) * (np.diag(_PRIOR_PRECISION) - self._precision[i])
@@ -83,10 +85,12 @@ class Confidence:
         *quality* (M,) is predicted. They follow from the log-probabilities remembered of each
         model, and from a prior spread of them; their mean is its quality.
         """
-        held = within(quality, 0.01, 0.99)
         level, trust, say = self._weights.T
-        known = level + trust * np.log(held / (1.0 - held))
-        sure = _sigmoid(known[:, None] + np.maximum(say, 0.0)[:, None] * self._z)
+        if self._surprise is None:
+            self._surprise = np.exp(-np.maximum(say, 0.0)[:, None] * self._z)
+        held = within(quality, 0.01, 0.99)
+        against = np.exp(trust * np.log((1.0 - held) / held) - level)
+        sure = 1.0 / (1.0 + against[:, None] * self._surprise)
         return centred(sure, quality)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -108,6 +112,7 @@ class Confidence:
         """
         if int(arrays["version"]) == 1:
             return
+        self._surprise = None
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"confidence state of version {arrays['version']}, not {VERSION}")
         for j, name in enumerate(arrays["models"].tolist()):

@@ -21,7 +21,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 6
+VERSION: Final = 8
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -180,9 +180,9 @@ def decide(
         raise NoCandidateError(rejections)
     priced = menu(candidates, policy, ask.deadline_s, gains)
     able, fit = _able(ask, policy, priced, candidates)
-    best, draw = max(fit, key=priced.utility.__getitem__), float(chance.random())
+    best, draw = _highest(priced.utility, fit), float(chance.random())
     share = 0.0 if ask.priority is Priority.CRITICAL else policy.explore_ratio
-    chances = _chances(share, priced, candidates, able, fit)
+    chances = _chances(priced, candidates, able, fit, leading=best, share=share)
     chosen = drawn(chances, draw)
     return Decision(
         plan=priced.plan(chosen),
@@ -232,24 +232,30 @@ def _able(
     in the way, nor does what may be.
     """
     quality, in_time = priced.quality, priced.in_time
-    good = [k for k in _permitted(policy, priced) if quality[k] >= ask.min_quality]
+    good: Sequence[int] = _permitted(policy, priced)
+    if ask.min_quality > 0.0:
+        good = [k for k in good if quality[k] >= ask.min_quality]
     if not good:
         raise QualityError(max(quality))
     if ask.deadline_s is None:
         return good, good
     wait_s, sure = _waits(priced, candidates), policy.deadline_confidence
-    able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else 1.0 - sure)]
+    hopeless = 1.0 - sure
+    if wait_s:
+        able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else hopeless)]
+    else:
+        able = [k for k in good if in_time[k] > hopeless]
     wanted = _wanted(policy, priced, good, wait_s)
     enough = policy.downgrade_ratio * quality[wanted]
     fit = [k for k in able if quality[k] >= enough]
-    if priced.capacity[wanted] > 0.0 or wait_s[wanted] > 0.0:
+    if priced.capacity[wanted] > 0.0 or (wait_s and wait_s[wanted] > 0.0):
         fit = _proven(fit, enough, priced, candidates, wanted)
     if not fit:
-        best = max(good, key=quality.__getitem__)
+        best = _highest(quality, good)
         raise DeadlineError(
             max(in_time[k] for k in good),
             min(priced.latency_s[k] for k in good),
-            wait_s[best],
+            wait_s[best] if wait_s else 0.0,
             models_of(priced.plan(best))[0],
         )
     return able, fit
@@ -275,22 +281,34 @@ def _proven(
 
 
 def _waits(priced: Menu, candidates: Candidates) -> Sequence[float]:
-    """Return how long each plan's models let the request wait for a place, at most; (K,)."""
+    """Return how long each plan's models let the request wait for a place, at most; (K,).
+
+    Empty where nobody does.
+    """
+    if not np.count_nonzero(candidates.wait_s):
+        return ()
     wait_s = (candidates.wait_s + np.zeros(priced.singles)).tolist()
-    if not any(wait_s):
-        return [0.0] * len(priced.utility)
     return [max([wait_s[i] for i in asked]) for asked in priced.places]
 
 
 def _wanted(policy: Policy, priced: Menu, good: Sequence[int], wait_s: Sequence[float]) -> int:
     """Return which plan would be best if neither time nor room were short."""
     p, per_s = priced, policy.latency_weight_per_s
+    # What being late costs, and room.
+    worth = [
+        u + q * (1.0 - sure) + c
+        for u, q, sure, c in zip(p.utility, p.quality, p.in_time, p.capacity, strict=True)
+    ]
+    if wait_s:
+        worth = [w + per_s * waits for w, waits in zip(worth, wait_s, strict=True)]
+    return _highest(worth, good)
 
-    def worth(k: int) -> float:
-        late, room = p.quality[k] * (1.0 - p.in_time[k]), p.capacity[k] + per_s * wait_s[k]
-        return p.utility[k] + late + room
 
-    return max(good, key=worth)
+def _highest(values: Sequence[float], some: Sequence[int]) -> int:
+    """Return which of *some* has the highest of *values* (K,), the first of several."""
+    if len(some) == len(values):
+        return values.index(max(values))
+    return max(some, key=values.__getitem__)
 
 
 def _permitted(policy: Policy, priced: Menu) -> range:
@@ -303,14 +321,19 @@ def _permitted(policy: Policy, priced: Menu) -> range:
 
 
 def _chances(
-    share: float, priced: Menu, candidates: Candidates, able: Sequence[int], fit: Sequence[int]
+    priced: Menu,
+    candidates: Candidates,
+    able: Sequence[int],
+    fit: Sequence[int],
+    *,
+    leading: int,
+    share: float,
 ) -> list[float]:
     """Probability of choosing each plan; (K,), sums to 1.
 
-    *able* may be chosen, the best of them if *fit*, and *share* is for exploring.
+    *able* may be chosen, the best of them if *fit*, that is *leading*; *share* is for exploring.
     """
     chances, utility = [0.0] * len(priced.utility), priced.utility
-    leading = max(fit, key=utility.__getitem__)
     if share > 0.0:
         stddev = candidates.quality_stddev.tolist()
         probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
@@ -329,17 +352,26 @@ def _chances(
 def _showing(priced: Menu, able: Sequence[int]) -> dict[int, int]:
     """Return the best of the *able* plans that show how good a candidate is, by its number.
 
-    That is the candidate alone, or an ensemble that has it answer whatever the others say.
+    That is the candidate alone, or an ensemble that has it answer whatever the others say. Who
+    may be asked neither way is left out.
     """
-    shown = _shown(priced)
+    shown, left = _shown(priced), priced.singles
     found: dict[int, int] = {}
-    for k in able:
-        for i in priced.places[k][: shown[k]]:
-            if i not in found or priced.utility[k] > priced.utility[found[i]]:
+    for k in sorted(able, key=priced.utility.__getitem__, reverse=True):
+        if (answers := shown[k]) == 0:
+            continue
+        for i in priced.places[k][:answers]:
+            if i not in found:
                 found[i] = k
+                left -= 1
+        if not left:
+            break
     return found
 
 
 def _shown(priced: Menu) -> list[int]:
     """Return how many of a plan's models answer in any case; (K,)."""
-    return [answers for kind, count in priced.kinds for answers in [_ANSWER.get(kind, 0)] * count]
+    shown: list[int] = []
+    for kind, count in priced.kinds:
+        shown += [_ANSWER.get(kind, 0)] * count
+    return shown

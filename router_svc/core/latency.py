@@ -23,7 +23,6 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.clip import within
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
@@ -51,6 +50,10 @@ _LEAST: Final = 0.02
 """No coefficient falls below this share of its prior: time does not run backwards."""
 _SURPRISE: Final = 20.0
 """No single time counts as further from its expectation than this factor."""
+_OVERHEAD, _PREFILL, _BATCH, _WAIT, _STEP, _STEP_RUNNING = range(6)
+"""Rows of what is known of a replica: times as in the formulae above, slower where it is."""
+_VARIANCES, _REACHES = slice(6, 8), slice(8, 10)
+"""Of time to first token and of the total: variance of the logarithm, and 90 % quantile."""
 _SHORTEST_S: Final = 1e-5
 _LONGEST_S: Final = 1e5
 
@@ -116,6 +119,8 @@ class LatencyQuantiles:
     total_p90_s: Floats
     tpot_s: Floats
     """Expected time per output token after the first."""
+    wait_s: Floats
+    """Part of the times that the request would wait for a slot."""
     total_sigma: Floats
     """Standard deviation of the logarithm of the total."""
 
@@ -153,6 +158,10 @@ class Latency:
         """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
         self._reach = np.ones((2, len(self.models)))
         """For ttft and total: 90 % quantile over what log-normal residuals would have; (2, M)."""
+        self._known = np.zeros((10, 0))
+        """What `_figures` found since anything was learned."""
+        self._known_of: tuple[Ints, Ints] | tuple[None, None] = (None, None)
+        """The replicas and models that it was asked about."""
 
     def predict(
         self, loads: ReplicaLoads, prompt_tokens: Floats | float, output_tokens: Floats
@@ -161,19 +170,25 @@ class Latency:
 
         *prompt_tokens* are those to be fed: what a replica has cached takes no time.
         """
-        x, step = self._regressors(loads, prompt_tokens)
-        slower = self._slower(loads)
-        step = step * slower
-        first = within(self._first.times(loads.model, x) * slower, _SHORTEST_S, _LONGEST_S)
-        total = np.minimum(first + step * np.maximum(output_tokens - 1.0, 0.0), _LONGEST_S)
-        sigma = self._sigma(loads)
-        wide = np.exp(_Z90 * sigma * self._reach[:, loads.model])
+        of = self._figures(loads)
+        step, queue = self._steps(of, loads)
+        ahead = of[_BATCH] * (loads.running > 0.0) + of[_WAIT] * queue
+        fed = of[_PREFILL] * (loads.waiting_prompt_tokens + prompt_tokens)
+        times = np.empty((2, len(step)))
+        np.add(of[_OVERHEAD] + fed, ahead * step, out=times[0])
+        first = np.minimum(np.maximum(times[0], _SHORTEST_S), _LONGEST_S, out=times[0])
+        np.add(first, step * np.maximum(output_tokens - 1.0, 0.0), out=times[1])
+        np.minimum(times[1], _LONGEST_S, out=times[1])
+        stale = _STALE_VARIANCE_PER_S * np.minimum(loads.age_s, _STALE_MOST_S)
+        sigma = np.sqrt(of[_VARIANCES] + stale)
+        p90_s = times * np.exp(of[_REACHES] * sigma)
         return LatencyQuantiles(
             ttft_p50_s=first,
-            ttft_p90_s=first * wide[0],
-            total_p50_s=total,
-            total_p90_s=total * wide[1],
+            ttft_p90_s=p90_s[0],
+            total_p50_s=times[1],
+            total_p90_s=p90_s[1],
             tpot_s=step,
+            wait_s=queue * step,
             total_sigma=sigma[1],
         )
 
@@ -198,20 +213,23 @@ class Latency:
         i = self._index[model]
         first_s, whole_s = max(ttft_s, _SHORTEST_S), max(total_s, _SHORTEST_S)
         expected = np.array(output_tokens if expected_tokens is None else expected_tokens)
+        known, slower = self._figures(load), float(self._slower(load)[0])
         guess = self.predict(load, prompt_tokens, expected)
+        self._known_of = (None, None)
         self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
         self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
         self._cover(i, 0, within=first_s <= guess.ttft_p90_s[0])
         self._cover(i, 1, within=whole_s <= guess.total_p90_s[0])
         exact = guess.ttft_p50_s[0] + guess.tpot_s[0] * max(output_tokens - 1, 0)
-        slower = float(self._slower(load)[0])
         self._paced(int(load.replica[0]), i, log(slower * whole_s / exact))
         first_s, total_s, ttft_s = first_s / slower, total_s / slower, ttft_s / slower
-        x, _ = self._regressors(load, prompt_tokens)
-        self._first.learn(i, x[:, 0], first_s)
+        step, queue = self._steps(known, load)
+        step_s, tokens = float(step[0]) / slower, load.waiting_prompt_tokens[0] + prompt_tokens
+        x = np.array([1.0, tokens, step_s * (load.running[0] > 0.0), queue[0] * step_s])
+        self._first.learn(i, x, first_s)
         if output_tokens > 1:
             step_s = max((total_s - ttft_s) / (output_tokens - 1), _SHORTEST_S)
-            self._step.learn(i, _batch(load)[:, 0], step_s)
+            self._step.learn(i, np.array([1.0, _batch(load)[0]]), step_s)
 
     def learn_step(self, model: str, running: float, step_s: float) -> None:
         """Take in a decode step's mean time at *running* requests, as a replica reports it.
@@ -220,7 +238,7 @@ class Latency:
         """
         if not (0.0 <= step_s < np.inf and 0.0 < running < np.inf):
             raise ValueError(f"running, step_s: {running}, {step_s} are out of range")
-        x = np.array([1.0, running])
+        x, self._known_of = np.array([1.0, running]), (None, None)
         self._step.learn(self._index[model], x, max(step_s, _SHORTEST_S), _STEP_OUTCOMES)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -248,6 +266,7 @@ class Latency:
         """
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"latency state of version {arrays['version']}, expected {VERSION}")
+        self._known_of = (None, None)
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._first.ridges.restore(i, arrays["first_gram"][j], arrays["first_moment"][j])
@@ -261,20 +280,25 @@ class Latency:
             if name in self.replicas and "level" in arrays:
                 self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
-    def _regressors(
-        self, loads: ReplicaLoads, prompt_tokens: Floats | float
-    ) -> tuple[Floats, Floats]:
-        """Return what time to first token is linear in (4, N), and the step time (N,)."""
-        batch = _batch(loads)
-        step = within(self._step.times(loads.model, batch), _SHORTEST_S, _LONGEST_S)
+    def _figures(self, loads: ReplicaLoads) -> Floats:
+        """Return what is known of each replica, apart from its load; a row for each (10, N)."""
+        if self._known_of[0] is loads.replica and self._known_of[1] is loads.model:
+            return self._known
+        model, slower = loads.model, self._slower(loads)
+        first, step = self._first.rates()[model].T, self._step.rates()[model].T
+        of = [first[0] * slower, first[1] * slower, *first[2:], *(step * slower)]
+        known = np.array([*of, *self._variance()[:, model], *(_Z90 * self._reach[:, model])])
+        if len(model) == len(self.replicas):  # the fleet's arrays: the same ones every time
+            self._known, self._known_of = known, (loads.replica, loads.model)
+        return known
+
+    @staticmethod
+    def _steps(of: Floats, loads: ReplicaLoads) -> tuple[Floats, Floats]:
+        """Return the time of a step, and how many pass before a request gets its slot; (N,)."""
         most = np.maximum(loads.max_running, 1.0)
+        step = np.maximum(of[_STEP] + of[_STEP_RUNNING] * _batch(loads), _SHORTEST_S)
         queued = np.maximum(loads.running + loads.waiting + 1.0 - most, 0.0)
-        x = np.empty((4, len(step)))
-        x[0] = 1.0
-        x[1] = loads.waiting_prompt_tokens + prompt_tokens
-        x[2] = step * (loads.running > 0.0)
-        x[3] = queued / most * loads.remaining_tokens * step
-        return x, step
+        return step, queued / most * loads.remaining_tokens
 
     def _slower(self, loads: ReplicaLoads) -> Floats:
         """Return how many times as long each replica takes as its model's others do (N,)."""
@@ -292,12 +316,6 @@ class Latency:
         seen = (1.0, min(max(residual, -most), most))
         for sums, of in ((self._pace, replica), (self._level, model)):
             sums[:, of] = self._forgetting * sums[:, of] + seen
-
-    def _sigma(self, loads: ReplicaLoads) -> Floats:
-        """Return the standard deviation of the log residual of ttft and of total (2, N)."""
-        stale = _STALE_VARIANCE_PER_S * np.minimum(loads.age_s, _STALE_MOST_S)
-        sigma: Floats = np.sqrt(self._variance().take(loads.model, axis=1) + stale)
-        return sigma
 
     def _variance(self) -> Floats:
         """Return the variance of the log residual of ttft and of total (2, M)."""
@@ -327,11 +345,10 @@ class _Rates:
         precision = np.full(mean.shape[1], 1.0 / 3.0**2)
         self.ridges = Ridges(np.ones_like(mean), precision, forgetting=forgetting)
 
-    def times(self, model: Ints, x: Floats) -> Floats:
-        """Predict for regressors *x* (K, N) of replicas of *model* (N,)."""
-        rates = np.maximum(self.ridges.coefficients, _LEAST) * self._scale
-        times: Floats = np.add.reduce(rates.T.take(model, axis=1) * x)
-        return times
+    def rates(self) -> Floats:
+        """Return the coefficients of every model (M, K)."""
+        rates: Floats = np.maximum(self.ridges.coefficients, _LEAST) * self._scale
+        return rates
 
     def learn(self, i: int, x: Floats, time_s: float, outcomes: float = 1.0) -> None:
         """Take in one time of model *i*, its error relative.
@@ -347,8 +364,5 @@ class _Rates:
 
 
 def _batch(loads: ReplicaLoads) -> Floats:
-    """Return what a step is linear in (2, N), with the new request in the batch."""
-    batch = np.empty((2, len(loads.running)))
-    batch[0] = 1.0
-    np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0), out=batch[1])
-    return batch
+    """Return how many requests a step has, the new one among them (N,)."""
+    return np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0))

@@ -110,11 +110,14 @@ class Load:
         self._since_prompt[i] = sum(tokens for _, _, tokens in changes)
         self._at_s[i], self._held_s[i] = read_at_s, held_s
         if max_running > 0:
-            self._max_running[i] = max_running
+            self.allocated(i, max_running)
 
     def allocated(self, i: int, max_running: float) -> None:
         """Note how many requests replica *i* runs at once from now on."""
-        self._max_running[i] = max_running
+        if self._max_running[i] != max_running:
+            # Others hold what was: it changes seldom, and is asked for often.
+            self._max_running = self._max_running.copy()
+            self._max_running[i] = max_running
 
     def forget(self, i: int) -> None:
         """Drop the report of a replica that restarted or is gone."""
@@ -135,9 +138,9 @@ class Load:
         ages: Floats = np.maximum(now_s - np.maximum(self._at_s, known_s - self._held_s), 0.0)
         return ages
 
-    def loads(self, now_s: float) -> ReplicaLoads:
-        """Estimate the load now."""
-        age = self.ages_s(now_s)
+    def loads(self, now_s: float, ages_s: Floats | None = None) -> ReplicaLoads:
+        """Estimate the load now; *ages_s* are `ages_s` of now, where somebody has them."""
+        age = self.ages_s(now_s) if ages_s is None else ages_s
         fresh = age < _STALE_S
         requests = self._known(fresh)
         prompt = np.maximum(self._prompt, (self._reported_prompt + self._since_prompt) * fresh)
@@ -153,7 +156,7 @@ class Load:
             # than we take off when that is fed. Where nobody is left, nothing is.
             waiting_prompt_tokens=np.maximum(prompt, 0.0) * (requests > 0.0),
             remaining_tokens=np.maximum(remaining, 0.0),
-            max_running=self._max_running.copy(),
+            max_running=self._max_running,
             age_s=np.minimum(age, _UNKNOWN_AGE_S),
         )
 

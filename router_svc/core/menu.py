@@ -9,7 +9,7 @@ from itertools import chain, combinations
 from typing import Final
 
 from router_svc.core.clip import clipped
-from router_svc.core.option import Option, best, both_in_time, options
+from router_svc.core.option import Option, best, both_in_time, log_of, options
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Plan, Refine, Single, Vote
 from router_svc.core.price import PRICERS, Priced, View
 from router_svc.core.scorers import SCORERS
@@ -40,7 +40,7 @@ class Menu:
     """(K,) Who is asked, in order: numbers of candidates."""
     settings: tuple[float, ...]
     """(K,) What a cascade accepts from, or the seconds after which a hedge asks its backup."""
-    utility: tuple[float, ...]
+    utility: Sequence[float]
     """(K,) An answer that comes too late is worth nothing."""
     models: tuple[str, ...]
     """(N,) Names of the candidates."""
@@ -97,13 +97,14 @@ def menu(
     ]
     blocks = {"single": singles}
     if policy.max_calls > 1:
-        pool = best(found, _ENSEMBLE_POOL)
+        pool, log_deadline = best(found, _ENSEMBLE_POOL), log_of(deadline_s)
         view = View(
             candidates=candidates,
             agreement=candidates.agreement.tolist(),
-            both_in_time=_both_in_time(pool, deadline_s),
+            both_in_time=_both_in_time(pool, log_deadline),
             policy=policy,
             deadline_s=deadline_s,
+            log_deadline=log_deadline,
         )
         for kind, price in PRICERS.items():
             if not policy.plans or kind in policy.plans:
@@ -120,12 +121,10 @@ def menu(
         in_time=in_time,
         places=places,
         settings=settings,
-        utility=tuple(
-            [
-                of_quality * q * sure + of_latency * s + of_cost * usd + of_capacity * c
-                for q, s, usd, c, sure, _, _ in plans
-            ]
-        ),
+        utility=[
+            of_quality * q * sure + of_latency * s + of_cost * usd + of_capacity * c
+            for q, s, usd, c, sure, _, _ in plans
+        ],
         models=candidates.models,
         verifier=policy.verifier,
     )
@@ -137,11 +136,11 @@ def rates(policy: Policy) -> list[float]:
 
 
 def _both_in_time(
-    pool: Sequence[Option], deadline_s: float | None
+    pool: Sequence[Option], log_deadline: float | None
 ) -> Mapping[tuple[int, int], float]:
     found = {}
     for one, two in combinations(pool, 2):
-        sure = both_in_time(one, two, deadline_s)
+        sure = both_in_time(one, two, log_deadline)
         found[one.place, two.place] = found[two.place, one.place] = sure
     return found
 

@@ -20,9 +20,9 @@ _MAX_SIGMA: Final = 1.5
 _SHORTEST_S: Final = 1e-6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Option:
-    """One candidate."""
+    """One candidate. Nobody changes it: that it is not frozen halves what making it takes."""
 
     place: int
     """Its number among the candidates."""
@@ -44,7 +44,8 @@ class Option:
 
 def options(candidates: Candidates, policy: Policy, deadline_s: float | None) -> list[Option]:
     """Fit lognormals through every candidate's predicted median and 90th percentile."""
-    of_quality, of_latency, of_cost, of_capacity = (score(policy) for score in SCORERS.values())
+    of_quality, of_latency, of_cost, of_capacity = [score(policy) for score in SCORERS.values()]
+    log_deadline = log_of(deadline_s)
     columns = zip(
         candidates.quality.tolist(),
         candidates.total_p50_s.tolist(),
@@ -56,24 +57,18 @@ def options(candidates: Candidates, policy: Policy, deadline_s: float | None) ->
     found = []
     for place, (quality, p50_s, p90_s, cost_usd, capacity) in enumerate(columns):
         median_s = max(p50_s, _SHORTEST_S)
-        sigma = clipped(log(max(p90_s, median_s) / median_s) / _Z90, 1e-3, _MAX_SIGMA)
-        mean_s = median_s * exp(0.5 * sigma * sigma)
-        sure = in_time(log(median_s), sigma, deadline_s)
+        slower = p90_s / median_s
+        sigma = clipped(log(slower) / _Z90, 1e-3, _MAX_SIGMA) if slower > 1.0 else 1e-3
+        variance = sigma * sigma
+        mean_s = median_s * exp(0.5 * variance)
+        sure = in_time(log(median_s), sigma, log_deadline)
+        worth = of_quality * quality * sure + of_latency * mean_s
+        worth = worth + of_cost * cost_usd + of_capacity * capacity
+        spread_s2 = mean_s * mean_s * expm1(variance)
         found.append(
             Option(
-                place=place,
-                quality=quality,
-                mean_s=mean_s,
-                cost_usd=cost_usd,
-                capacity=capacity,
-                in_time=sure,
-                worth=of_quality * quality * sure
-                + of_latency * mean_s
-                + of_cost * cost_usd
-                + of_capacity * capacity,
-                variance_s2=mean_s * mean_s * expm1(sigma * sigma),
-                median_s=median_s,
-                sigma=sigma,
+                *(place, quality, mean_s, cost_usd, capacity),
+                *(sure, worth, spread_s2, median_s, sigma),
             )
         )
     return found
@@ -84,20 +79,25 @@ def best(found: Sequence[Option], count: int) -> list[Option]:
     return sorted(found, key=lambda option: -option.worth)[:count]
 
 
-def in_time(log_median: float, sigma: float, deadline_s: float | None) -> float:
-    """Return the probability that a lognormal time is below *deadline_s*; 1 without one."""
-    if deadline_s is None:
+def log_of(deadline_s: float | None) -> float | None:
+    """Return the logarithm of *deadline_s*, to ask often whether there is time; None for None."""
+    return None if deadline_s is None else log(max(deadline_s, _SHORTEST_S))
+
+
+def in_time(log_median: float, sigma: float, log_deadline: float | None) -> float:
+    """Return the probability that a lognormal time is below a deadline; 1 without one."""
+    if log_deadline is None:
         return 1.0
-    return cumulative((log(max(deadline_s, _SHORTEST_S)) - log_median) / sigma)
+    return cumulative((log_deadline - log_median) / sigma)
 
 
-def both_in_time(one: Option, two: Option, deadline_s: float | None) -> float:
+def both_in_time(one: Option, two: Option, log_deadline: float | None) -> float:
     """Do so for one after the other: a lognormal of the sum's two moments (Fenton, 1960)."""
-    if deadline_s is None:
+    if log_deadline is None:
         return 1.0
     mean_s = one.mean_s + two.mean_s
     squared = log1p((one.variance_s2 + two.variance_s2) / (mean_s * mean_s))
-    return in_time(log(mean_s) - 0.5 * squared, sqrt(squared), deadline_s)
+    return in_time(log(mean_s) - 0.5 * squared, sqrt(squared), log_deadline)
 
 
 def cumulative(z: float) -> float:

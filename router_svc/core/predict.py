@@ -3,14 +3,14 @@
 R = replicas, M = models, N = candidates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from router_svc.core.agreement import Agreement
-from router_svc.core.balance import BALANCERS, View, best_per_model, spare_per_model
+from router_svc.core.balance import BALANCERS, View, best_per_model
 from router_svc.core.clip import within
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
@@ -21,7 +21,7 @@ from router_svc.core.latency import Latency, LatencyQuantiles
 from router_svc.core.length import Length
 from router_svc.core.quality import Quality
 from router_svc.core.shadow import congestion, slot_s
-from router_svc.core.types import Ask, Bools, Candidates, Floats, Places, Policy, Replicas
+from router_svc.core.types import Ask, Bools, Candidates, Floats, Ints, Places, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
 _DEVICE_PRICE_PER_S: Final = 0.05
@@ -122,52 +122,65 @@ def candidates(
     *places* says where the request would have to wait; None: nowhere.
     """
     prompt = prompt_tokens(ask, features)
-    able = admitted(ask, prompt, replicas)
-    wait_s = np.zeros(len(able))
+    able, wait_s = admitted(ask, prompt, replicas), None
     if places is not None:
         able, wait_s = _held(places, able, replicas)
     limit = prices.default_max_tokens if ask.max_tokens is None else ask.max_tokens
     output = np.minimum(predictors.length.predict(features), limit)
     loads = replicas.loads.beside(ask.samples - 1) if ask.samples > 1 else replicas.loads
-    held = 0.0 if cached_tokens is None else cached_tokens
-    fed = np.maximum(prompt - held + np.zeros(len(replicas.names)), 1.0)
+    fed: Floats | float = max(prompt, 1.0)
+    if cached_tokens is not None and np.count_nonzero(cached_tokens):
+        fed = np.maximum(prompt - cached_tokens, 1.0)
     when = predictors.latency.predict(loads, fed, output.take(replicas.model))
-    lost = _lost(predictors.latency, replicas, fed, when)
     view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
-    keys = BALANCERS[policy.balancer](view)
-    best = best_per_model(replicas, able, keys)
-    model, wait_s = replicas.model[best], wait_s[best]
-    work_s = slot_s(loads, when)[best] * ask.samples
-    capacity = (congestion(replicas.loads) + lost)[best]
+    best, spares = best_per_model(replicas, able, BALANCERS[policy.balancer](view))
+    model = replicas.model.take(best)
+    work_s = slot_s(when).take(best) * ask.samples
+    capacity = congestion(replicas.loads).take(best)
+    if not isinstance(fed, float):
+        capacity = capacity + _lost(predictors.latency, replicas, fed, when).take(best)
     if slot_prices is not None:
         capacity = capacity + slot_prices[model] * work_s
     judged = predictors.judge.judge(features)
     believed = within(judged.quality, 0.0, 1.0)
     cost = prices.usd_per_prompt_token * prompt
     cost = cost + prices.usd_per_completion_token * output * ask.samples
+    of = _some_of(model, len(replicas.models))
+    times_s = [when.ttft_p50_s, when.ttft_p90_s, when.total_p50_s, when.total_p90_s]
+    times_s = [each.take(best) for each in times_s]
+    waits_s = np.zeros(len(best))
+    if wait_s is not None:
+        waits_s = wait_s.take(best)
+        longer = (1.0, _WAIT_P90, 1.0, _WAIT_P90)
+        times_s = [each + by * waits_s for each, by in zip(times_s, longer, strict=True)]
     return Candidates(
         models=tuple([replicas.models[m] for m in model.tolist()]),
-        replicas=tuple([replicas.names[r] for r in best.tolist()]),
-        quality=believed[model],
-        quality_stddev=judged.stddev[model],
-        ttft_p50_s=when.ttft_p50_s[best] + wait_s,
-        ttft_p90_s=when.ttft_p90_s[best] + _WAIT_P90 * wait_s,
-        total_p50_s=when.total_p50_s[best] + wait_s,
-        total_p90_s=when.total_p90_s[best] + _WAIT_P90 * wait_s,
-        cost_usd=cost[model],
-        output_tokens=output[model],
-        report_age_s=replicas.report_age_s[best],
+        replicas=tuple([replicas.names[r] for r in best]),
+        quality=of(believed),
+        quality_stddev=of(judged.stddev),
+        ttft_p50_s=times_s[0],
+        ttft_p90_s=times_s[1],
+        total_p50_s=times_s[2],
+        total_p90_s=times_s[3],
+        cost_usd=of(cost),
+        output_tokens=of(output),
+        report_age_s=replicas.report_age_s.take(best),
         capacity_price=capacity,
-        spares=spare_per_model(replicas, able, keys, best),
+        spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=predictors.confidence.spread(believed).take(model, axis=0),
-        agreement=predictors.agreement.correlation(features.tasks)
-        .take(model, axis=0)
-        .take(model, axis=1),
+        confidence=of(predictors.confidence.spread(believed)),
+        agreement=of(of(predictors.agreement.correlation(features.tasks)).T),
         work_s=work_s,
-        probe_ratio=judged.probes[model],
-        wait_s=wait_s,
+        probe_ratio=of(judged.probes),
+        wait_s=waits_s,
     )
+
+
+def _some_of(model: Ints, models: int) -> Callable[[Floats], Floats]:
+    """Return what takes those of each *model* (N,), in order, of an array (M, …): often all."""
+    if len(model) == models:
+        return lambda each: each
+    return lambda each: each.take(model, axis=0)
 
 
 def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Floats]:
@@ -181,15 +194,10 @@ def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Float
     return able & (free | ~elsewhere[replicas.model]), wait_s
 
 
-def _lost(
-    latency: Latency, replicas: Replicas, fed: Floats, when: LatencyQuantiles
-) -> Floats | float:
+def _lost(latency: Latency, replicas: Replicas, fed: Floats, when: LatencyQuantiles) -> Floats:
     """Price what each replica feeds again because the cache that has it is elsewhere; (R,).
 
     That is beside the caller's own wait, which the latency's price covers.
     """
-    least = fed.min()
-    if not np.count_nonzero(fed > least):
-        return 0.0
-    there = latency.predict(replicas.loads, least, np.ones(()))
+    there = latency.predict(replicas.loads, fed.min(), np.ones(()))
     return _DEVICE_PRICE_PER_S * np.maximum(when.ttft_p50_s - there.ttft_p50_s, 0.0)

@@ -12,11 +12,13 @@ from itertools import accumulate, combinations, product
 from math import log, sqrt
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from router_svc.core.clip import clipped
 from router_svc.core.hedging import STALL_S, late_after_s
 from router_svc.core.option import Option, in_time
 from router_svc.core.types import Candidates, Policy
-from router_svc.core.voting import correlation, some_right, surest, vote_quality, vote_weight
+from router_svc.core.voting import Sureness, correlation, some_right, vote_quality, vote_weight
 
 _SCORER_SKILL: Final = 0.1
 """Share of what a perfect choice among answers would win that another model's choice does: models
@@ -29,6 +31,7 @@ _BEST_OF_POOL: Final = 3
 """Fewer still take part in best-of, which has a scorer to choose as well."""
 _LEVELS: Final = 4
 """Of confidence that a vote's price tells apart."""
+_PAIR: Final = 2
 _LATE: Final = 0.05
 """Share of calls that are late, by the meaning of `late_after_s`."""
 _EXCESS: Final = 0.25
@@ -51,6 +54,7 @@ class View:
     """By two candidates: the probability that both make the deadline, one after the other."""
     policy: Policy
     deadline_s: float | None
+    log_deadline: float | None
 
 
 Pricer: TypeAlias = Callable[[Sequence[Option], View], list[Priced]]
@@ -63,6 +67,7 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
     own price. What made the first unsure is hard for the second as well, as far as the two are
     correlated: given confidence c in the first, the second is expected to be right with
     probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation, v the variances: the best linear guess.
+    Where the first answer would always stand there is no cascade: that is its first model alone.
     """
     found: list[Priced] = []
     accept = [(two, clipped(two.worth, 0.0, 1.0), _spread(two.quality)) for two in pool]
@@ -76,6 +81,8 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
             if two is one:
                 continue
             accepted = count - bisect_left(sure, accept_from)
+            if accepted == count:
+                continue
             stands, right_and_stands = accepted / count, above[accepted] / count
             asked = 1.0 - stands
             doubt = right_and_stands - one.quality * stands
@@ -101,15 +108,18 @@ def vote(pool: Sequence[Option], view: View) -> list[Priced]:
     and as taking the surest answer; the better of the two is its price.
     """
     found, confidence = [], view.candidates.confidence
-    levels = confidence.reshape(len(confidence), _LEVELS, -1).mean(axis=2).tolist()
-    weighed = [(option, vote_weight(option.quality), levels[option.place]) for option in pool]
+    blocks = confidence.reshape(len(confidence), _LEVELS, -1)
+    levels = (np.add.reduce(blocks, axis=2) / blocks.shape[2]).tolist()
+    sureness = Sureness([levels[option.place] for option in pool])
+    weighed = [(option.quality, vote_weight(option.quality)) for option in pool]
     for size in range(2, min(view.policy.max_calls, len(pool)) + 1):
-        for voters in combinations(weighed, size):
-            group = [option for option, _, _ in voters]
+        for voters in combinations(range(len(pool)), size):
+            group = [pool[i] for i in voters]
             together = _together(group, view)
-            qualities, weights = [o.quality for o in group], [weight for _, weight, _ in voters]
-            right = vote_quality(qualities, together, weights)
-            right = max(right, surest([sure for _, _, sure in voters], together))
+            right = sureness.surest(voters, together)
+            if size > _PAIR:  # of two, the better one alone decides a vote weighed beforehand
+                qualities, weights = zip(*[weighed[i] for i in voters], strict=True)
+                right = max(right, vote_quality(qualities, together, weights))
             found.append(_asked_at_once(right, group))
     return found
 
@@ -167,8 +177,9 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
     c = view.candidates
     found: list[Priced] = []
     stalled, stall_s = c.stall_ratio, min(STALL_S, view.deadline_s or STALL_S)
-    asked = _LATE + stalled
-    calls = [_first_token(each, c) for each in pool]
+    asked, log_deadline = _LATE + stalled, view.log_deadline
+    ttft_p50_s, ttft_p90_s = c.ttft_p50_s.tolist(), c.ttft_p90_s.tolist()
+    calls = [_first_token(each, ttft_p50_s[each.place], ttft_p90_s[each.place]) for each in pool]
     for (one, late_s, more_s, needs_one_s), (two, _, _, needs_two_s) in product(calls, calls):
         if one is two and not c.spares[one.place]:
             continue
@@ -177,7 +188,7 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
         backed = _LATE * races + stalled
         rest_s = (two.mean_s - needs_two_s) - (one.mean_s - needs_one_s)
         latency_s = one.mean_s - _LATE * races * more_s - stalled * lost_s + backed * rest_s
-        backup = in_time(log(two.median_s + late_s), two.sigma, view.deadline_s)
+        backup = in_time(log(two.median_s + late_s), two.sigma, log_deadline)
         found.append(
             (
                 one.quality + backed * (two.quality - one.quality),
@@ -241,13 +252,12 @@ def _together(group: Sequence[Option], view: View) -> float:
     return correlation(view.agreement, [o.place for o in group])
 
 
-def _first_token(option: Option, c: Candidates) -> tuple[Option, float, float, float]:
+def _first_token(option: Option, p50_s: float, p90_s: float) -> tuple[Option, float, float, float]:
     """Return with *option* when it is late, what it then needs yet, and needs to its first token.
 
     All in seconds. The last is the expectation of what was predicted as a median.
     """
-    p50_s = float(c.ttft_p50_s[option.place])
-    late_s = late_after_s(p50_s, float(c.ttft_p90_s[option.place]))
+    late_s = late_after_s(p50_s, p90_s)
     needs_s = option.mean_s * p50_s / option.median_s
     return option, late_s, _EXCESS * (late_s - p50_s), needs_s
 

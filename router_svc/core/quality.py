@@ -25,7 +25,9 @@ from router_svc.core.ridge import Ridges
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 3
+VERSION: Final = 4
+_READABLE: Final = (3, VERSION)
+"""In version 3 no table knew how prompts are worded."""
 _DIMENSIONS: Final = len(vector(lexical_profile("")))
 _PRECISION: Final = 4.0
 """Of the prior, per regressor: a model has to fail more than once before it loses its place."""
@@ -116,6 +118,8 @@ class Quality:
         self._excess = Ridges(mean, precision, forgetting=self._forgetting)
         self._residuals = np.zeros((count, 2))
         """Per model: outcomes, and the sum of their squared standardised errors."""
+        self._variance = np.full(count, _NOISE)
+        """(M,) Of a score around its expectation."""
         self._tallies = np.zeros((2, count, len(TASKS)))
         """Per model and task: outcomes, and the sum of their scores."""
         self._memory = Memory(remembered_outcomes)
@@ -132,7 +136,7 @@ class Quality:
         if known.learned is not None:
             excess += _JOINT_SHARE * (known.learned - excess)
         mean = within(known.expected + excess, 0.0, 1.0)
-        stddev = np.sqrt(self._noise() * np.maximum(leverage, 0.0))
+        stddev = np.sqrt(self._variance * np.maximum(leverage, 0.0))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
 
     def learn(self, model: str, features: Features, score: float, weight: float = 1.0) -> None:
@@ -149,6 +153,7 @@ class Quality:
         mean, leverage = self._excess.predict_one(i, known.x)
         error = (target - mean) ** 2 / (1.0 + leverage)
         self._residuals[i] = self._forgetting * self._residuals[i] + (weight, weight * error)
+        self._variance = self._noise()
         self._excess.learn(i, known.x, target, weight)
         self._tallies[:, i] *= self._forgetting
         self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
@@ -234,7 +239,7 @@ class Quality:
 
         Raises ValueError if it was written by another version.
         """
-        if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
+        if int(arrays["version"]) not in _READABLE or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
         self._known = None
         self._restore_table(arrays)
@@ -244,6 +249,7 @@ class Quality:
                 self._excess.restore(i, arrays["gram"][j], arrays["moment"][j])
                 self._residuals[i] = arrays["residuals"][j]
                 self._tallies[:, i] = arrays["tallies"][:, j]
+        self._variance = self._noise()
 
     def _about(self, features: Features) -> _Known:
         if self._known is None or self._known.features is not features:

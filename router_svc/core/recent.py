@@ -42,6 +42,5 @@ class Recent:
 
     def peaks_s(self, now_s: float) -> Floats:
         """Return each replica's peak as it has faded by now, 0 where none was seen; (R,)."""
-        age_s = np.maximum(now_s - self._at_s, 0.0)
-        peaks: Floats = self._peak_s * np.exp(-age_s / _DECAY_S)
+        peaks: Floats = self._peak_s * np.exp((self._at_s - now_s) / _DECAY_S)
         return peaks

@@ -86,15 +86,9 @@ def ascended(demand: Demand, prices: Floats, target: float) -> Floats:
     return prices
 
 
-def slot_s(loads: ReplicaLoads, when: LatencyQuantiles) -> Floats:
-    """Return the seconds that a request would hold a slot of each replica: all but the wait; (R,).
-
-    *loads* are those that *when* was predicted for.
-    """
-    most = np.maximum(loads.max_running, 1.0)
-    queued = np.maximum(loads.running + loads.waiting + 1.0 - most, 0.0)
-    wait = queued / most * loads.remaining_tokens * when.tpot_s
-    found: Floats = when.total_p50_s - np.minimum(wait, when.ttft_p50_s)
+def slot_s(when: LatencyQuantiles) -> Floats:
+    """Return the seconds that a request would hold a slot of each replica, not waiting; (R,)."""
+    found: Floats = when.total_p50_s - np.minimum(when.wait_s, when.ttft_p50_s)
     return found
 
 
@@ -103,6 +97,9 @@ def congestion(loads: ReplicaLoads) -> Floats:
 
     What no forecast foresees, and what divides requests that are worth the same.
     """
-    used = (loads.running + loads.waiting) / np.maximum(loads.max_running, 1.0)
-    price: Floats = _PRESENT * np.minimum(np.maximum((used - 0.8) / 0.2, 0.0), 4.0)
+    requests, most = loads.running + loads.waiting, np.maximum(loads.max_running, 1.0)
+    over = requests / most - 0.8
+    if not np.count_nonzero(over > 0.0):
+        return np.zeros(len(over))
+    price: Floats = _PRESENT * np.minimum(np.maximum(over / 0.2, 0.0), 4.0)
     return price

@@ -4,9 +4,11 @@ The models are taken to fail together with the correlation that `agreement` lear
 answers to scatter over about `_ALTERNATIVES` answers, so that they rarely outvote a right one.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from math import log, prod
+from operator import mul
 from typing import Final
 
 from router_svc.core.clip import clipped
@@ -34,27 +36,56 @@ def vote_quality(
     """
     qualities = sorted(qualities, reverse=True)
     weights = sorted(weights or map(vote_weight, qualities), reverse=True)
-    best = qualities[0]
+    best, heaviest = qualities[0], weights[0]
+    if sum(weights) - heaviest <= heaviest and weights[1] < heaviest:
+        return best  # whatever the others say
     return best + (1.0 - together) * (_apart(qualities, weights) - best)
 
 
-def surest(confidences: Sequence[Sequence[float]], together: float) -> float:
-    """Probability that the answer whose model is surest is right.
+class Sureness:
+    """How sure each of some models will be of its answer, and which will be the surest.
 
-    *confidences*, by model: equally likely calibrated ones that its answer may have, ascending and
-    as many of each. Between independent models, and models that are sure of the same prompts,
-    by the correlation *together*.
+    Of each, equally likely calibrated confidences, ascending and as many of each (N, L).
     """
-    count = len(confidences[0])
-    alike: float = sum([max(each) for each in zip(*confidences, strict=True)]) / count
-    # E max = 1 - ∫ Π Fᵢ, which is constant between two neighbouring confidences.
-    below, left, apart = [0] * len(confidences), 0.0, 1.0
-    for value, i in sorted((v, i) for i, each in enumerate(confidences) for v in each):
-        apart -= (value - left) * prod([b / count for b in below])
-        below[i] += 1
-        left = value
-    apart -= 1.0 - left
-    return alike + (1.0 - together) * (apart - alike)
+
+    __slots__ = ("_count", "_levels", "_share", "_under")
+
+    def __init__(self, confidences: Sequence[Sequence[float]]) -> None:
+        """Compare all of them, two by two, at once: each pair is in many groups."""
+        self._levels, self._count = confidences, len(confidences[0])
+        # Where two are as sure, the first counts as the surer, so that just one of a group does.
+        self._under = [
+            [
+                _under(other, each, bisect_left if j < i else bisect_right)
+                for j, other in enumerate(confidences)
+            ]
+            for i, each in enumerate(confidences)
+        ]
+        """[i][j][l]: probability that j is not as sure as i at its level l."""
+        self._share = [
+            [[*map(mul, each, under)] for under in row]
+            for each, row in zip(confidences, self._under, strict=True)
+        ]
+
+    def surest(self, group: Sequence[int], together: float) -> float:
+        """Probability that the answer is right whose model, of a *group*, is surest.
+
+        Between independent models, and models that are sure of the same prompts, by the
+        correlation *together*.
+        """
+        levels, under, share = self._levels, self._under, self._share
+        most, apart = levels[group[0]], 0.0
+        for i in group[1:]:
+            most = [a if a > b else b for a, b in zip(most, levels[i], strict=True)]  # noqa: FURB136 - a call takes three times as long
+        for i in group:
+            first, *rest = [j for j in group if j != i]
+            # Right and surest: its confidence, by the probability that nobody else is as sure.
+            won: Iterable[float] = share[i][first]
+            for j in rest:
+                won = map(mul, won, under[i][j])
+            apart += sum(won)
+        alike: float = sum(most)
+        return (alike + (1.0 - together) * (apart - alike)) / self._count
 
 
 def some_right(qualities: Sequence[float], together: float) -> float:
@@ -67,6 +98,13 @@ def correlation(agreement: Sequence[Sequence[float]], members: Sequence[int]) ->
     """Return the mean of *agreement* (N, N) between *members*, at least 0."""
     between = [agreement[i][j] for i, j in combinations(members, 2)]
     return clipped(sum(between) / len(between), 0.0, 1.0)
+
+
+def _under(
+    other: Sequence[float], each: Sequence[float], below: Callable[[Sequence[float], float], int]
+) -> list[float]:
+    count = len(each)
+    return [below(other, sure) / count for sure in each]
 
 
 def _apart(qualities: Sequence[float], weights: Sequence[float]) -> float:

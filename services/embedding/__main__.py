@@ -41,7 +41,7 @@ async def serving_encoder(
     with Batcher(encoder, max_batch=settings.max_batch) as batcher:
         servicer = await _warm_servicer(encoder, batcher, settings)
         services = {NAME: partial(add_EmbeddingServiceServicer_to_server, servicer)}
-        async with serving(replica.listen, server, services) as running:
+        async with serving(replica.listen, server, services, use=lambda: batcher.use) as running:
             await running.set_serving()
             yield running
 

@@ -17,6 +17,7 @@ from typing import Self
 from services.embedding.encoded import Encoded, Encoder, Prepared
 from services.embedding.instruments import BATCH_TEXTS, DEVICE_SECONDS, TOKENS
 from services.kit.errors import DrainingError
+from services.kit.orca import Use
 
 _INLINE_CHARACTERS = 4096
 """Calls with more are tokenised in a thread of their own, so that other calls go on."""
@@ -37,6 +38,7 @@ class Batcher:
     def __init__(self, encoder: Encoder, *, max_batch: int) -> None:
         self._encoder, self._max_batch = encoder, max_batch
         self._waiting: list[Waiting] = []
+        self._running = 0
         self._changed = Condition()
         self._closed = False
         self._thread = Thread(target=self._work, name="device", daemon=True)
@@ -63,6 +65,14 @@ class Batcher:
             if item.done.set_running_or_notify_cancel():
                 item.done.set_exception(DrainingError("the embedding service is stopping"))
         self._thread.join()
+
+    @property
+    def use(self) -> Use:
+        """What there is to do now, in texts."""
+        return Use(
+            slots=self._max_batch,
+            figures={"running": float(self._running), "queue_depth": float(len(self._waiting))},
+        )
 
     async def encode(self, texts: Sequence[str], *, urgent: bool) -> list[Encoded]:
         """Encode *texts*, before all that is not urgent if *urgent*.
@@ -103,12 +113,15 @@ class Batcher:
 
     def _run(self, batch: list[Waiting]) -> None:
         start = perf_counter()
+        self._running = len(batch)
         try:
             vectors = self._encoder.run([item.prepared.ids for item in batch])
         except Exception as error:  # noqa: BLE001 - the callers raise it; the thread goes on
             for item in batch:
                 item.done.set_exception(error)
             return
+        finally:
+            self._running = 0
         DEVICE_SECONDS.observe(perf_counter() - start)
         BATCH_TEXTS.observe(len(batch))
         for item, vector in zip(batch, vectors, strict=True):

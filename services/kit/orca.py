@@ -23,7 +23,7 @@ from services.kit.errors import invalid
 
 REPORT_KEY: Final = "endpoint-load-metrics-bin"
 ORCA: Final = "xds.service.orca.v3.OpenRcaService"
-WORK: Final = frozenset({"Generate", "Embed", "Score", "ModelInfer", "ModelStreamInfer"})
+WORK: Final = frozenset({"Generate", "Embed", "Profile", "Score", "ModelInfer", "ModelStreamInfer"})
 """The calls that count as load."""
 _MEAN_OVER_S: Final = 5.0
 _PROCESS_EVERY_S: Final = 1.0

@@ -1,7 +1,7 @@
 """The embedding service over gRPC in this process, with the real encoder."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ from zeta.embedding.v1.embedding_service_pb2 import (
 )
 from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from zeta.inference.v1.inference_service_pb2 import TaskKind
+from zeta.orca.data.v3.orca_load_report_pb2 import OrcaLoadReport
+from zeta.orca.service.v3.orca_pb2 import OrcaLoadReportRequest
+from zeta.orca.service.v3.orca_pb2_grpc import OpenRcaServiceStub
 
 from services.embedding.__main__ import serving_encoder
 from services.embedding.adapters import write
@@ -274,3 +277,27 @@ async def test_health_says_serving_once_warm(channel: grpc.aio.Channel) -> None:
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
 
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("work", [embed, profile])
+async def test_load_is_reported_by_orca(
+    channel: grpc.aio.Channel,
+    service: "EmbeddingServiceAsyncStub",
+    work: Callable[["EmbeddingServiceAsyncStub", str], Awaitable[object]],
+) -> None:
+    """Profiles and embeddings count, also for clients that balance by themselves."""
+    before = await reported(channel)
+    await work(service, "red shoes")
+    after = await reported(channel)
+
+    assert before.rps_fractional == 0.0
+    assert after.rps_fractional > 0.0
+    assert after.named_metrics == {"running": 0.0, "queue_depth": 0.0}
+
+
+async def reported(channel: grpc.aio.Channel) -> OrcaLoadReport:
+    reports = OpenRcaServiceStub(channel).StreamCoreMetrics(OrcaLoadReportRequest())
+    report = await reports.read()
+    reports.cancel()
+    assert isinstance(report, OrcaLoadReport)
+    return report

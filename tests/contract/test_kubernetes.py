@@ -123,3 +123,14 @@ def test_pods_run_as_little_as_they_can(name: str) -> None:
     for container in containers(name):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("name", ["router", *MODELS])
+def test_a_secret_of_tickets_reaches_who_signs_and_who_checks(name: str) -> None:
+    """Where it is, the router and the models have its keys; where it is not, they start as well."""
+    (volume,) = [v for v in pod(name)["volumes"] if v["name"] == "tickets"]
+    assert volume["secret"] == {"secretName": "tickets", "optional": True}
+    (process,) = pod(name)["containers"]
+    mounted = {m["name"]: m["mountPath"] for m in process["volumeMounts"]}
+    said = (HERE / "fleet.toml").read_text()
+    assert f'# keys = "{mounted["tickets"]}/tickets.keys"' in said

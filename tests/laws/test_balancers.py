@@ -49,7 +49,8 @@ class Router:
         """Choose a replica of the first model."""
         view = self.view(now_s)
         self._rotation += 1
-        return int(best_per_model(view.replicas, view.able, self._key(view))[0])
+        (best, *_), _ = best_per_model(view.replicas, view.able, self._key(view))
+        return best
 
     def report(self, requests: list[float], now_s: float = 0.0) -> None:
         """Take in what the replicas of the first model say of themselves."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,7 +15,7 @@ from zeta.router.v1.router_service_pb2 import Policy, RouteRequest, UpdatePolicy
 from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from tests.system.calls import TIMEOUT_S, answer, endless, question
-from tests.system.fleet import Fleet, eventually
+from tests.system.fleet import Fleet, eventually, running
 
 if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
     from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
@@ -138,28 +139,38 @@ async def ensembles(channel: grpc.aio.Channel) -> int:
     return sum(kind != "single" for kind in kinds)
 
 
-async def test_ensembles_fold_under_load_and_come_back(
-    router: "InferenceServiceAsyncStub", channel: grpc.aio.Channel, fleet: Fleet
-) -> None:
-    """With every model's slots full twice over nobody asks two; nothing was switched."""
-    every_kind = Policy(name="every-kind", max_calls=3, deadline_confidence=0.9)
-    await RouterServiceStub(channel).UpdatePolicy(UpdatePolicyRequest(policy=every_kind))
-    before = await ensembles(channel)
-    calls = [
-        router.Generate(endless(model.name), timeout=TIMEOUT_S)
-        for model in fleet.config.models
-        for _ in range(2 * model.max_running)
-    ]
-    readers = [asyncio.create_task(answer(call)) for call in calls]
-    try:
-        await eventually(lambda: folded(channel), 20.0, "no ensemble under load")
-    finally:
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+async def test_ensembles_fold_under_load_and_come_back(tmp_path: Path) -> None:
+    """With every model's slots full twice over nobody asks two; nothing was switched.
 
-    assert before > 0
-    await eventually(lambda: unfolded(channel), 20.0, "ensembles when idle again")
+    A fleet of its own: what others taught the shared one would decide with.
+    """
+    every_kind = Policy(name="every-kind", max_calls=3, deadline_confidence=0.9)
+    with running(tmp_path) as fleet:
+        async with fleet.channel(fleet.router) as channel:
+            await RouterServiceStub(channel).UpdatePolicy(UpdatePolicyRequest(policy=every_kind))
+            before = await ensembles(channel)
+            busy = [
+                asyncio.create_task(for_ever(channel, model.name))
+                for model in fleet.config.models
+                for _ in range(2 * model.max_running)
+            ]
+            try:
+                await eventually(lambda: folded(channel), 40.0, "no ensemble under load")
+                over = [task for task in busy if task.done()]
+            finally:
+                for task in busy:
+                    task.cancel()
+                await asyncio.gather(*busy, return_exceptions=True)
+
+            assert before > 0
+            assert not over
+            await eventually(lambda: unfolded(channel), 40.0, "ensembles when idle again")
+
+
+async def for_ever(channel: grpc.aio.Channel, model: str) -> None:
+    """Have *model* write one long answer after another."""
+    while True:
+        await answer(InferenceServiceStub(channel).Generate(endless(model)))
 
 
 async def folded(channel: grpc.aio.Channel) -> bool:

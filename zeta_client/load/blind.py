@@ -33,10 +33,10 @@ class Blind:
         replicas, able = self._replicas(now_s), self.able & self._of.get(model, self.able)
         view = View(replicas=replicas, able=able, total_s=replicas.peak_s, rotation=self._rotation)
         self._rotation += 1
-        best = best_per_model(replicas, able, self._key(view)).tolist()
+        best, _ = best_per_model(replicas, able, self._key(view))
         if not best:
             return -1
-        i: int = best[0]
+        i = best[0]
         self._load.began(i, 1.0, 1.0, now_s=now_s)
         self._recent.began(i)
         return i

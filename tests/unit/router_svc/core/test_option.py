@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from router_svc.core.option import best, both_in_time, cumulative, options
+from router_svc.core.option import best, both_in_time, cumulative, log_of, options
 from router_svc.core.types import Policy
 from tests.unit.router_svc.fixtures import candidates
 
@@ -29,7 +29,7 @@ def test_one_after_the_other_is_as_late_as_sampled() -> None:
     sums = rng.lognormal(np.log(2.0), sigma, 200_000) + rng.lognormal(0.0, sigma, 200_000)
     for deadline_s in (2.0, 3.5, 6.0):
         expected = (sums < deadline_s).mean()
-        assert both_in_time(one, two, deadline_s) == pytest.approx(expected, abs=0.02)
+        assert both_in_time(one, two, log_of(deadline_s)) == pytest.approx(expected, abs=0.02)
 
 
 def test_the_normal_distribution_is_close() -> None:

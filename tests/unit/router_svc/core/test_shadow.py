@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router_svc.core.latency import LatencyQuantiles, ReplicaLoads
+from router_svc.core.latency import Latency
 from router_svc.core.load import Load
 from router_svc.core.shadow import (
     MOST,
@@ -121,35 +121,18 @@ def test_nobody_comes() -> None:
     assert after[1] == 0.0
 
 
-def loads(running: float, waiting: float) -> ReplicaLoads:
-    """One replica of four slots, ten tokens left of each answer."""
-    one = np.ones(1)
-    return ReplicaLoads(
-        replica=np.zeros(1, dtype=np.intp),
-        model=np.zeros(1, dtype=np.intp),
-        running=running * one,
-        waiting=waiting * one,
-        waiting_prompt_tokens=0.0 * one,
-        remaining_tokens=10.0 * one,
-        max_running=4.0 * one,
-        age_s=0.0 * one,
-    )
-
-
 def test_waiting_is_no_work() -> None:
     """A slot is held from the first piece of the prompt on, not while a request queues."""
-    times = {"ttft_p90_s": 0.0, "total_p90_s": 0.0, "total_sigma": 0.0}
-    empty = {name: np.zeros(1) for name in times}
-    tpot = np.array([0.1])
-    idle = LatencyQuantiles(
-        ttft_p50_s=np.array([0.3]), total_p50_s=np.array([2.3]), tpot_s=tpot, **empty
-    )
-    full = LatencyQuantiles(
-        ttft_p50_s=np.array([0.8]), total_p50_s=np.array([2.8]), tpot_s=tpot, **empty
-    )
+    model = Latency(["a"])
+    fleet, prompt, output = Load(np.zeros(1, dtype=np.intp), [4]), 100.0, np.array([20.0])
+    idle = model.predict(fleet.loads(0.0), prompt, output)
+    assert slot_s(idle) == pytest.approx(idle.total_p50_s)
 
-    assert slot_s(loads(2.0, 0.0), idle) == pytest.approx([2.3])
-    assert slot_s(loads(4.0, 1.0), full) == pytest.approx([2.8 - 2 / 4 * 10 * 0.1])
+    fleet.began(0, 0.0, 5 * 20.0, requests=5, now_s=0.0)
+    full = model.predict(fleet.loads(0.0), prompt, output)
+    # Two are ahead of it for four slots, each with half of its answer to go.
+    assert full.wait_s == pytest.approx(2 / 4 * 10 * full.tpot_s)
+    assert slot_s(full) == pytest.approx(full.total_p50_s - full.wait_s)
 
 
 def test_present_use_is_free_until_it_is_short() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_svc.core.voting import correlation, some_right, surest, vote_quality, vote_weight
+from router_svc.core.voting import Sureness, correlation, some_right, vote_quality, vote_weight
 
 QUALITIES = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=5)
 
@@ -49,10 +49,17 @@ CONFIDENCES = st.lists(
 @given(CONFIDENCES)
 def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]]) -> None:
     """Counted out over every combination of confidences; alike, in step with one another."""
+    among = Sureness([[0.5, 0.5, 0.5, 1.0], *confidences])
+    group = range(1, len(confidences) + 1)
     apart = np.mean([max(each) for each in product(*confidences)])
-    assert surest(confidences, 0.0) == pytest.approx(apart, abs=1e-9)
+    assert among.surest(group, 0.0) == pytest.approx(apart, abs=1e-9)
     alike = np.mean([max(each) for each in zip(*confidences, strict=True)])
-    assert surest(confidences, 1.0) == pytest.approx(alike)
+    assert among.surest(group, 1.0) == pytest.approx(alike)
+
+
+def test_of_equally_sure_models_one_is_the_surest() -> None:
+    """Whichever: it is right as often as each of them."""
+    assert Sureness([[0.2, 0.6]] * 3).surest((0, 1, 2), 0.0) == pytest.approx(0.55)
 
 
 def test_known_weights_change_nothing() -> None:
