@@ -443,7 +443,12 @@ async def test_a_vote_in_which_everybody_fails_fails() -> None:
 async def test_a_plan_in_which_everybody_is_lost_waits_for_one(plan: Plan) -> None:
     """Accepted is accepted, however many were to answer."""
     stage, waits = Stage(dict.fromkeys("ab", Says(error=LostError("gone")))), asyncio.Event()
-    run = stage.run(plan)
+    run, probed = stage.run(plan), list[str]()
+
+    async def probe(replica: str) -> None:
+        probed.append(replica)
+
+    stage.fleet.ask = probe
 
     def replan(failed: frozenset[str], model: str) -> Decision:
         if failed or not waits.is_set():
@@ -459,6 +464,7 @@ async def test_a_plan_in_which_everybody_is_lost_waits_for_one(plan: Plan) -> No
     stage.fleet.health("a-0", serving=True)
     events = await reading
     assert "".join(event.delta.text for event in events) == "four "
+    assert probed == ["a-0"], "its health stream may not have noticed yet"
     stage.check_idle()
 
 
