@@ -5,10 +5,10 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from router_svc import ensembles, handover, metrics, wire
 from router_svc.core.breaker import RetryBudget
@@ -21,7 +21,7 @@ from router_svc.core.types import Priority
 from router_svc.elsewhere import Elsewhere, left_s
 from router_svc.faults import counts_against, lost_midway, may_go_elsewhere, several_broken
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import Call, LostError, Observer, Run, call_of
+from router_svc.run import Call, HungError, LostError, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
@@ -32,6 +32,8 @@ from services.kit.errors import (
     UnavailableError,
     ZetaError,
 )
+
+T = TypeVar("T")
 
 _LEAST_TOKENS: Final = 4
 """Fewer tokens say nothing about an answer."""
@@ -173,7 +175,7 @@ class Dispatch:
         lease = self._fleet.begin(call.replica, run.features.prompt_tokens, 0.0)
         try:
             texts = [a.answer or " " for a in answers]
-            means = await run.scores(scorer, texts, self.left_s(run))
+            means = await _unless_lost(lease, run.scores(scorer, texts, self.left_s(run)))
             call.prompt_tokens = sum(run.features.prompt_tokens + a.tokens for a in answers)
         except ZetaError as error:
             self._failed(call, lease, error)
@@ -391,6 +393,18 @@ async def _noted(run: Run, events: AsyncGenerator[Event, None]) -> AsyncGenerato
         async for event in events:
             run.note(event)
             yield event
+
+
+async def _unless_lost(lease: Lease, asked: Coroutine[Any, Any, T]) -> T:
+    """Return what was *asked* of the leased replica. Raises HungError where that is given up."""
+    task = asyncio.create_task(asked)
+    lease.abort = task.cancel
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not lease.lost:
+            raise
+        raise HungError(f"{lease.replica} does not answer any more") from None
 
 
 async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:

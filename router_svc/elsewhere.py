@@ -15,7 +15,7 @@ from router_svc import metrics
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.decide import Decision
 from router_svc.core.plan import Single
-from router_svc.faults import may_go_elsewhere, passes
+from router_svc.faults import may_go_elsewhere, passes, told
 from router_svc.fleet import Fleet
 from router_svc.run import PREDICTED, Call, HungError, LostError, NobodyError, Run, call_of
 from services.kit.errors import DeadlinePassedError, UnavailableError, ZetaError
@@ -49,7 +49,7 @@ class Elsewhere:
             run.patience.got_on()
         run.patience.failed(self._clock(), fatal=_fatal(run, call, error))
         if run.patience.suspect:
-            raise _told(error)
+            raise told(error)
         if not self._moved(run, call, error):
             await self._wait(run, call, error)
 
@@ -74,7 +74,7 @@ class Elsewhere:
                 await self._back(run, call, error)
         except TimeoutError:
             if in_time:
-                raise _told(error) from None
+                raise told(error) from None
             raise DeadlinePassedError(
                 f"the deadline passed while a replica was waited for: {error}"
             ) from None
@@ -137,13 +137,6 @@ def _fatal(run: Run, call: Call, error: ZetaError) -> bool:
     if isinstance(error, LostError):
         return call.taken and not isinstance(error, HungError)
     return bool(run.shown) and not passes(error)
-
-
-def _told(error: ZetaError) -> ZetaError:
-    """Return what the caller is told of *error*: who finds nobody is told when to come again."""
-    if isinstance(error, UnavailableError) and error.retry_after_s is None:
-        return UnavailableError(str(error), retry_after_s=1.0)
-    return error
 
 
 def _point(call: Call, decision: Decision) -> None:

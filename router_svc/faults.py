@@ -43,6 +43,13 @@ def passes(error: ZetaError) -> bool:
     return isinstance(error, UnavailableError) and error.retry_after_s is not None
 
 
+def told(error: ZetaError) -> ZetaError:
+    """Return what the caller is told of *error*: who finds nobody is told when to come again."""
+    if isinstance(error, UnavailableError) and error.retry_after_s is None:
+        return UnavailableError(str(error), retry_after_s=1.0)
+    return error
+
+
 def lost_midway(replica: str, error: ZetaError) -> StreamBrokenError:
     """Build the caller's error where nobody goes on with what *replica* began."""
     return StreamBrokenError(f"{replica} was lost in the middle of the answer: {error}")

@@ -90,7 +90,7 @@ class Stage:
         self.done: list[Run] = []
         self.joined = 1
         """How many deltas a model's each delta stands for, by its number."""
-        clock = ManualClock()
+        self.clock = clock = ManualClock()
         settings = Router(breaker_failures=2, breaker_open_s=5.0)
         self.fleet = Fleet(models({"a": 1, "b": 1, "c": 1}), settings, clock)
         for name in self.fleet.names:
@@ -443,7 +443,12 @@ async def test_a_vote_in_which_everybody_fails_fails() -> None:
 async def test_a_plan_in_which_everybody_is_lost_waits_for_one(plan: Plan) -> None:
     """Accepted is accepted, however many were to answer."""
     stage, waits = Stage(dict.fromkeys("ab", Says(error=LostError("gone")))), asyncio.Event()
-    run = stage.run(plan)
+    run, probed = stage.run(plan), list[str]()
+
+    async def probe(replica: str) -> None:
+        probed.append(replica)
+
+    stage.fleet.ask = probe
 
     def replan(failed: frozenset[str], model: str) -> Decision:
         if failed or not waits.is_set():
@@ -459,6 +464,7 @@ async def test_a_plan_in_which_everybody_is_lost_waits_for_one(plan: Plan) -> No
     stage.fleet.health("a-0", serving=True)
     events = await reading
     assert "".join(event.delta.text for event in events) == "four "
+    assert probed == ["a-0"], "its health stream may not have noticed yet"
     stage.check_idle()
 
 
@@ -559,6 +565,28 @@ async def test_a_scorer_that_fails_leaves_it_to_the_models_own_sureness() -> Non
     text, finished = await stage.play(BestOf(("a", "b"), 2, "c"))
     assert text == "5 "
     assert finished.steps[2].end == inference_pb.STEP_END_FAILED
+
+
+async def test_a_scorer_that_hangs_is_given_up() -> None:
+    """It is silent, and its agent says for a while that it does not answer."""
+    said = {"a": Says(text="4", sure=-0.1), "b": Says(text="5", sure=-3.0), "c": Says()}
+    stage, asked = Stage(said), asyncio.Event()
+
+    async def scores(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+        del model, answers, timeout_s
+        asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    run = stage.run(BestOf(("a", "b"), 2, "c"))
+    run.scores = scores
+    reading = asyncio.create_task(_all(stage.dispatch.run(run)))
+    await asked.wait()
+    for _ in range(2):
+        stage.fleet.probed("c-0", answers=False)
+        stage.clock.now_s += 5.0
+    assert "".join(event.delta.text for event in await reading) == "4 "
+    stage.check_idle()
 
 
 async def test_a_verifier_scores_without_a_model() -> None:

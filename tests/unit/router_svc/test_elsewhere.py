@@ -119,7 +119,20 @@ async def test_who_is_away_is_waited_for_though_another_fails() -> None:
 
 
 async def test_who_failed_and_restarted_is_another() -> None:
-    """It is asked again."""
+    """It is asked again, though who was waited for is still away."""
+    stage = Stage()
+    stage.goes("b-0")
+    waiting = asyncio.create_task(stage.fails(GONE))
+    await stage.looked.wait()
+    stage.looked.clear()
+    stage.goes("a-0")
+    await stage.looked.wait()
+    stage.comes("a-0")
+    assert await waiting == "a-0"
+
+
+async def test_who_fails_as_it_goes_is_waited_for() -> None:
+    """Its last words are no refusal."""
     stage = Stage(only="a")
     stage.goes("a-0")
     waiting = asyncio.create_task(stage.fails(GONE))
