@@ -58,6 +58,8 @@ MIGRATIONS: Final = (
         id TEXT PRIMARY KEY, prompt TEXT NOT NULL, answer TEXT NOT NULL
     ) WITHOUT ROWID;
     """,
+    # How each prompt was worded, as hashes; x'' in older ones: of those nothing is known.
+    "ALTER TABLE decisions ADD COLUMN pieces BLOB NOT NULL DEFAULT x'';",
 )
 """Scripts that lead from each version of the file to the next; `user_version` counts them."""
 

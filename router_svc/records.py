@@ -48,8 +48,8 @@ def decision(
         }
         db.execute(
             "INSERT INTO decisions (id, time_s, tenant, policy, plan, kind, propensity, explored, "
-            "expected_quality, source, features, embedding, candidates, made_of) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "expected_quality, source, features, embedding, candidates, made_of, pieces) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 decision_id,
                 at_s,
@@ -65,6 +65,7 @@ def decision(
                 features.embedding.astype(np.float32).tobytes(),
                 _json(figures),
                 _json(redo.kept(made, ask)),
+                features.pieces.tobytes(),
             ),
         )
 
@@ -91,13 +92,15 @@ def forgetting_texts(decision_id: str) -> Callable[[sqlite3.Connection], int]:
     return lambda db: db.execute("DELETE FROM texts WHERE id = ?", (decision_id,)).rowcount
 
 
-REMEMBERED: Final = "features, embedding, kind, expected_quality, tenant, decisions.time_s, steps"
+REMEMBERED: Final = (
+    "features, embedding, pieces, kind, expected_quality, tenant, decisions.time_s, steps"
+)
 """The columns that `remembered` reads."""
 
 
 def remembered(row: Sequence[Any]) -> Remembered:
     """Read a decision back from its row."""
-    features, embedding, kind, expected_quality, tenant, decided_s, steps = row
+    features, embedding, pieces, kind, expected_quality, tenant, decided_s, steps = row
     kept = msgspec.json.decode(features)
     return Remembered(
         features=Features(
@@ -107,6 +110,7 @@ def remembered(row: Sequence[Any]) -> Remembered:
             expected_output_tokens=kept["expected_output_tokens"],
             prompt_tokens=kept["prompt_tokens"],
             lexical=np.array(kept["lexical"]),
+            pieces=np.frombuffer(pieces, dtype=np.uint16),
             source=kept["source"],
         ),
         kind=kind,

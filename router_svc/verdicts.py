@@ -25,10 +25,11 @@ _RECENT: Final = 10_000
 """Decisions kept at hand for feedback; older ones are read from the journal."""
 _REPLAYED: Final = 10_000
 """Feedback that a start learns again at most, newest kept: a second or two."""
+_COLUMNS: Final = len(records.REMEMBERED.split(","))
 _FEEDBACK_SINCE: Final = """
     SELECT f.score, f.source, f.other_decision_id,
-        d.features, d.embedding, d.kind, d.expected_quality, d.tenant, d.time_s, o.steps,
-        e.features, e.embedding, e.kind, e.expected_quality, e.tenant, e.time_s, p.steps
+        d.features, d.embedding, d.pieces, d.kind, d.expected_quality, d.tenant, d.time_s, o.steps,
+        e.features, e.embedding, e.pieces, e.kind, e.expected_quality, e.tenant, e.time_s, p.steps
     FROM feedback f JOIN decisions d ON d.id = f.decision_id
     LEFT JOIN outcomes o ON o.id = d.id
     LEFT JOIN decisions e ON e.id = f.other_decision_id LEFT JOIN outcomes p ON p.id = e.id
@@ -158,9 +159,10 @@ class Verdicts:
         )
         for score, source, other_id, *about in reversed(rows):
             if not other_id:
-                self._learner.feedback(records.remembered(about[:7]), score, source)
-            elif about[7] is not None:
-                one, other = records.remembered(about[:7]), records.remembered(about[7:])
+                self._learner.feedback(records.remembered(about[:_COLUMNS]), score, source)
+            elif about[_COLUMNS] is not None:
+                one = records.remembered(about[:_COLUMNS])
+                other = records.remembered(about[_COLUMNS:])
                 self._learner.preference(one, other, score, source)
         return len(rows)
 

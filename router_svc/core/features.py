@@ -13,6 +13,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.pieces import Pieces, pieces
+
 Floats: TypeAlias = NDArray[np.float64]
 
 TASKS: Final = ("code", "reasoning", "general", "embedding")
@@ -79,6 +81,8 @@ class Features:
     prompt_tokens: int
     lexical: Floats
     """(L,) from `lexical`."""
+    pieces: Pieces
+    """(P,) from `pieces.pieces`: how it is worded."""
     source: str
     """Who made it: an encoder's name, or "lexical"."""
 
@@ -115,6 +119,7 @@ def lexical_profile(text: str) -> Features:
         expected_output_tokens=_output_tokens(named, tasks),
         prompt_tokens=len(text) // 4 + 1,
         lexical=x,
+        pieces=pieces(text),
         source="lexical",
     )
 

@@ -25,7 +25,9 @@ from router_svc.core.ridge import Ridges
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 3
+VERSION: Final = 4
+_READABLE: Final = (3, VERSION)
+"""In version 3 no table knew how prompts are worded."""
 _DIMENSIONS: Final = len(vector(lexical_profile("")))
 _PRECISION: Final = 4.0
 """Of the prior, per regressor: a model has to fail more than once before it loses its place."""
@@ -237,7 +239,7 @@ class Quality:
 
         Raises ValueError if it was written by another version.
         """
-        if int(arrays["version"]) != VERSION or arrays["moment"].shape[1] != _DIMENSIONS:
+        if int(arrays["version"]) not in _READABLE or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
         self._known = None
         self._restore_table(arrays)

@@ -17,11 +17,12 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core import kernel, neighbours, trees
+from router_svc.core import kernel, neighbours, trees, wording
 from router_svc.core.features import Features, Floats
 from router_svc.core.kernel import Halved, Kernel, known_mean
 from router_svc.core.neighbours import Neighbours
 from router_svc.core.trees import Trees
+from router_svc.core.wording import Wording
 
 Array: TypeAlias = NDArray[Any]
 
@@ -37,6 +38,7 @@ _FIRST_SHARPNESS, _SECOND_SHARPNESS = 5.0, 4.0
 _EVEN: Final = 0.02
 """How strongly the estimates' shares are held to be equal."""
 _PARTS: Final = ("centre", "scale", "origin", "axes", "said_centre", "said_scale", "shares", "mean")
+_WORDING: Final = "wording."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class Stack:
     """(F,) Mean prompt."""
     axes: Halved
     """(F, A) Directions in which prompts differ most."""
+    wording: Wording
     first: Trio
     said_centre: Floats
     """(3M,) Mean of what the first stage says."""
@@ -94,7 +97,9 @@ class Stack:
     def predict(self, features: Features) -> Floats:
         """Return every model's expected target at *features*; (M,)."""
         wide = _points([features], self.centre, self.scale)
-        sight = _first_sight(wide, along(self.axes, wide - self.origin), len(self.centre))
+        narrow = along(self.axes, wide - self.origin)
+        worded = self.wording.place([features.pieces])
+        sight = _first_sight(wide, narrow, len(self.centre), worded)
         said = self.first.predict(sight)
         deep = _second_sight(said, self.said_centre, self.said_scale, sight)
         excess = np.stack([*said, *self.second.predict(deep)])[:, 0] - self.mean
@@ -104,6 +109,7 @@ class Stack:
     def to_arrays(self) -> dict[str, Array]:
         """Return all of it as arrays."""
         arrays: dict[str, Array] = {name: getattr(self, name) for name in _PARTS}
+        arrays |= {f"{_WORDING}{k}": v for k, v in self.wording.to_arrays().items()}
         for stage, trio in (("first", self.first), ("second", self.second)):
             for kind, part in (
                 ("smooth", trio.smooth),
@@ -119,7 +125,9 @@ def learn(features: Sequence[Features], targets: Floats) -> Stack:
     centre, scale = spread(np.stack([form(each) for each in features]))
     wide = _points(features, centre, scale)
     origin, axes = main_axes(wide, _AXES)
-    sight = _first_sight(wide, along(axes, wide - origin), len(centre))
+    found = [each.pieces for each in features]
+    worded = wording.learn(found)
+    sight = _first_sight(wide, along(axes, wide - origin), len(centre), worded.place(found))
     group = _groups(wide)
     first, said = _staged(sight, targets, group, noise=_FIRST_NOISE, sharpness=_FIRST_SHARPNESS)
     together = np.hstack(said)
@@ -132,6 +140,7 @@ def learn(features: Sequence[Features], targets: Floats) -> Stack:
         scale=scale,
         origin=origin,
         axes=axes,
+        wording=worded,
         first=first,
         said_centre=said_centre,
         said_scale=said_scale,
@@ -152,7 +161,8 @@ def restored(arrays: Mapping[str, Array]) -> Stack:
         for stage in ("first", "second")
     )
     parts: dict[str, Any] = {name: arrays[name] for name in _PARTS}
-    return Stack(first=first, second=second, **parts)
+    worded = wording.restored(_under(_WORDING, arrays))
+    return Stack(wording=worded, first=first, second=second, **parts)
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -181,9 +191,9 @@ def _points(features: Sequence[Features], centre: Floats, scale: Floats) -> Halv
     return placed(np.stack([each.embedding for each in features]), forms, centre, scale)
 
 
-def _first_sight(wide: Halved, narrow: Halved, forms: int) -> Sight:
-    """See prompts by their text: trees by its main axes and by its *forms* last numbers."""
-    return Sight(wide=wide, narrow=narrow, plain=np.hstack([narrow, wide[:, -forms:]]))
+def _first_sight(wide: Halved, narrow: Halved, forms: int, worded: Halved) -> Sight:
+    """See prompts by their text: trees by its main axes, its *forms* last numbers and its words."""
+    return Sight(wide=wide, narrow=narrow, plain=np.hstack([narrow, wide[:, -forms:], worded]))
 
 
 def _second_sight(

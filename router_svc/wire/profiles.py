@@ -6,6 +6,7 @@ import numpy as np
 from zeta.embedding.v1 import embedding_service_pb2 as embedding_pb
 
 from router_svc.core.features import TASKS, Features, lexical
+from router_svc.core.pieces import pieces
 from router_svc.wire.values import (
     task_index,
 )
@@ -26,5 +27,6 @@ def features_of(profile: embedding_pb.Profile, encoder: str, text: str) -> Featu
         expected_output_tokens=max(profile.expected_output_tokens, 1.0),
         prompt_tokens=max(int(profile.prompt_tokens), 1),
         lexical=lexical(text),
+        pieces=pieces(text),
         source=encoder,
     )

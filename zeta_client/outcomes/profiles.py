@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core.features import Features, lexical
+from router_svc.core.pieces import pieces
 from services.embedding.core.profile import Head, profiles
 from services.embedding.encoded import Encoder, Prepared
 from services.kit.config import Embedding
@@ -90,6 +91,7 @@ def features(
             expected_output_tokens=profile.output_tokens,
             prompt_tokens=max(tokens, 1),
             lexical=lexical(text),
+            pieces=pieces(text),
             source=source,
         )
         for text, (vector, tokens), profile in zip(prompts, rows, made, strict=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from router_svc.core.confidence import centred
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical
 from router_svc.core.load import Load
+from router_svc.core.pieces import pieces
 from router_svc.core.types import Ask, Candidates, Replicas
 from services.kit.config import Model, Replica
 
@@ -38,6 +39,7 @@ def features(text: str = "what is 2 + 2?", *, output_tokens: float = 10.0) -> Fe
         expected_output_tokens=output_tokens,
         prompt_tokens=5,
         lexical=lexical(text),
+        pieces=pieces(text),
         source="test",
     )
 

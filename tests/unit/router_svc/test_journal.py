@@ -42,7 +42,7 @@ async def test_what_is_added_is_there_after_a_restart(tmp_path: Path) -> None:
 def decision_at(name: str, at_s: float, db: sqlite3.Connection) -> None:
     """Write a decision of that time down, with its outcome and feedback."""
     blanks = ", ".join(["''"] * 10)
-    db.execute(f"INSERT INTO decisions VALUES (?, ?, {blanks}, '', '')", (name, at_s))  # noqa: S608 - our own text
+    db.execute(f"INSERT INTO decisions VALUES (?, ?, {blanks}, '', '', x'')", (name, at_s))  # noqa: S608 - our own text
     db.execute("INSERT INTO outcomes VALUES (?, ?, '', 0.0, 0.0, '[]')", (name, at_s))
     db.execute("INSERT INTO feedback VALUES (?, ?, ?, 1.0, 'user', '')", (f"f-{name}", name, at_s))
 

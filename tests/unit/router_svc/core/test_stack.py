@@ -7,6 +7,7 @@ import pytest
 
 from router_svc.core import stack
 from router_svc.core.features import EMBEDDING_SIZE, Features, Floats, lexical_profile
+from router_svc.core.pieces import pieces
 
 
 @pytest.fixture
@@ -40,6 +41,18 @@ def test_like_prompts_are_expected_alike(rng: np.random.Generator) -> None:
 
     assert (found.argmax(axis=1) == scores[80:].argmax(axis=1)).all()
     np.testing.assert_allclose(found, scores[80:], atol=0.15)
+
+
+def test_wording_alone_tells_prompts_apart(rng: np.random.Generator) -> None:
+    """Where the embedding says nothing, which pieces a prompt has still does, on others too."""
+    kind = np.arange(240) % 2
+    words = (["please", "kindly", "would"], ["fetch", "quick", "exact"])
+    worded = [pieces(" ".join(rng.choice(words[k], size=6))) for k in kind.tolist()]
+    features = [replace(f, pieces=w) for f, w in zip(prompts(240, rng), worded, strict=True)]
+    scores = np.stack([kind, 1.0 - kind], axis=1)
+    found = predicted(stack.learn(features[:180], scores[:180]), features[180:])
+
+    assert (found.argmax(axis=1) == scores[180:].argmax(axis=1)).mean() > 0.9
 
 
 def test_chance_is_not_learned(rng: np.random.Generator) -> None:
@@ -111,3 +124,14 @@ def test_arrays_hold_all_of_it(rng: np.random.Generator) -> None:
 
     np.testing.assert_array_equal(again.predict(features[0]), learned.predict(features[0]))
     np.testing.assert_array_equal(twice.predict(features[0]), learned.predict(features[0]))
+
+
+def test_a_table_from_before_wording_predicts_as_it_did(rng: np.random.Generator) -> None:
+    """Grown where nothing was known of wording, and saved without it: all of it still counts."""
+    nothing = np.zeros(0, dtype=np.uint16)
+    features = [replace(each, pieces=nothing) for each in prompts(40, rng)]
+    learned = stack.learn(features, rng.random((40, 3)))
+    old = {k: v for k, v in learned.to_arrays().items() if not k.startswith("wording.")}
+
+    again = stack.restored(old)
+    np.testing.assert_array_equal(again.predict(features[0]), learned.predict(features[0]))
