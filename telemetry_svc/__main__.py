@@ -6,7 +6,6 @@ import msgspec
 from zeta.telemetry.v1 import telemetry_service_pb2, telemetry_service_pb2_grpc
 
 from services.kit import metrics
-from services.kit.aio import fast_loop
 from services.kit.command import start
 from services.kit.config import FleetConfig
 from services.kit.server import Pings, serving
@@ -37,12 +36,7 @@ async def serve(config: FleetConfig) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    start(
-        "telemetry_svc",
-        __doc__,
-        lambda config, _: ("telemetry", serve(config)),
-        new_loop=fast_loop,
-    )
+    start("telemetry_svc", __doc__, lambda config, _: ("telemetry", serve(config)))
 
 
 if __name__ == "__main__":
