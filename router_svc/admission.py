@@ -11,9 +11,11 @@ import numpy as np
 
 from router_svc import metrics
 from router_svc.core.gate import Choice, Choose, Gate, Vacancy
+from router_svc.core.patience import MOST_S
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Ask, Places, Priority
 from router_svc.fleet import Fleet
+from router_svc.run import NobodyError
 from services.kit.errors import OverloadedError, ZetaError
 from services.kit.orca import Use
 
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 _LOOKS_AGAIN_S: Final = 0.1
 """While somebody waits, the gate is looked at so often, even if nothing is heard."""
+_LOOKS_FOR_NEWS_S: Final = 0.5
 _FIRST_GUESS_S: Final = 0.5
 """Assumed length of a request before any has ended."""
 _LEARNED: Final = 0.05
@@ -70,7 +73,7 @@ class Admission:
 
         Raises ZetaError: what it chose, or OverloadedError for whoever there is no room for.
         """
-        value = await self._chosen(self._ticket(ask, tokens, difficulty), choose)
+        value = await self._settled(self._ticket(ask, tokens, difficulty), choose)
         if isinstance(value, ZetaError):
             raise value
         self._running += 1
@@ -98,11 +101,31 @@ class Admission:
                 self._looks.cancel()
             self._looks = asyncio.get_running_loop().call_soon(self._look)
 
-    async def _chosen(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
+    async def _settled(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
+        """Return what becomes of *ticket*.
+
+        Who waits for a place is not refused because the only replica that it can use restarts; who
+        comes meanwhile is.
+        """
         ticket = self._gate.promised(ticket, self._clock())
         choice = choose(self._places(ticket))
         if choice.model < 0:
             return self._told(ticket, choice)
+        value, ends_s = await self._queued(ticket, choose, choice), inf
+        while isinstance(value, NobodyError) and value.away:
+            ends_s = min(ends_s, self._clock() + MOST_S)
+            if self._clock() >= ends_s:
+                return value
+            await asyncio.wait({self._fleet.next_change()}, timeout=_LOOKS_FOR_NEWS_S)
+            choice = choose(self._places(ticket))
+            value = self._told(ticket, choice)
+            if choice.model >= 0:
+                value, ends_s = await self._queued(ticket, choose, choice), inf
+        return value
+
+    async def _queued(
+        self, ticket: Ticket, choose: Choose[T | ZetaError], choice: Choice[T | ZetaError]
+    ) -> T | ZetaError:
         refused = self._gate.push(ticket, choose, choice)
         if refused is not None and refused.number == ticket.number:
             return self._refusal(refused)

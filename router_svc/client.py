@@ -33,7 +33,7 @@ from router_svc.core.features import Features
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.fleet import Fleet, Info, Lease
 from router_svc.learner import Learner
-from router_svc.run import LostError, Scores, Upstream
+from router_svc.run import HungError, LostError, Scores, Upstream
 from router_svc.wire import Event
 from services.kit import aio
 from services.kit.channel import open_channel
@@ -258,7 +258,7 @@ def _translated(lease: Lease) -> Iterator[None]:
     except asyncio.CancelledError:
         if not lease.lost:
             raise
-        raise LostError(f"{lease.replica} does not answer any more") from None
+        raise HungError(f"{lease.replica} does not answer any more") from None
 
 
 class Embedders:

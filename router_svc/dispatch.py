@@ -5,43 +5,36 @@ token is made elsewhere, within a budget. Whoever stops reading stops every call
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Final
-
-import structlog
+from typing import Any, Final, TypeVar
 
 from router_svc import ensembles, handover, metrics, wire
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.confidence import UNSURE_LOGPROB
-from router_svc.core.decide import Decision
 from router_svc.core.hedging import HedgeBudget
+from router_svc.core.patience import Patience
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
 from router_svc.core.reward import CANCELLED, Step
 from router_svc.core.types import Priority
+from router_svc.elsewhere import Elsewhere, left_s
 from router_svc.faults import counts_against, lost_midway, may_go_elsewhere, several_broken
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import PREDICTED, Call, LostError, Observer, Run, call_of
+from router_svc.run import Call, HungError, LostError, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
 from services.kit.errors import (
+    DeadlinePassedError,
     DrainingError,
     StreamBrokenError,
     UnavailableError,
     ZetaError,
 )
 
-log = structlog.get_logger()
+T = TypeVar("T")
 
-_COMES_BACK_S: Final = 60.0
-"""How long a request that was accepted waits for somebody to answer it, or to go on with it."""
-_LOOKS_AGAIN_S: Final = 0.5
-_MOST_HANDOVERS: Final = 3
-"""An answer that broke so often in a row without a new token waits for nobody any more; nor does a
-request that failed so often before its first."""
 _LEAST_TOKENS: Final = 4
 """Fewer tokens say nothing about an answer."""
 
@@ -63,6 +56,7 @@ class Dispatch:
         self._fleet = fleet
         self._observer = observer
         self._budget, self._hedges = budget, hedges
+        self._elsewhere = Elsewhere(fleet, budget, clock)
         self._cost_usd = cost_usd
         self._clock = clock
         self._done = done
@@ -80,6 +74,7 @@ class Dispatch:
                 yield event
 
     async def _rest(self, run: Run) -> AsyncGenerator[Event, None]:
+        run.patience = Patience()
         if not run.shown:
             run.failed.clear()
             return self.run(run)
@@ -91,10 +86,9 @@ class Dispatch:
         run.broken.append(self._broken_off(run, last, ZetaError("its caller left")))
         call = Call(model=last.model, replica=last.replica, part="single")
         try:
-            self._point(call, run.replan(frozenset(), last.model))
+            await self._elsewhere.anyone(run, call)
         except UnavailableError as nobody:
-            if not await self._came_back(run, call):
-                raise StreamBrokenError(f"nobody can go on with the answer: {nobody}") from nobody
+            raise StreamBrokenError(f"nobody can go on with the answer: {nobody}") from nobody
         return _noted(run, self._gone_on(run, call))
 
     async def _gone_on(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
@@ -151,9 +145,10 @@ class Dispatch:
         self, run: Run, calls: Sequence[Call]
     ) -> AsyncGenerator[Event, None]:
         """Ask what is left of the fleet after all of *calls* failed. Raises ZetaError."""
-        run.failed |= {call.replica for call in calls}
-        last = replace(calls[0], part="single", deltas=[], text=[], tokens=0)
-        self._move(run, last, UnavailableError("every model of the plan failed"))
+        hopeful = next((call for call in calls if call.replica in run.away), None)
+        kind = LostError if hopeful else UnavailableError
+        last = replace(hopeful or calls[0], part="single", deltas=[], text=[], tokens=0)
+        await self._elsewhere.find(run, last, kind("every model of the plan failed"))
         async with aclosing(self.single(run, last)) as events:
             async for event in events:
                 yield event
@@ -180,7 +175,7 @@ class Dispatch:
         lease = self._fleet.begin(call.replica, run.features.prompt_tokens, 0.0)
         try:
             texts = [a.answer or " " for a in answers]
-            means = await run.scores(scorer, texts, self.left_s(run))
+            means = await _unless_lost(lease, run.scores(scorer, texts, self.left_s(run)))
             call.prompt_tokens = sum(run.features.prompt_tokens + a.tokens for a in answers)
         except ZetaError as error:
             self._failed(call, lease, error)
@@ -229,7 +224,6 @@ class Dispatch:
     async def stream(self, run: Run, call: Call) -> AsyncGenerator[Event, None]:
         """Yield the deltas of *call*; a failure moves it elsewhere, behind what was shown."""
         run.calls.append(call)
-        waits = 0
         while True:
             try:
                 async with aclosing(self.attempt(run, call)) as events:
@@ -237,12 +231,10 @@ class Dispatch:
                         run.shown_by.add(call.model)
                         yield event
             except ZetaError as error:
-                if run.shown and run.ask.samples > 1:
-                    raise several_broken(error) from error
                 if run.shown:
                     yield await self.hand_over(run, call, error)
                 else:
-                    waits += await self._elsewhere(run, call, error, waits)
+                    await self._elsewhere.find(run, call, error)
             else:
                 return
 
@@ -256,7 +248,7 @@ class Dispatch:
             requests=samples,
             critical=run.ask.priority is Priority.CRITICAL,
         )
-        call.ttft_s = 0.0
+        call.ttft_s, call.taken = 0.0, False
         try:
             call.behind, seq, twist = len(run.shown), run.last_seq, call.twist
             hidden = twist.logprobs and not run.ask.logprobs
@@ -268,7 +260,7 @@ class Dispatch:
                     if kind == "finished":
                         call.last = event
                     elif kind == "started":
-                        call.prompt_tokens = event.started.prompt_tokens
+                        call.prompt_tokens, call.taken = event.started.prompt_tokens, True
                     else:
                         if not lease.fed:
                             call.ttft_s = self._clock() - lease.began_s
@@ -284,10 +276,11 @@ class Dispatch:
                             delta.seq = seq
                         yield event
             if call.last is None:
-                raise UnavailableError(f"{call.replica} ended its stream without an end")
+                raise LostError(f"{call.replica} ended its stream without an end")
             self._answered(run, call, lease)
         except ZetaError as error:
             self._failed(call, lease, error)
+            self._elsewhere.failed(run, call, error)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             call.error, call.total_s = CANCELLED, self._clock() - lease.began_s
@@ -353,14 +346,15 @@ class Dispatch:
 
     async def hand_over(self, run: Run, call: Call, error: ZetaError) -> Event:
         """Have the answer go on elsewhere. Raises StreamBrokenError where it cannot."""
+        if not self.may_go_elsewhere(error):
+            raise error
+        if run.ask.samples > 1:
+            raise several_broken(error) from error
         lost, part = call.replica, self._broken_off(run, call, error)
         try:
-            self._move(run, call, error)
-        except UnavailableError as none_left:
-            latest = [*run.broken, part][-_MOST_HANDOVERS:]
-            stuck = len(latest) == _MOST_HANDOVERS and not any(p.completion_tokens for p in latest)
-            if stuck or not await self._came_back(run, call, error):
-                raise lost_midway(lost, error) from none_left
+            await self._elsewhere.find(run, call, error)
+        except DeadlinePassedError:
+            raise
         except ZetaError as none_left:
             raise lost_midway(lost, error) from none_left
         run.broken.append(part)
@@ -372,76 +366,9 @@ class Dispatch:
         cost_usd = self._cost_usd(call.model, call.prompt_tokens, tokens)
         return handover.broken_off(call, error, tokens=tokens, cost_usd=cost_usd)
 
-    async def _elsewhere(self, run: Run, call: Call, error: ZetaError, waits: int) -> bool:
-        """Point *call* at who can take it, and say whether that had to be waited for.
-
-        Who was accepted is not sent away because the only replica that could do it restarts; it
-        is where that is there, and failing. Raises ZetaError where nobody comes.
-        """
-        try:
-            self._move(run, call, error)
-        except UnavailableError:
-            lost = isinstance(error, LostError) or not self._fleet.able(call.replica)
-            if not lost or waits >= _MOST_HANDOVERS:
-                raise
-            if not await self._came_back(run, call, error):
-                raise
-            return True
-        return False
-
-    def _move(self, run: Run, call: Call, error: ZetaError) -> None:
-        """Point *call* at another replica or model. Raises *error* where there is no other."""
-        run.failed.add(call.replica)
-        if not self.may_go_elsewhere(error) or not self._budget.take():
-            raise error
-        try:
-            decision = run.replan(frozenset(run.failed), call.model if run.shown else "")
-        except UnavailableError as none_left:
-            raise (none_left if isinstance(error, UnavailableError) else error) from error
-        metrics.RETRIES.labels(call.replica).inc()
-        lost = call.replica
-        self._point(call, decision)
-        log.info("retried", failed=lost, error=str(error), model=call.model)
-
-    @staticmethod
-    def _point(call: Call, decision: Decision) -> None:
-        assert isinstance(decision.plan, Single)
-        again = call_of(decision, decision.plan.model, call.part)
-        call.model, call.replica = again.model, again.replica
-        for name in PREDICTED:
-            setattr(call, name, getattr(again, name))
-        call.error = ""
-
-    async def _came_back(self, run: Run, call: Call, error: ZetaError | None = None) -> bool:
-        """Wait for somebody who can take *call*, as a process that died is started again.
-
-        False where nobody comes in time, or ever could.
-        """
-        try:
-            async with asyncio.timeout(self.left_s(run)), asyncio.timeout(_COMES_BACK_S):
-                if isinstance(error, LostError):
-                    # Its health stream may not have noticed yet.
-                    await self._fleet.ask(call.replica)
-                await self._move_back(run, call)
-        except (ZetaError, TimeoutError):
-            return False
-        return True
-
-    async def _move_back(self, run: Run, call: Call) -> None:
-        while True:
-            # A circuit closes without a word.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fleet.next_change(), _LOOKS_AGAIN_S)
-            run.failed.clear()
-            with contextlib.suppress(UnavailableError):
-                self._point(call, run.replan(frozenset(), call.model))
-                return
-
     def left_s(self, run: Run) -> float | None:
         """Return the seconds that the caller still waits, None for ever."""
-        if run.deadline_at_s is None:
-            return None
-        return max(run.deadline_at_s - self._clock(), 0.001)
+        return left_s(run, self._clock())
 
     def _step(self, call: Call, *, chosen: bool) -> Step:
         prompt, completion = call.prompt_tokens, call.completion_tokens
@@ -466,6 +393,18 @@ async def _noted(run: Run, events: AsyncGenerator[Event, None]) -> AsyncGenerato
         async for event in events:
             run.note(event)
             yield event
+
+
+async def _unless_lost(lease: Lease, asked: Coroutine[Any, Any, T]) -> T:
+    """Return what was *asked* of the leased replica. Raises HungError where that is given up."""
+    task = asyncio.create_task(asked)
+    lease.abort = task.cancel
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not lease.lost:
+            raise
+        raise HungError(f"{lease.replica} does not answer any more") from None
 
 
 async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:

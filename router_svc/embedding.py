@@ -13,7 +13,7 @@ from router_svc import metrics
 from router_svc.client import Embedders, Metadata, Upstreams
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.types import Ask
-from router_svc.faults import counts_against, may_go_elsewhere
+from router_svc.faults import counts_against, may_go_elsewhere, told
 from router_svc.fleet import Fleet
 from router_svc.wire import EmbedRequest, EmbedResponse
 from services.kit.errors import UnavailableError, UnknownModelError, ZetaError
@@ -94,7 +94,7 @@ class EmbedDispatch:
                 if not may_go_elsewhere(error) or not self._budget.take():
                     break
                 metrics.RETRIES.labels(instance).inc()
-        raise last
+        raise told(last)
 
     def _encoder(self, name: str) -> Encoder:
         """Find an encoder. Raises UnknownModelError where there is none of that name."""

@@ -101,7 +101,6 @@ async def cascade(calls: Calls, run: Run, plan: Cascade) -> AsyncGenerator[Event
             yield event
     if run.started:
         return
-    run.failed |= {first.replica} if first.error else set()
     then, text = call_of(run.decision, plan.then, "then"), list[str]()
     async with aclosing(_read(calls.stream(run, then), text)) as deltas:
         async for event in calls.show(run, then, deltas, before_end=lambda: _disagree(first, text)):

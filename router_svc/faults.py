@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from router_svc.run import LostError
 from services.kit.errors import (
     ContextTooLongError,
     DrainingError,
@@ -33,6 +34,20 @@ def counts_against(error: ZetaError) -> bool:
 def may_go_elsewhere(error: ZetaError) -> bool:
     """Whether another replica may well do what failed with *error*."""
     return isinstance(error, _ELSEWHERE) or type(error) is ZetaError
+
+
+def passes(error: ZetaError) -> bool:
+    """Whether *error* is one of the moment: it says when to come again, or that nobody spoke."""
+    if isinstance(error, (LostError, DrainingError, OverloadedError, PreemptedError)):
+        return True
+    return isinstance(error, UnavailableError) and error.retry_after_s is not None
+
+
+def told(error: ZetaError) -> ZetaError:
+    """Return what the caller is told of *error*: who finds nobody is told when to come again."""
+    if isinstance(error, UnavailableError) and error.retry_after_s is None:
+        return UnavailableError(str(error), retry_after_s=1.0)
+    return error
 
 
 def lost_midway(replica: str, error: ZetaError) -> StreamBrokenError:

@@ -163,11 +163,11 @@ class Fleet:
             pace_s=self._call_s / np.maximum(slots, 1.0),
         )
 
-    async def next_change(self) -> None:
-        """Wait until a replica's health changes."""
+    def next_change(self) -> asyncio.Future[None]:
+        """Return what is done once a replica's health changes."""
         news = asyncio.get_running_loop().create_future()
         self._news.append(news)
-        await news
+        return news
 
     def serves(self) -> bool:
         """Whether any replica that generates is healthy."""

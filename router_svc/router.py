@@ -3,8 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, replace
+from typing import Final
 from uuid import uuid4
 
 import numpy as np
@@ -38,7 +45,7 @@ from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
-from router_svc.run import Run, Scores, Upstream, no_scores, not_here
+from router_svc.run import NobodyError, Run, Scores, Upstream, no_scores, not_here
 from router_svc.trails import Trails
 from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
@@ -50,13 +57,15 @@ from services.kit.errors import (
     PredictedDeadlineMissError,
     QualityUnreachableError,
     StreamBrokenError,
-    UnavailableError,
     UnknownModelError,
     ZetaError,
 )
 from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
 
 log = structlog.get_logger()
+
+_AWAY: Final = frozenset({Reason.UNHEALTHY, Reason.DRAINING, Reason.CIRCUIT_OPEN})
+"""Reasons that pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +216,7 @@ class ZetaDynamicRouter:
             status = "OK"
         except ZetaError as error:
             status = error.reason
+            log.warning("not answered", **_history(run, error))
             raise
         except asyncio.CancelledError:
             if not self._trails.taken(run):
@@ -389,16 +399,14 @@ class ZetaDynamicRouter:
             ) from low
 
     def _replan(self, ask: Ask, features: Features, failed: frozenset[str], model: str) -> Decision:
-        """Decide for a single model without the replicas that failed. Raises ZetaError.
+        """Decide for a single model without the replicas that failed. Raises NobodyError.
 
         An answer goes on best with the *model* that began it, where another replica has it.
         """
         again = replace(ask, failed=failed, deadline_s=None, min_quality=0.0)
         if model:
-            try:
+            with suppress(NobodyError):
                 return self._decide(replace(again, model=model), features, singles=True)
-            except UnavailableError:
-                pass
         return self._decide(again, features, singles=True)
 
     def _explained(self, decision: Decision, ask: Ask, features: Features) -> Decision:
@@ -444,6 +452,22 @@ class _Ending:
         return self.last if self.last is not None and self.last.HasField("finished") else None
 
 
+def _history(run: Run, error: ZetaError) -> dict[str, object]:
+    """Say what was tried for a request that was accepted and has no whole answer."""
+    return {
+        "decision": run.id,
+        "plan": line(run.decision.plan),
+        "model": run.ask.model,
+        "reason": error.reason,
+        "message": str(error),
+        "shown": len(run.shown),
+        "failures": [
+            *(f"{step.replica}: {step.error}" for step in run.broken),
+            *(f"{call.replica}: {call.error}" for call in run.calls if call.error),
+        ],
+    }
+
+
 def _shown(run: Run) -> str:
     return "".join(event.delta.text for event in run.shown)
 
@@ -468,4 +492,5 @@ def _nobody(refused: tuple[Rejection, ...]) -> ZetaError:
     text = "; ".join(f"{r.replica}: {r.detail}" for r in allowed[:8])
     if allowed and all(r.reason is Reason.CONTEXT for r in allowed):
         return ContextTooLongError(f"no model has room: {text}")
-    return UnavailableError(f"no replica can serve: {text}", retry_after_s=1.0)
+    away = any(r.reason in _AWAY for r in allowed)
+    return NobodyError(f"no replica can serve: {text}", away=away)

@@ -8,6 +8,7 @@ from router_svc import wire
 from router_svc.core.decide import Decision
 from router_svc.core.features import Features
 from router_svc.core.hedging import late_after_s
+from router_svc.core.patience import Patience
 from router_svc.core.reward import Step
 from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Ask
@@ -18,6 +19,21 @@ from services.kit.errors import UnavailableError
 
 class LostError(UnavailableError):
     """A connection ended, or was not to be had: nobody said a word against the request."""
+
+
+class HungError(LostError):
+    """A call that the router gave up, because its replica answers nobody any more."""
+
+
+class NobodyError(UnavailableError):
+    """No replica can take the request now.
+
+    *away*: one that could is stopped, or drains, or is left out for a while.
+    """
+
+    def __init__(self, message: str, *, away: bool) -> None:
+        super().__init__(message, retry_after_s=1.0)
+        self.away = away
 
 
 class Upstream(Protocol):
@@ -111,6 +127,8 @@ class Call:
     prompt_tokens: int = 0
     behind: int = 0
     """Events of the answer that others had shown before; `Run.shown` goes on with this call's."""
+    taken: bool = False
+    """Whether its replica has said that it works on it."""
     ttft_s: float = 0.0
     total_s: float = 0.0
     deltas: list[Event] = field(default_factory=list)
@@ -172,13 +190,17 @@ class Run:
     scores: Scores
     replan: Callable[[frozenset[str], str], Decision]
     """Decides again, for a single model, without the replicas that failed, if there is a choice
-    for the model that is named. Raises ZetaError."""
+    for the model that is named. Raises NobodyError."""
     explain: Callable[[], wire.DecisionMessage | None]
     arrived_s: float
     deadline_at_s: float | None
     queue_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
+    """Replicas that are there and cannot do it."""
+    away: set[str] = field(default_factory=set)
+    """Replicas that could not for now: lost, draining, full."""
+    patience: Patience = field(default_factory=Patience)
     shown: list[Event] = field(default_factory=list)
     """Every delta that the caller has."""
     moves: list[Event] = field(default_factory=list)

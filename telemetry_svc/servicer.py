@@ -266,4 +266,4 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
 
 
 def _closing() -> DrainingError:
-    return DrainingError("telemetry is stopping")
+    return DrainingError("telemetry is stopping", retry_after_s=1.0)

@@ -15,6 +15,7 @@ from typing import Final
 from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse, Resume
 
 from services.kit.errors import (
+    DrainingError,
     NotBuiltError,
     StreamBrokenError,
     UnknownDecisionError,
@@ -100,13 +101,15 @@ class Thread:
     def again_in_s(self, error: ZetaError, *, broke: bool) -> float:
         """Return after which pause to go on behind *error*, by which the last call ended.
 
-        *broke* says that the connection did, and not the server's will. Raises what the caller
+        *broke* says that the connection did, and not the server's will; a server that stops is
+        come back to as well. Raises what the caller
         should see where there is no going on: *error*, or StreamBrokenError.
         """
         if self.finished:
             return 0.0  # only the end of the call was lost
         if self._failures and self._decision_id and isinstance(error, _NO_WAY_BACK):
             raise self._lost(str(error)) from error
+        broke |= isinstance(error, DrainingError)
         refused_for_now = self._failures > 0 and error.retry_after_s is not None
         if not (broke or refused_for_now) or self._failures >= self._patience.attempts:
             raise error

@@ -21,13 +21,15 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 7
+VERSION: Final = 8
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
 _EVEN: Final = 0.5
 _OPTIMISM: Final = 0.5
 """Standard deviations that a single model is given the benefit of, among single models."""
+_DOUBT: Final = 1.0
+"""Standard deviations that a model loses before it stands in for another to ease the load."""
 _ANSWER: Final = {"single": 1, "cascade": 1, "vote": 99}
 """How many of a plan's models, the first ones, answer whatever the others say."""
 
@@ -226,7 +228,8 @@ def _able(
     A late answer's worth is weighed in the utility. What is refused here is the hopeless: a plan
     that is as sure to miss the deadline as it should be to make it. Who waits for a place takes it
     from others that wait, so that a plan that waits must be sure to make it. What is much worse
-    than what is wanted is tried to learn, and does not stand in for it.
+    than what is wanted is tried to learn, and does not stand in for it; where load is what stands
+    in the way, nor does what may be.
     """
     quality, in_time = priced.quality, priced.in_time
     good: Sequence[int] = _permitted(policy, priced)
@@ -242,8 +245,11 @@ def _able(
         able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else hopeless)]
     else:
         able = [k for k in good if in_time[k] > hopeless]
-    enough = policy.downgrade_ratio * quality[_wanted(policy, priced, good, wait_s)]
+    wanted = _wanted(policy, priced, good, wait_s)
+    enough = policy.downgrade_ratio * quality[wanted]
     fit = [k for k in able if quality[k] >= enough]
+    if priced.capacity[wanted] > 0.0 or (wait_s and wait_s[wanted] > 0.0):
+        fit = _proven(fit, enough, priced, candidates, wanted)
     if not fit:
         best = _highest(quality, good)
         raise DeadlineError(
@@ -253,6 +259,25 @@ def _able(
             models_of(priced.plan(best))[0],
         )
     return able, fit
+
+
+def _proven(
+    fit: Sequence[int], enough: float, priced: Menu, candidates: Candidates, wanted: int
+) -> list[int]:
+    """Return which of the plans that are *fit* are known to be good enough to ease the load.
+
+    What is believed may be chance while there are few outcomes, and under load it is what looks
+    better than it is that is chosen. So a plan that asks models which the *wanted* one would not
+    must be good *enough* even if the least known of them is worse than believed. Of models that
+    both ask, both know as little.
+    """
+    stddev, shared = (_DOUBT * candidates.quality_stddev).tolist(), {*priced.places[wanted]}
+    found = []
+    for k in fit:
+        doubt = max([stddev[i] for i in priced.places[k] if i not in shared], default=0.0)
+        if k == wanted or max(priced.quality[k] - doubt, 0.0) >= enough:
+            found.append(k)
+    return found
 
 
 def _waits(priced: Menu, candidates: Candidates) -> Sequence[float]:

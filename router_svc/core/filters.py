@@ -54,20 +54,6 @@ def not_failed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
 
 FILTERS: Final[Mapping[Reason, Filter]] = {
     Reason.NOT_ALLOWED: Filter(allowed, lambda *_: "the request does not allow this model"),
-    Reason.FAILED_BEFORE: Filter(not_failed, lambda *_: "failed for this very request"),
-    Reason.UNHEALTHY: Filter(
-        lambda _ask, _tokens, replicas: replicas.healthy,
-        lambda _ask, _tokens, r, i: f"does not serve; last report {r.report_age_s[i]:.1f} s old",
-    ),
-    Reason.DRAINING: Filter(
-        lambda _ask, _tokens, replicas: ~replicas.draining, lambda *_: "takes no new work"
-    ),
-    Reason.CIRCUIT_OPEN: Filter(
-        lambda _ask, _tokens, replicas: replicas.circuit_closed,
-        lambda *_: (
-            "failed several times in a row, or did much worse than its peers; left out for a while"
-        ),
-    ),
     Reason.CAPABILITY: Filter(
         lambda _ask, _tokens, replicas: replicas.can_generate, lambda *_: "does not generate"
     ),
@@ -75,6 +61,20 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
         fits,
         lambda _ask, tokens, r, i: (
             f"about {tokens:.0f} prompt tokens for a context of {r.context_tokens[i]:.0f}"
+        ),
+    ),
+    Reason.UNHEALTHY: Filter(
+        lambda _ask, _tokens, replicas: replicas.healthy,
+        lambda _ask, _tokens, r, i: f"does not serve; last report {r.report_age_s[i]:.1f} s old",
+    ),
+    Reason.DRAINING: Filter(
+        lambda _ask, _tokens, replicas: ~replicas.draining, lambda *_: "takes no new work"
+    ),
+    Reason.FAILED_BEFORE: Filter(not_failed, lambda *_: "failed for this very request"),
+    Reason.CIRCUIT_OPEN: Filter(
+        lambda _ask, _tokens, replicas: replicas.circuit_closed,
+        lambda *_: (
+            "failed several times in a row, or did much worse than its peers; left out for a while"
         ),
     ),
 }

@@ -48,7 +48,7 @@ class Policy:
     explore_ratio: float = 0.02
     deadline_confidence: float = 0.9
     """Probability of being in time that a request must have to wait for a place at a model."""
-    downgrade_ratio: float = 0.7
+    downgrade_ratio: float = 0.8
     """Share of the wanted plan's quality that another must have to stand in for want of time."""
     max_calls: int = 3
     balancer: str = "predicted_latency"

@@ -171,7 +171,7 @@ class Policy(Config, frozen=True, kw_only=True):
     explore_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
     deadline_confidence: Ratio = 0.9
     """Probability of being in time that a request must have to wait for a place at a model."""
-    downgrade_ratio: Ratio = 0.7
+    downgrade_ratio: Ratio = 0.8
     """Share of the wanted plan's quality that another must have to stand in for want of time."""
     max_calls: Count = 3
     balancer: Literal[

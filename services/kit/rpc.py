@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,6 +33,8 @@ DOMAIN = "zeta"
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 TRACE_KEY = "traceparent"
+LAST_WORDS_S = 1.0
+"""So long a call has, once it is cut, to tell its caller."""
 _NO_DEADLINE_S = 1e8  # gRPC gives some callers without a deadline one in the far future
 
 log = structlog.get_logger()
@@ -132,6 +135,26 @@ def outgoing(context: Context) -> tuple[tuple[str, str], ...]:
     return (*own, (TRACE_KEY, trace)) if trace else own
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Running:
+    """A call that is being served."""
+
+    task: asyncio.Task[object]
+    endless: bool
+    """Streams until its caller has enough."""
+    answers: Any = None
+    """What a stream's responses come from."""
+    cut: bool = False
+    """Whether it is told to end."""
+
+    def end(self) -> None:
+        """Have it end with DrainingError: now, or once its present response is sent."""
+        if not self.cut:
+            self.cut = True
+            if getattr(self.answers, "ag_running", True):
+                self.task.cancel()
+
+
 class Scoped(grpc.aio.ServerInterceptor):
     """Runs every handler inside a scope: log context, timing, errors to statuses.
 
@@ -150,6 +173,7 @@ class Scoped(grpc.aio.ServerInterceptor):
         self._allowed = frozenset(allowed_names)
         self._trusts_siblings = trusts_siblings
         self._load = load
+        self._running: set[_Running] = set()
 
     async def intercept_service(
         self,
@@ -170,31 +194,60 @@ class Scoped(grpc.aio.ServerInterceptor):
                 return await inner(late(request), context)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._scope(method, context):
-                async for response in inner(late(request), context):
+            async with self._scope(method, context, streams=True) as call:
+                call.answers = inner(late(request), context)
+                async for response in call.answers:
                     yield response
+                    if call.cut:
+                        raise _stopping()
 
         outer: Any = stream if handler.response_streaming else unary
         wrapped: Handler = make(outer, early, handler.response_serializer)
         return wrapped
 
+    async def end(self, grace_s: float) -> None:
+        """Wait so long for the calls that run, then tell them, and their callers, to end.
+
+        A stream that is no work has no end that could be waited for.
+        """
+        for call in self._running:
+            if call.endless:
+                call.end()
+        await _ended(self._running, grace_s)
+        for call in self._running:
+            call.end()
+        await _ended(self._running, LAST_WORDS_S)
+
     @asynccontextmanager
-    async def _scope(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _scope(
+        self, method: str, context: Context, *, streams: bool = False
+    ) -> AsyncIterator[_Running]:
         start, status = perf_counter(), grpc.StatusCode.OK
         service, _, name = method.lstrip("/").partition("/")
         load, refused = self._load if name in WORK else None, None
+        task = asyncio.current_task()
+        assert task is not None, "calls are served in tasks"
+        call = _Running(task=task, endless=streams and name not in WORK)
+        self._running.add(call)
+        # Until its status is sent, which is after this scope.
+        task.add_done_callback(lambda _: self._running.discard(call))
         # Every call has its own task, so that nothing has to be unbound.
         structlog.contextvars.bind_contextvars(rpc=name, request_id=_request_id(context))
         try:
             if load is not None:
                 load.began()
             self._authorise(context)
-            yield
+            yield call
         except asyncio.CancelledError:
-            # gRPC cancels the handler when the caller is gone or its deadline has passed.
-            passed = (context.time_remaining() or 1.0) <= 0
-            status = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
-            raise
+            if call.cut and task.cancelling() == 1:
+                task.uncancel()
+                refused = _refusal(_stopping())
+            else:
+                # gRPC cancels the handler when the caller is gone or its deadline has passed.
+                passed = (context.time_remaining() or 1.0) <= 0
+                status = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+                raise
+            status = refused.status
         except (grpc.aio.AbortError, GeneratorExit):
             status = grpc.StatusCode.CANCELLED
             raise
@@ -227,6 +280,15 @@ def check_deadline(context: Context) -> None:
     left = deadline_s(context)
     if left is not None and left <= 0:
         raise DeadlinePassedError("the deadline had passed before the work began")
+
+
+async def _ended(calls: set[_Running], within_s: float) -> None:
+    if calls:
+        await asyncio.wait({call.task for call in calls}, timeout=within_s)
+
+
+def _stopping() -> ZetaError:
+    return errors.DrainingError("this server stops; ask again", retry_after_s=1.0)
 
 
 def _refusal(error: Exception) -> ZetaError:

@@ -27,7 +27,7 @@ from services.kit import log as kit_log
 from services.kit.config import Server as Settings
 from services.kit.errors import ConfigError
 from services.kit.orca import ORCA, Load, OrcaServicer, Use
-from services.kit.rpc import Scoped
+from services.kit.rpc import LAST_WORDS_S, Scoped
 from services.kit.security import server_credentials
 
 log = structlog.get_logger()
@@ -81,18 +81,15 @@ async def serving(
     reach this one there, without TLS: nobody else may have access to it.
 
     Health says NOT_SERVING until `set_serving`. Leaving the context takes no new calls, gives
-    running ones `drain_grace_s`, then cuts them. *pings* find callers that are gone sooner than
-    the usual minute. Raises ConfigError when the address is taken.
+    running ones `drain_grace_s`, then ends them with DrainingError. *pings* find callers that are
+    gone sooner than the usual minute. Raises ConfigError when the address is taken.
     """
     load, closing = Load(use) if use else None, asyncio.Event()
+    calls = Scoped(
+        settings.tls.allowed_names if settings.tls else (), load, trusts_siblings=bool(siblings_at)
+    )
     server = grpc.aio.server(
-        interceptors=[
-            Scoped(
-                settings.tls.allowed_names if settings.tls else (),
-                load,
-                trusts_siblings=bool(siblings_at),
-            )
-        ],
+        interceptors=[calls],
         options=_options(settings, pings, shared=bool(siblings_at)),
     )
     for add in services.values():
@@ -119,7 +116,11 @@ async def serving(
     finally:
         closing.set()
         await running.set_serving(serving=False)
-        await server.stop(settings.drain_grace_s)
+        # Health streams never end: without calls, nothing is waited for.
+        stopping = asyncio.create_task(server.stop(settings.drain_grace_s + 2 * LAST_WORDS_S))
+        await calls.end(settings.drain_grace_s)
+        await server.stop(None)
+        await stopping
         log.info("stopped", address=address)
 
 

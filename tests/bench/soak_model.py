@@ -14,6 +14,7 @@ Exit code 1 where that does not hold.
 import argparse
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -237,7 +238,10 @@ def main() -> None:
         fleet = Fleet(state_dir=place, log_level="error")
         file.write_bytes(kit_config.dump(FleetConfig(fleet=fleet, models=(model,))))
         command = (sys.executable, "-m", "services.model", "--config", str(file))
-        with subprocess.Popen((*command, "--model", "soaked")) as server:
+        # However this one ends, its server does not outlive it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        watching = {**os.environ, "ZETA_SUPERVISOR": str(os.getpid())}
+        with subprocess.Popen((*command, "--model", "soaked"), env=watching) as server:
             try:
                 well = asyncio.run(soak(psutil.Process(server.pid), target, its))
             finally:

@@ -1,6 +1,7 @@
 """The kit's server, interceptor and channel, over a real connection."""
 
 import asyncio
+import itertools
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from zeta.telemetry.v1 import telemetry_service_pb2_grpc as pb_grpc
 from services.kit import errors, metrics
 from services.kit.channel import open_channel
 from services.kit.config import Server
-from services.kit.errors import ConfigError, ZetaError
+from services.kit.errors import ConfigError, DrainingError, ZetaError
 from services.kit.rpc import DETAILS_KEY, Context, deadline_s, outgoing, zeta_error
 from services.kit.server import Serving, serving
 
@@ -250,6 +251,76 @@ async def test_leaving_lets_running_calls_finish(scripted: Scripted) -> None:
         go_on.set()
         assert await call == pb.QueryHistoryResponse()
         await left
+
+
+async def test_what_a_stop_cuts_is_told_why(scripted: Scripted) -> None:
+    """After the grace, and with a time to ask again: the status is ours, not a connection's."""
+    begun = asyncio.Event()
+
+    async def hangs(_request: pb.QueryHistoryRequest, _context: Context) -> pb.QueryHistoryResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        return pb.QueryHistoryResponse()
+
+    scripted.answer = hangs
+    add = {NAME: lambda server: pb_grpc.add_TelemetryServiceServicer_to_server(scripted, server)}
+    leaving = serving("127.0.0.1:0", Server(drain_grace_s=0.0), add)
+    running = await leaving.__aenter__()
+    async with open_channel(running.address, Server()) as opened:
+        call = asyncio.create_task(refusal(opened))
+        await begun.wait()
+        await leaving.__aexit__(None, None, None)
+        error = zeta_error(await call)
+    assert isinstance(error, DrainingError)
+    assert error.retry_after_s == 1.0
+
+
+async def test_a_stop_waits_for_no_stream_without_an_end(scripted: Scripted) -> None:
+    """Whoever watches health or state would hold it for all of the grace; watchers are told why."""
+    begun = asyncio.Event()
+
+    async def hangs(_request: pb.QueryHistoryRequest, _context: Context) -> pb.QueryHistoryResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        return pb.QueryHistoryResponse()
+
+    scripted.answer = hangs
+    add = {NAME: lambda server: pb_grpc.add_TelemetryServiceServicer_to_server(scripted, server)}
+    leaving = serving("127.0.0.1:0", Server(drain_grace_s=600.0), add)
+    running = await leaving.__aenter__()
+    async with open_channel(running.address, Server()) as opened:
+        stub: Any = health_pb2_grpc.HealthStub(opened)
+        health = stub.Watch(health_pb2.HealthCheckRequest())
+        watching = pb_grpc.TelemetryServiceStub(opened).Watch(pb.WatchRequest())
+        assert await health.read() != grpc.aio.EOF
+        assert await watching.read() == pb.WatchResponse(seq=1)
+        await begun.wait()
+        async with asyncio.timeout(60.0):
+            await leaving.__aexit__(None, None, None)
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await watching.read()
+    assert isinstance(zeta_error(told.value), DrainingError)
+
+
+async def test_a_stream_that_is_being_sent_is_cut_behind_what_it_sends(scripted: Scripted) -> None:
+    """It never waits for anything in its handler, where it could be told."""
+
+    async def much(_request: pb.WatchRequest, _context: Context) -> AsyncIterator[pb.WatchResponse]:
+        for seq in itertools.count(1):
+            yield pb.WatchResponse(seq=seq)
+
+    scripted.Watch = much  # type: ignore[method-assign, assignment]
+    add = {NAME: lambda server: pb_grpc.add_TelemetryServiceServicer_to_server(scripted, server)}
+    leaving = serving("127.0.0.1:0", Server(drain_grace_s=0.0), add)
+    running = await leaving.__aenter__()
+    async with open_channel(running.address, Server()) as opened:
+        watching = aiter(pb_grpc.TelemetryServiceStub(opened).Watch(pb.WatchRequest()))
+        await anext(watching)
+        left = asyncio.create_task(leaving.__aexit__(None, None, None))
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            [each async for each in watching]
+        await left
+    assert isinstance(zeta_error(told.value), DrainingError)
 
 
 async def test_unix_sockets_serve(scripted: Scripted, tmp_path: Path) -> None:

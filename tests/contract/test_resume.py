@@ -2,24 +2,30 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client import REGISTRY
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
+from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
 from services.kit.config import Policy, Router
-from services.kit.errors import StreamBrokenError, UnavailableError
+from services.kit.errors import DrainingError, StreamBrokenError, UnavailableError
+from services.kit.rpc import zeta_error
 from tests.contract.router_fakes import (
     FakeModel,
     asking,
     begun_only,
+    candidates_are,
     config_of,
     hang,
     mute,
     routed,
     saying,
+    served,
     until,
     world,
 )
@@ -114,6 +120,46 @@ async def test_a_router_that_restarted_knows_no_answer(tmp_path: Path) -> None:
 
             with pytest.raises(StreamBrokenError, match=r"behind delta 1 .* ask again"):
                 await read(client, restart)
+
+
+async def test_a_router_that_stops_says_so(tmp_path: Path) -> None:
+    """A stream that it cuts has a status with details, and a time to ask again."""
+    model = FakeModel("only", [hang])
+    async with served(model) as upstream, AsyncExitStack() as stack:
+        config = config_of(tmp_path, [("only", [upstream.address])])
+        ready = await stack.enter_async_context(routed(config))
+        await until(partial(candidates_are, ready, 1))
+        async with grpc.aio.insecure_channel(ready.address) as channel:
+            call = aiter(InferenceServiceStub(channel).Generate(asking()))
+            assert (await anext(call)).HasField("started")
+            assert (await anext(call)).delta.text == "wait"
+            await stack.aclose()
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await anext(call)
+    error = zeta_error(told.value)
+    assert isinstance(error, DrainingError)
+    assert error.retry_after_s == 1.0
+
+
+async def test_what_had_not_begun_goes_to_the_successor_of_a_router_that_stops(
+    tmp_path: Path,
+) -> None:
+    """The client asks it the same again."""
+    model = FakeModel("only", [mute, saying("four")])
+    async with served(model) as upstream, AsyncExitStack() as stack:
+        replicas = [("only", [upstream.address])]
+        other = await stack.enter_async_context(routed(config_of(tmp_path / "two", replicas)))
+        await until(partial(candidates_are, other, 1))
+        first = AsyncExitStack()
+        old = await first.enter_async_context(routed(config_of(tmp_path / "one", replicas)))
+        await until(partial(candidates_are, old, 1))
+        async with proxied(old.address) as network, AsyncClient(network.address) as client:
+            await client.list_models()
+            asked = asyncio.create_task(client.answers("what?"))
+            await model.arrived.wait()
+            network.target = other.address
+            await first.aclose()
+            assert (await asked).text == "four"
 
 
 async def test_going_on_can_be_switched_off(tmp_path: Path) -> None:

@@ -309,7 +309,9 @@ async def test_a_failure_is_tried_elsewhere(tmp_path: Path) -> None:
         assert isinstance(await refusal(ready, EMBED), InvalidRequestError)
         assert other.asked == before + 1
         other.fails = grpc.StatusCode.UNAVAILABLE
-        assert isinstance(await refusal(ready, EMBED), UnavailableError)
+        nobody = await refusal(ready, EMBED)
+        assert isinstance(nobody, UnavailableError)
+        assert nobody.retry_after_s is not None
 
 
 async def test_the_deadline_is_the_callers(tmp_path: Path) -> None:

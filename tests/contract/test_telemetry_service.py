@@ -700,6 +700,7 @@ async def test_stopping_ends_every_stream_with_its_reason(place: Place) -> None:
         ]
 
     assert all(isinstance(error, DrainingError) for error in errors)
+    assert all(error.retry_after_s == 1.0 for error in errors)
 
 
 async def test_the_metrics_page_shows_the_fleet(place: Place) -> None:

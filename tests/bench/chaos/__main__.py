@@ -11,6 +11,7 @@ plateau (of the second third).
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +25,7 @@ def report(found: Found) -> bool:
     for line in wrong[:50]:
         print("WRONG", line)
     for stream in broken[:50]:
-        print(f"BROKEN {stream.path} {stream.question!r} {stream.model or 'any'}: {stream.error}")
+        print(f"BROKEN {stream.name}: {stream.error}")
     memory, files = found.thirds(found.memory_mb), found.thirds(found.files)
     handed = sum(any(e.HasField("handover") for e in s.events) for s in found.streams)
     told = {
@@ -56,6 +57,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--keep", type=Path, help="a new folder for logs and journals")
     its = parser.parse_args()
+    # Whoever is told to end stops what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(seconds=its.minutes * 60, per_s=its.per_s, every_s=its.every_s, seed=its.seed)
     with tempfile.TemporaryDirectory() as place:
         folder = its.keep or Path(place)

@@ -41,6 +41,8 @@ class Stream:
     """Whether the error had no details: gRPC's own, not ours."""
     late: bool = False
     """Whether the caller's deadline had passed when it ended."""
+    over: bool = False
+    """Whether it has ended."""
 
     @property
     def begun(self) -> bool:
@@ -51,6 +53,11 @@ class Stream:
     def text(self) -> str:
         """All of it."""
         return "".join(event.delta.text for event in self.events)
+
+    @property
+    def name(self) -> str:
+        """Say which it is."""
+        return f"{self.path} {self.question!r} {self.model or 'any'}"
 
     @property
     def end(self) -> str:

@@ -42,6 +42,11 @@ QUESTIONS: Mapping[str, Callable[[str], GenerateRequest]] = {
 """By name: what builds the request, given the only model that may answer."""
 
 
+def _loop_s(at_s: float) -> float:
+    """Return what a loop's clock says when monotonic time is *at_s*."""
+    return asyncio.get_running_loop().time() + at_s - monotonic()
+
+
 class Callers:
     """Everybody who calls; *rng* decides what they do."""
 
@@ -66,12 +71,20 @@ class Callers:
         return {each: got.text for each, got in zip(asked, answers, strict=True)}
 
     async def come(self, per_s: float, until_s: float) -> None:
-        """Send requests at exponential distances until *until_s*, and wait for their ends."""
-        async with asyncio.TaskGroup() as calls:
-            due_s = monotonic()
-            while (due_s := due_s + float(self._rng.exponential(1 / per_s))) < until_s:
-                await asyncio.sleep(due_s - monotonic())
-                calls.create_task(self._one())
+        """Send requests at exponential distances until *until_s*, and wait for their ends.
+
+        AssertionError where one has no end, long after its deadline.
+        """
+        try:
+            async with asyncio.timeout_at(_loop_s(until_s) + 2 * _PATIENT_S):
+                async with asyncio.TaskGroup() as calls:
+                    due_s = monotonic()
+                    while (due_s := due_s + float(self._rng.exponential(1 / per_s))) < until_s:
+                        await asyncio.sleep(due_s - monotonic())
+                        calls.create_task(self._one())
+        except TimeoutError:
+            endless = [stream.name for stream in self.streams if not stream.over]
+            raise AssertionError(f"streams without an end: {endless}") from None
 
     async def _one(self) -> None:
         rng = self._rng
@@ -91,7 +104,7 @@ class Callers:
             stream.bare = is_bare(failed)
         except ZetaError as error:
             stream.error = error
-        stream.late = monotonic() >= ends_s
+        stream.late, stream.over = monotonic() >= ends_s, True
 
     def _events(
         self, path: str, request: GenerateRequest, left_s: float

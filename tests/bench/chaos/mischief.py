@@ -70,12 +70,14 @@ class Mischief:
     async def kill(self) -> None:
         """Kill -9 a process."""
         if process := self._any():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                process.kill()
 
     async def restart(self) -> None:
         """Tell a process to end; its supervisor starts it again."""
         if process := self._any():
-            process.send_signal(signal.SIGTERM)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGTERM)
 
     async def stop(self) -> None:
         """Stop a process for a while."""
@@ -135,13 +137,15 @@ class Mischief:
 
     async def _drained(self, model: str) -> None:
         fleet = self._world.fleet
-        process = fleet.process("services.model", model)
-        async with fleet.channel(fleet.model(model)) as channel:
-            with suppress(grpc.aio.AioRpcError):
-                await ModelControlServiceStub(channel).Drain(DrainRequest(), timeout=10.0)
-        with suppress(psutil.NoSuchProcess):
-            if process:
-                process.send_signal(signal.SIGTERM)
+        try:
+            async with fleet.channel(fleet.model(model)) as channel:
+                with suppress(grpc.aio.AioRpcError):
+                    await ModelControlServiceStub(channel).Drain(DrainRequest(), timeout=10.0)
+        finally:
+            # Whoever drains has to be restarted, also at the end of the run: it takes nothing new.
+            with suppress(psutil.NoSuchProcess):
+                if process := fleet.process("services.model", model):
+                    process.send_signal(signal.SIGTERM)
 
     async def _slowed(self) -> None:
         link = self._any_link()

@@ -17,8 +17,10 @@ import psutil
 from zeta.model.v1.model_control_service_pb2 import GetStateRequest
 from zeta.model.v1.model_control_service_pb2_grpc import ModelControlServiceStub
 
+from services.kit.aio import all_of
 from services.kit.channel import open_channel
 from services.kit.config import Server
+from services.kit.errors import ZetaError
 from services.kit.probe import SERVING, health
 from tests.bench.chaos.answers import Known, Stream, ends, faults
 from tests.bench.chaos.callers import Callers
@@ -73,7 +75,7 @@ class Found:
         """Yield every law that was broken, and by which stream."""
         for stream in self.streams:
             for fault in faults(stream, self.known):
-                yield f"{stream.path} {stream.question!r} {stream.model or 'any'}: {fault}"
+                yield f"{stream.name}: {fault}"
         ids = [s.events[0].started.decision_id for s in self.streams if s.events]
         if len(set(ids)) < len(ids):
             yield f"{len(ids) - len(set(ids))} decisions answered two callers"
@@ -95,7 +97,11 @@ class Found:
 
 
 async def run(folder: Path, plan: Plan) -> Found:
-    """Break things for as long as *plan* says; AssertionError where the fleet does not recover."""
+    """Break things for as long as *plan* says.
+
+    AssertionError where the fleet does not recover, or anything takes longer than it may; the
+    message says what.
+    """
     found = Found()
     async with world(folder) as all_of_it, AsyncExitStack() as stack:
         direct = await stack.enter_async_context(open_channel(all_of_it.address, Server()))
@@ -108,13 +114,14 @@ async def run(folder: Path, plan: Plan) -> Found:
         models = tuple(model.name for model in all_of_it.fleet.config.models)
         load_rng, mischief_rng = np.random.default_rng(plan.seed).spawn(2)
         callers = Callers(direct, clients, models, load_rng)
-        found.known, found.streams = await callers.known(), callers.streams
+        async with asyncio.timeout(_QUIET_S):
+            found.known, found.streams = await callers.known(), callers.streams
         mischief = Mischief(all_of_it, mischief_rng)
         found.acts = mischief.done
         watching = asyncio.create_task(_watch(all_of_it.router, found))
         until_s = monotonic() + plan.seconds
         async with mischief.ending():
-            await asyncio.gather(
+            await all_of(
                 callers.come(plan.per_s, until_s), mischief.make(plan.every_s, until_s, plan.acts)
             )
         watching.cancel()
@@ -146,8 +153,8 @@ async def _recovered(everything: World, callers: Callers, known: Known) -> None:
     async def answers() -> bool:
         nonlocal again
         try:
-            again = await callers.known()
-        except grpc.aio.AioRpcError:
+            again = await asyncio.wait_for(callers.known(), _QUIET_S)
+        except (grpc.aio.AioRpcError, ZetaError, TimeoutError):
             return False
         return True
 

@@ -6,8 +6,10 @@ import pytest
 
 from router_svc.admission import Admission
 from router_svc.core.gate import Choice
+from router_svc.core.patience import MOST_S
 from router_svc.core.types import Ask, Places, Priority
 from router_svc.fleet import Fleet, Lease
+from router_svc.run import NobodyError
 from services.kit.config import Router
 from services.kit.errors import OverloadedError, ZetaError
 from tests.unit.router_svc.fixtures import ManualClock, ask, models
@@ -21,9 +23,12 @@ class House:
         self.fleet = Fleet(models({"m": 1}), Router(), self.clock)
         self.fleet.health("m-0", serving=True)
         self.admission = Admission(self.fleet, most, queued, self.clock)
+        self.comes_back = True
 
     def choose(self, places: Places | None) -> Choice[str | ZetaError]:
-        """Wait where the model is full."""
+        """Wait where the model is full, refuse where nobody serves."""
+        if not self.fleet.able("m-0"):
+            return Choice(value=NobodyError("m-0 is away", away=self.comes_back))
         waits = places is not None and bool(places.full[0])
         return Choice(value="m-0", model=0 if waits else -1, service_s=0.5)
 
@@ -154,6 +159,40 @@ async def test_the_router_itself_runs_so_many_at_once() -> None:
     await asyncio.wait_for(other.inside.wait(), 5.0)
     await other.go()
     await embedding
+
+
+async def test_who_waits_for_a_place_waits_for_a_replica_that_restarts() -> None:
+    """Nobody new is let in meanwhile: those can go elsewhere, and lose nothing."""
+    house = House()
+    guests = [Guest(house, ask()) for _ in range(6)]
+    await house.settled()
+    house.fleet.health("m-0", serving=False)
+    await house.settled()
+    with pytest.raises(NobodyError):
+        await Guest(house, ask()).task
+    assert not guests[5].task.done()
+    house.fleet.health("m-0", serving=True)
+    for guest in guests[:5]:
+        await guest.go()
+    await guests[5].inside.wait()
+    await guests[5].go()
+
+
+async def test_who_waits_for_a_place_is_refused_where_nobody_comes_back() -> None:
+    """Or where that takes too long."""
+    for comes_back, passes_s in ((False, 0.0), (True, 2 * MOST_S)):
+        house = House()
+        guests = [Guest(house, ask()) for _ in range(6)]
+        await house.settled()
+        house.comes_back = comes_back
+        house.fleet.health("m-0", serving=False)
+        await house.settled()
+        house.clock.now_s += passes_s
+        house.fleet.reports_lost()  # news
+        with pytest.raises(NobodyError):
+            await guests[5].task
+        for guest in guests[:5]:
+            await guest.go()
 
 
 async def test_whoever_leaves_the_queue_leaves_no_trace() -> None:

@@ -18,11 +18,12 @@ from router_svc.core.twist import AS_ASKED, Twist
 from router_svc.core.types import Policy
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet, Lease
-from router_svc.run import Call, Run
+from router_svc.run import Call, LostError, NobodyError, Run
 from router_svc.wire import Event
 from services.kit.config import Router
 from services.kit.errors import (
     ContextTooLongError,
+    DeadlinePassedError,
     DrainingError,
     InvalidRequestError,
     OverloadedError,
@@ -89,7 +90,7 @@ class Stage:
         self.done: list[Run] = []
         self.joined = 1
         """How many deltas a model's each delta stands for, by its number."""
-        clock = ManualClock()
+        self.clock = clock = ManualClock()
         settings = Router(breaker_failures=2, breaker_open_s=5.0)
         self.fleet = Fleet(models({"a": 1, "b": 1, "c": 1}), settings, clock)
         for name in self.fleet.names:
@@ -190,7 +191,7 @@ def _decided(failed: frozenset[str], _model: str = "") -> Decision:
     """Decide for the best model none of whose replicas failed."""
     left = [name for name in QUALITY if f"{name}-0" not in failed]
     if not left:
-        raise UnavailableError("nobody is left", retry_after_s=1.0)
+        raise NobodyError("nobody is left", away=False)
     keep = candidates([QUALITY[name] for name in left])
     keep = replace(keep, models=tuple(left), replicas=tuple(f"{name}-0" for name in left))
     policy = Policy(explore_ratio=0.0, max_calls=1)
@@ -311,13 +312,29 @@ async def test_the_same_model_goes_on_from_its_tokens() -> None:
 
 async def test_an_answer_that_nobody_can_go_on_with_is_broken() -> None:
     """The caller is told that what it has is not whole."""
-    stage = Stage(dict.fromkeys("abc", Says(text="it is", error=UnavailableError("gone"))))
-    run = stage.run(Single("a"))
-    run.deadline_at_s = 100.0
+    gone = UnavailableError("gone")
+    stage = Stage({"a": Says(text="it is", error=gone), **dict.fromkeys("bc", Says(error=gone))})
     with pytest.raises(StreamBrokenError, match="was lost in the middle"):
-        [_ async for _ in stage.dispatch.run(run)]
+        await _all(stage.dispatch.run(stage.run(Single("a"))))
     assert sorted(stage.asked) == ["a-0", "b-0", "c-0"]
     stage.check_idle()
+
+
+async def test_an_answer_whose_deadline_passes_is_not_broken() -> None:
+    """Whoever notices first, the model or the router that waits for another one."""
+    for error in (DeadlinePassedError("late"), LostError("gone")):
+        stage = Stage({"a": Says(text="it is", error=error)})
+        run = stage.run(Single("a"))
+        run.deadline_at_s = 100.0
+        run.replan = nobody
+        with pytest.raises(DeadlinePassedError):
+            await _all(stage.dispatch.run(run))
+        stage.check_idle()
+
+
+def nobody(_failed: frozenset[str], _model: str) -> Decision:
+    """Everybody restarts."""
+    raise NobodyError("nobody", away=True)
 
 
 async def test_an_answer_waits_for_its_model_to_come_back() -> None:
@@ -328,7 +345,7 @@ async def test_an_answer_waits_for_its_model_to_come_back() -> None:
     def replan(failed: frozenset[str], model: str) -> Decision:
         if failed or not waits.is_set():
             waits.set()
-            raise UnavailableError("nobody")
+            raise NobodyError("nobody", away=True)
         return replace(_decided(frozenset()), plan=Single(model))
 
     run.replan = replan
@@ -419,6 +436,35 @@ async def test_a_vote_in_which_everybody_fails_fails() -> None:
     with pytest.raises(UnavailableError) as refused:
         await stage.play(Vote(("a", "b", "c")))
     assert refused.value.retry_after_s == 1.0
+    stage.check_idle()
+
+
+@pytest.mark.parametrize("plan", [Vote(("a", "b")), BestOf(("a", "b"), 2, "c")])
+async def test_a_plan_in_which_everybody_is_lost_waits_for_one(plan: Plan) -> None:
+    """Accepted is accepted, however many were to answer."""
+    stage, waits = Stage(dict.fromkeys("ab", Says(error=LostError("gone")))), asyncio.Event()
+    run, probed = stage.run(plan), list[str]()
+
+    async def probe(replica: str) -> None:
+        probed.append(replica)
+
+    stage.fleet.ask = probe
+
+    def replan(failed: frozenset[str], model: str) -> Decision:
+        if failed or not waits.is_set():
+            waits.set()
+            raise NobodyError("nobody", away=True)
+        return _decided(failed, model)
+
+    run.replan = replan
+    reading = asyncio.create_task(_all(stage.dispatch.run(run)))
+    await waits.wait()
+    stage.script["a"] = Says(text="four")
+    stage.fleet.health("a-0", serving=False)
+    stage.fleet.health("a-0", serving=True)
+    events = await reading
+    assert "".join(event.delta.text for event in events) == "four "
+    assert probed == ["a-0"], "its health stream may not have noticed yet"
     stage.check_idle()
 
 
@@ -519,6 +565,28 @@ async def test_a_scorer_that_fails_leaves_it_to_the_models_own_sureness() -> Non
     text, finished = await stage.play(BestOf(("a", "b"), 2, "c"))
     assert text == "5 "
     assert finished.steps[2].end == inference_pb.STEP_END_FAILED
+
+
+async def test_a_scorer_that_hangs_is_given_up() -> None:
+    """It is silent, and its agent says for a while that it does not answer."""
+    said = {"a": Says(text="4", sure=-0.1), "b": Says(text="5", sure=-3.0), "c": Says()}
+    stage, asked = Stage(said), asyncio.Event()
+
+    async def scores(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
+        del model, answers, timeout_s
+        asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    run = stage.run(BestOf(("a", "b"), 2, "c"))
+    run.scores = scores
+    reading = asyncio.create_task(_all(stage.dispatch.run(run)))
+    await asked.wait()
+    for _ in range(2):
+        stage.fleet.probed("c-0", answers=False)
+        stage.clock.now_s += 5.0
+    assert "".join(event.delta.text for event in await reading) == "4 "
+    stage.check_idle()
 
 
 async def test_a_verifier_scores_without_a_model() -> None:

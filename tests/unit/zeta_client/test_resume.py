@@ -13,6 +13,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 
 from services.kit.errors import (
+    DrainingError,
     NotBuiltError,
     OverloadedError,
     StreamBrokenError,
@@ -64,6 +65,13 @@ def test_behind_what_came_it_asks_for_the_rest() -> None:
     assert [mine.is_new(event) for event in again] == [False, False, True]
     assert mine.is_new(GenerateResponse(finished=Finished()))
     assert mine.finished
+
+
+def test_a_server_that_stops_is_come_back_to() -> None:
+    """When it says, as it was the server's will."""
+    mine = thread(ManualClock())
+    assert mine.again_in_s(DrainingError("stops", retry_after_s=1.0), broke=False) >= 1.0
+    assert mine.request == ASKED
 
 
 def test_a_handover_is_told_once() -> None:

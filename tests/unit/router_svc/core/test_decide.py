@@ -53,7 +53,7 @@ def test_latency_and_cost_take_off_at_their_prices() -> None:
 
 def test_the_deadline_moves_the_choice_to_a_faster_model() -> None:
     """A model that would be late gives way, and that is the decision."""
-    found = candidates([0.7, 0.9], total_s=[0.5, 5.0])
+    found = candidates([0.75, 0.9], total_s=[0.5, 5.0])
     assert decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={}).plan == Single("a")
     assert decide(ask(deadline_s=60.0), found, PLAIN, RNG, gains={}).plan == Single("b")
 
@@ -75,7 +75,7 @@ def test_a_cold_model_refuses_no_reasonable_deadline() -> None:
 
 def test_an_answer_is_worth_as_much_as_it_is_likely_in_time() -> None:
     """A better model that is likely late gives way, one that is likely in time does not."""
-    found = candidates([0.7, 0.9], total_s=[0.5, 4.0])
+    found = candidates([0.75, 0.9], total_s=[0.5, 4.0])
     assert decide(ask(deadline_s=3.8), found, PLAIN, RNG, gains={}).plan == Single("a")
     assert decide(ask(deadline_s=5.5), found, PLAIN, RNG, gains={}).plan == Single("b")
 
@@ -109,9 +109,24 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
     assert decide(ask(deadline_s=1.0), found, fast, RNG, gains={}).plan == Single("a")
 
 
+def test_what_is_hardly_known_eases_no_load() -> None:
+    """It stands in where it is known to be good enough, or where load is not what is in the way."""
+    dear = replace(candidates([0.8, 0.9], stddev=[0.2, 0.1]), capacity_price=np.array([0.0, 0.3]))
+    slow = candidates([0.8, 0.9], total_s=[0.5, 5.0], stddev=[0.2, 0.1])
+    known = replace(dear, quality_stddev=np.array([0.05, 0.1]))
+    hurried = ask(deadline_s=60.0)
+    assert decide(hurried, dear, PLAIN, RNG, gains={}).plan == Single("b")
+    assert decide(hurried, known, PLAIN, RNG, gains={}).plan == Single("a")
+    assert decide(ask(deadline_s=1.0), slow, PLAIN, RNG, gains={}).plan == Single("a")
+    anything = replace(PLAIN, downgrade_ratio=0.0)
+    unknown = replace(dear, quality_stddev=np.array([0.5, 0.5]), quality=np.array([0.4, 0.5]))
+    assert decide(hurried, unknown, anything, RNG, gains={}).plan == Single("a")
+
+
 def test_a_decision_that_waits_says_where() -> None:
     """At the model that lets it wait longest of those that it asks, and what it takes there."""
-    found = replace(candidates([0.7, 0.9], total_s=[0.5, 3.0]), wait_s=np.array([0.0, 2.0]))
+    known = candidates([0.75, 0.9], total_s=[0.5, 3.0], stddev=[0.01, 0.01])
+    found = replace(known, wait_s=np.array([0.0, 2.0]))
     fleet = ("z", "b", "a")
     waiting = decide(ask(), found, PLAIN, RNG, gains={})
     assert choice_of(waiting, fleet).model == 1
