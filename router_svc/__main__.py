@@ -4,13 +4,14 @@ import argparse
 
 from router_svc.app import serve
 from router_svc.workers import own_command, supervise, worker_of
+from services.kit.aio import fast_loop
 from services.kit.command import Process, start
 from services.kit.config import FleetConfig
 
 
 def main() -> None:
     """Serve until told to stop."""
-    start("router_svc", __doc__, _process, of_worker=True)
+    start("router_svc", __doc__, _process, of_worker=True, new_loop=fast_loop)
 
 
 def _process(config: FleetConfig, arguments: argparse.Namespace) -> Process:

@@ -1,6 +1,7 @@
 """The command line of every process: `--config FILE`, and `--model M` and `--replica N` of some."""
 
 import argparse
+import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ def start(
     of_model: bool = False,
     of_replica: bool = False,
     of_worker: bool = False,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Read the command line and the configuration, and run what *process* makes of them.
 
@@ -42,4 +44,4 @@ def start(
         name, work = process(config, arguments)
     except ConfigError as error:
         parser.error(str(error))
-    run(name, work, config.fleet.log_level)
+    run(name, work, config.fleet.log_level, new_loop=new_loop)

@@ -124,11 +124,18 @@ async def serving(
         log.info("stopped", address=address)
 
 
-def run(process: str, main: Coroutine[None, None, None], level: str = "info") -> None:
+def run(
+    process: str,
+    main: Coroutine[None, None, None],
+    level: str = "info",
+    *,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run a process to its end; a mistake in the configuration is one message and exit code 2."""
     kit_log.configure(process, level)
     try:
-        asyncio.run(main)
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a person reads this before any log exists
         sys.exit(2)

@@ -1,72 +1,100 @@
 """Time of one decision, profile excluded: filter, predict, plan, price, choose.
 
-*cpu* is the mean processor time, which a busy machine stretches less than the clock.
+Each decision is about another prompt, and the chosen replica's load changes between two of them.
+*shipped* plans are those of `config/pocket.toml`; the others are best-of and refine. *cpu* is the
+mean processor time, which a busy machine stretches less than the clock.
 
 python -m tests.bench.bench_decide [--json]
 """
 
 import argparse
+import gc
 import json
 import time
+from collections import deque
+from typing import Final
 
 import numpy as np
 
-from router_svc.core.decide import decide
-from router_svc.core.features import lexical_profile
+from router_svc.core.decide import Decision, decide
+from router_svc.core.features import Features, lexical_profile
 from router_svc.core.predict import candidates
 from router_svc.core.types import Ask, Policy
-from router_svc.fleet import Fleet
+from router_svc.fleet import Fleet, Lease
 from router_svc.learner import Learner
 from services.kit import log
 from services.kit.config import Model, Replica, Router
 
-LAYOUTS = ((3, 1), (3, 4), (6, 2), (12, 1), (8, 8))
+LAYOUTS: Final = ((3, 1), (3, 4), (6, 2), (12, 1), (8, 8))
 """(models, replicas of each)."""
-TEXT = "Write a Python function that returns the 3 largest numbers of a list. Explain why."
+PLANS: Final = {
+    "shipped": frozenset({"single", "cascade", "vote", "hedge"}),
+    "all": frozenset[str](),
+}
+IN_FLIGHT: Final = 2
+TEXT: Final = "Write a Python function that returns the {} largest numbers of a list. Explain why."
+PROMPTS: Final = [lexical_profile(TEXT.format(i)) for i in range(64)]
 
 
-def measure(models: int, replicas: int, rounds: int) -> dict[str, float]:
-    """Decide *rounds* times for a warm fleet; times in milliseconds."""
-    fleet_of = tuple(
-        Model(
-            name=f"m{m}",
-            dir=".",
-            replicas=tuple(Replica(listen=f"m{m}:{r}") for r in range(replicas)),
-            usd_per_m_completion_tokens=0.1 * (m + 1),
+class Deciding:
+    """A warm fleet, and decisions about it."""
+
+    def __init__(self, models: int, replicas: int, plans: frozenset[str]) -> None:
+        fleet_of = tuple(
+            Model(
+                name=f"m{m}",
+                dir=".",
+                replicas=tuple(Replica(listen=f"m{m}:{r}") for r in range(replicas)),
+                usd_per_m_completion_tokens=0.1 * (m + 1),
+            )
+            for m in range(models)
         )
-        for m in range(models)
-    )
-    fleet, learner = Fleet(fleet_of, Router(), time.monotonic), Learner(fleet_of, 2000.0)
-    for name in fleet.names:
-        fleet.health(name, serving=True)
-    features, rng = lexical_profile(TEXT), np.random.default_rng(1)
-    for i in range(200):
-        learner.predictors.quality.learn(f"m{i % models}", features, float(rng.random() < 0.6))
-    ask = Ask(text=TEXT, characters=len(TEXT), deadline_s=30.0)
-    policy = Policy(latency_weight_per_s=0.05, cost_weight_per_usd=20.0)
-    times = np.empty(rounds)
-    cpu_s = time.thread_time()
-    for i in range(rounds):
-        began = time.perf_counter()
+        self._rng = np.random.default_rng(1)
+        self.fleet = Fleet(fleet_of, Router(), time.monotonic)
+        self._learner = Learner(fleet_of, 2000.0)
+        for name in self.fleet.names:
+            self.fleet.health(name, serving=True)
+        for i in range(200):
+            score = float(self._rng.random() < 0.6)
+            self._learner.predictors.quality.learn(f"m{i % models}", PROMPTS[i % 64], score)
+        text = TEXT.format(1)
+        self._ask = Ask(text=text, characters=len(text), deadline_s=30.0)
+        self._policy = Policy(latency_weight_per_s=0.05, cost_weight_per_usd=20.0, plans=plans)
+
+    def decision(self, features: Features, rotation: int) -> Decision:
+        """Decide, as `router.ZetaDynamicRouter` does."""
         found = candidates(
-            ask,
+            self._ask,
             features,
-            fleet.replicas(),
-            predictors=learner.predictors,
-            prices=learner.prices,
-            policy=policy,
-            rotation=i,
+            self.fleet.replicas(),
+            predictors=self._learner.predictors,
+            prices=self._learner.prices,
+            policy=self._policy,
+            rotation=rotation,
         )
-        decide(ask, found, policy, rng, gains={})
-        times[i] = time.perf_counter() - began
-    cpu_s = time.thread_time() - cpu_s
+        return decide(self._ask, found, self._policy, self._rng, gains={})
+
+
+def measure(models: int, replicas: int, plans: str, rounds: int) -> dict[str, float | str]:
+    """Decide *rounds* times for a warm fleet; times in milliseconds."""
+    router = Deciding(models, replicas, PLANS[plans])
+    times, cpu = np.empty(rounds), np.empty(rounds)
+    leases = deque[Lease]()
+    for i in range(rounds):
+        cpu_s, began_s = time.thread_time(), time.perf_counter()
+        made = router.decision(PROMPTS[i % 64], i)
+        times[i], cpu[i] = time.perf_counter() - began_s, time.thread_time() - cpu_s
+        leases.append(router.fleet.begin(made.candidates.replicas[0], 20.0, 30.0))
+        if len(leases) > IN_FLIGHT:
+            router.fleet.end(leases.popleft())
     p50, p99 = np.percentile(times * 1e3, [50, 99])
     return {
-        "replicas": models * replicas,
         "models": models,
+        "replicas": models * replicas,
+        "plans": plans,
         "p50_ms": float(p50),
         "p99_ms": float(p99),
-        "cpu_ms": 1e3 * cpu_s / rounds,
+        "cpu_p50_ms": 1e3 * float(np.median(cpu)),
     }
 
 
@@ -77,15 +105,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3000)
     options = parser.parse_args()
     log.configure("bench", "error")
-    rows = [measure(*layout, options.rounds) for layout in LAYOUTS]
+    # As the router's process does.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    rows = [measure(*layout, plans, options.rounds) for plans in PLANS for layout in LAYOUTS]
     if options.json:
         print(json.dumps({"decide": rows}))
         return
-    print(f"{'models':>6} {'replicas':>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu ms':>8}")
+    print(f"{'plans':>8} {'models':>6} {'replicas':>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu p50':>8}")
     for row in rows:
         print(
-            f"{row['models']:>6} {row['replicas']:>8} {row['p50_ms']:>8.3f} {row['p99_ms']:>8.3f} "
-            f"{row['cpu_ms']:>8.3f}"
+            f"{row['plans']:>8} {row['models']:>6} {row['replicas']:>8} {row['p50_ms']:>8.3f} "
+            f"{row['p99_ms']:>8.3f} {row['cpu_p50_ms']:>8.3f}"
         )
 
 

@@ -1,10 +1,11 @@
 """Small asyncio pieces."""
 
 import asyncio
+import sys
 
 import pytest
 
-from services.kit.aio import all_of, cancelled
+from services.kit.aio import all_of, cancelled, fast_loop
 from services.kit.errors import OverloadedError
 
 
@@ -62,3 +63,19 @@ async def test_a_cancellation_is_not_lost_to_a_failure() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_the_fast_loop_is_uvloops_where_there_is_one() -> None:
+    """And what a loop is for works on it."""
+    pytest.importorskip("uvloop", reason="not installed: there is none for every platform")
+    with asyncio.Runner(loop_factory=fast_loop) as runner:
+        assert type(runner.get_loop()).__module__ == "uvloop"
+        assert runner.run(value(3)) == 3
+
+
+def test_without_uvloop_the_fast_loop_is_asyncios(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a matter of speed alone."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with asyncio.Runner(loop_factory=fast_loop) as runner:
+        assert type(runner.get_loop()).__module__.startswith("asyncio.")
+        assert runner.run(value(3)) == 3
