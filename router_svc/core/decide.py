@@ -262,9 +262,15 @@ def _able(
             max(in_time[k] for k in good),
             min(priced.latency_s[k] for k in good),
             wait_s[best] if wait_s else 0.0,
-            models_of(priced.plan(best))[0],
+            _awaited(priced, candidates, best),
         )
     return able, fit
+
+
+def _awaited(priced: Menu, candidates: Candidates, k: int) -> str:
+    """Name the model of plan *k* for whose place it would wait longest."""
+    wait_s = candidates.wait_s + np.zeros(priced.singles)
+    return candidates.models[max(priced.places[k], key=lambda i: float(wait_s[i]))]
 
 
 def _proven(

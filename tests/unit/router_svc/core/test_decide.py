@@ -91,6 +91,19 @@ def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
     assert decide(ask(deadline_s=9.0), waits, PLAIN, RNG, gains={}).plan == Single("a")
 
 
+def test_who_is_refused_hears_of_the_model_that_it_would_have_waited_for() -> None:
+    """Not of the first one that its best plan asks, which may have places enough."""
+    found = candidates([0.5, 0.9], total_s=[0.5, 4.0], sharpness=4.0)
+    busy = replace(found, wait_s=np.array([0.0, 2.0]))
+    cascades = Policy(explore_ratio=0.0, plans=frozenset({"cascade"}))
+    wanted = decide(ask(), found, cascades, RNG, gains={}).plan
+    assert isinstance(wanted, Cascade)
+    assert wanted.first == "a"
+    with pytest.raises(DeadlineError) as late:
+        decide(ask(deadline_s=4.0), busy, cascades, RNG, gains={})
+    assert late.value.model == "b"
+
+
 def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
     """Rather it is refused; a worse one that was wanted anyway, or is explored, is asked."""
     found = candidates([0.2, 0.9], total_s=[0.5, 5.0])
