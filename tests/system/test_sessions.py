@@ -16,7 +16,7 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
-from services.kit.config import FleetConfig, Policy, Replica
+from services.kit.config import FleetConfig, Pace, Policy, Replica
 from tests.system.calls import TIMEOUT_S, Answer, answer
 from tests.system.fleet import Fleet, running
 
@@ -28,15 +28,20 @@ QUESTIONS = ("What is 1 + 2?", "Name a colour.", "Reverse 'stone'.", "What is ma
 
 
 def two_coders(config: FleetConfig) -> FleetConfig:
-    """Give the coder a second replica, and the router a policy that asks them in turn."""
+    """Give the coder a second replica, and the router a policy that asks them in turn.
+
+    It reads as slowly as a large model: what a lost cache costs is then more than what a busy
+    machine does to either replica.
+    """
     replace = msgspec.structs.replace
+    pace = Pace(prefill_s_per_token=0.003)
     policies = {**config.router.policies, SPREAD: Policy(balancer="round_robin")}
     second = Replica(listen="127.0.0.1:7099")
     return replace(
         config,
         router=replace(config.router, policies=policies),
         models=tuple(
-            replace(m, replicas=(*m.replicas, second)) if m.name == MODEL else m
+            replace(m, replicas=(*m.replicas, second), pace=pace) if m.name == MODEL else m
             for m in config.models
         ),
     )
