@@ -286,14 +286,20 @@ def test_what_is_learned_counts_from_the_next_request_on() -> None:
         Latency(["a"]),
         load(running=2.0, waiting_prompt_tokens=9.0),
     )
-    for learn in (
-        lambda: observe(model, loads, 1.0, 3.0),
-        lambda: model.learn_step("a", 2.0, 0.5),
-    ):
+    for learn in (_answer, _step):
         before = arrays(predicted(model, loads))
         predicted(again, loads)
-        learn()
+        learn(model, loads)
         again.restore(model.to_arrays())
         after = arrays(predicted(model, loads))
         assert after != pytest.approx(before)
         assert after == pytest.approx(arrays(predicted(again, loads)))
+
+
+def _answer(model: Latency, loads: ReplicaLoads) -> None:
+    observe(model, loads, 1.0, 3.0)
+
+
+def _step(model: Latency, loads: ReplicaLoads) -> None:
+    del loads
+    model.learn_step("a", 2.0, 0.5)
