@@ -148,3 +148,15 @@ def test_refuses_scores_out_of_range(confidence: Confidence, score: float) -> No
     """A score outside [0, 1] is refused."""
     with pytest.raises(ValueError, match="score"):
         confidence.learn("a", -0.1, 0.5, score)
+
+
+def test_what_is_learned_counts_from_the_next_request_on() -> None:
+    """Whoever was asked before says the same as one who was told all at once, and asked before."""
+    model, again, quality = Confidence(["a"]), Confidence(["a"]), np.array([0.6])
+    before = model.spread(quality)
+    again.spread(quality)
+    for score in (0.0, 1.0, 0.0):
+        model.learn("a", -2.0 * score - 0.01, 0.6, score)
+    again.restore(model.to_arrays())
+    assert model.spread(quality) != pytest.approx(before)
+    assert model.spread(quality) == pytest.approx(again.spread(quality))

@@ -277,3 +277,29 @@ def test_predictions_are_positive_and_finite(
     assert np.isfinite(arrays(guess)).all()
     assert 0.0 < guess.ttft_p50_s[0] <= guess.ttft_p90_s[0]
     assert guess.ttft_p50_s[0] <= guess.total_p50_s[0] <= guess.total_p90_s[0]
+
+
+def test_what_is_learned_counts_from_the_next_request_on() -> None:
+    """Whoever was asked before says the same as one who was told all at once, and asked before."""
+    model, again, loads = (
+        Latency(["a"]),
+        Latency(["a"]),
+        load(running=2.0, waiting_prompt_tokens=9.0),
+    )
+    for learn in (_answer, _step):
+        before = arrays(predicted(model, loads))
+        predicted(again, loads)
+        learn(model, loads)
+        again.restore(model.to_arrays())
+        after = arrays(predicted(model, loads))
+        assert after != pytest.approx(before)
+        assert after == pytest.approx(arrays(predicted(again, loads)))
+
+
+def _answer(model: Latency, loads: ReplicaLoads) -> None:
+    observe(model, loads, 1.0, 3.0)
+
+
+def _step(model: Latency, loads: ReplicaLoads) -> None:
+    del loads
+    model.learn_step("a", 2.0, 0.5)

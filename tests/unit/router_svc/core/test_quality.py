@@ -333,3 +333,17 @@ def test_predictions_stay_in_range(outcomes: list[tuple[str, str, float, float]]
     mean, stddev = quality.predict(lexical_profile("What is 3 + 4?"))
     assert ((mean >= 0.0) & (mean <= 1.0)).all()
     assert ((stddev >= 0.0) & (stddev <= 0.5)).all()
+
+
+def test_surprises_count_from_the_next_request_on() -> None:
+    """How scores scatter is part of how unsure a belief is, here and in one that is restored."""
+    about = lexical_profile("What is 2 + 2?")
+    model, again = Quality(["a"], {}), Quality(["a"], {})
+    model.predict(about)
+    again.predict(about)
+    for score in (0.0, 1.0, 0.0, 1.0):
+        model.learn("a", about, score)
+    again.restore(model.to_arrays())
+    assert model.predict(about)[1] == pytest.approx(again.predict(about)[1])
+    count, squares = model.to_arrays()["residuals"][0]
+    assert squares > 0.2 * count, "these scores surprise more than a prior's"
