@@ -1,33 +1,39 @@
 """One routing decision: model, replica and ensemble together. Pure: same arguments, same decision.
 
-With probability 1 - ε the plan with the best expected utility, where single models are given the
-benefit of the doubt against each other (optimism: Auer, 2002); otherwise, to learn, a model drawn
-by how unsure its quality is, or one that fell and may have recovered, in the best plan in which it
-answers: with others at its side, learning seldom costs a wrong answer. Who does not explore does
-without both. The propensity of what was chosen is exact, so that other policies can be evaluated
-on the journal.
+With probability 1 - ε the plan with the best expected utility. Where that is a single model, it is
+drawn among those that are about as good, with the benefit of the doubt (optimism: Auer, 2002; drawn
+as in Boltzmann exploration: Sutton, 1990). Otherwise, to learn, a model drawn by how unsure its
+quality is, or one that fell and may have recovered, in the best plan in which it answers: with
+others at its side, learning seldom costs a wrong answer. Who does not explore does without both.
+The propensity of what was chosen is exact, so that other policies can be evaluated on the journal.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import exp
 from typing import Final, Protocol
 
 import numpy as np
 
+from router_svc.core.clip import clipped
 from router_svc.core.gate import Choice
 from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 8
+VERSION: Final = 9
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
 _EVEN: Final = 0.5
 _OPTIMISM: Final = 0.5
 """Standard deviations that a single model is given the benefit of, among single models."""
+_HEAT: Final = 0.5
+"""Standard deviations of the best single model that make another, so much worse, e times rarer."""
+_LEAST_HEAT, _MOST_HEAT = 1e-9, 0.03
+"""Of utility. Who knows little yet would otherwise draw much that is worse."""
 _DOUBT: Final = 1.0
 """Standard deviations that a model loses before it stands in for another to ease the load."""
 _ANSWER: Final = {"single": 1, "cascade": 1, "vote": 99}
@@ -349,10 +355,26 @@ def _chances(
         for k in single:
             chances[showing[k]] += probes[k] + share * stddev[k] / unsure
         if leading < len(stddev):
-            hopeful = [k for k in fit if k < len(stddev)]
-            leading = max(hopeful, key=lambda k: utility[k] + _OPTIMISM * stddev[k])
+            hopeful, left = [k for k in fit if k < len(stddev)], 1.0 - sum(chances)
+            for k, drawing in zip(
+                hopeful, _drawing(hopeful, utility, stddev, leading), strict=True
+            ):
+                chances[k] += drawing * left
+            return chances
     chances[leading] += 1.0 - sum(chances)
     return chances
+
+
+def _drawing(
+    hopeful: Sequence[int], utility: Sequence[float], stddev: Sequence[float], leading: int
+) -> list[float]:
+    """Return the probability of each *hopeful* single model, *leading* the best of them."""
+    heat = clipped(_HEAT * stddev[leading], _LEAST_HEAT, _MOST_HEAT)
+    hopes = [utility[k] + _OPTIMISM * stddev[k] for k in hopeful]
+    most = max(hopes)
+    pulls = [exp((hope - most) / heat) for hope in hopes]
+    whole = sum(pulls)
+    return [pull / whole for pull in pulls]
 
 
 def _showing(priced: Menu, able: Sequence[int]) -> dict[int, int]:

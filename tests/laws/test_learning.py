@@ -70,8 +70,11 @@ def loss(kind: str, seeds: int) -> float:
 
 @pytest.mark.parametrize("kind", ["scattered", "in one go"])
 def test_a_lying_tenant_costs_the_others_a_point_at_most(kind: str) -> None:
-    """5 % adversarial feedback, here and there or all at once on one kind of task."""
-    assert loss(kind, 2) <= 0.01
+    """5 % adversarial feedback, here and there or all at once on one kind of task.
+
+    Models are drawn, so that one changed choice changes later ones: single passes differ by more.
+    """
+    assert loss(kind, 8) <= 0.01
 
 
 def test_believed_the_same_lies_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
