@@ -8,8 +8,9 @@
 `record` starts the fleet of the configuration and has each model answer prompts of the demo; that
 takes real time. `run` learns on one half of them and asks the other half: every seed anew, the same
 requests each way, at last without load. "Against idle" is the share of right answers less what the
-router without load has right of the same requests. Times are the models' pace in the configuration
-(`models.pace`), which should be set. The same arguments give the same figures.
+router without load has right of the same requests. Steps take what `models.pace` says. Models tell
+how sure they are of an answer at its end, not token by token, and prompts are profiled by their
+text alone. The same arguments give the same figures.
 """
 
 import argparse

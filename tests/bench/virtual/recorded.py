@@ -45,10 +45,15 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 async def record(config: FleetConfig, prompts: int, seed: int) -> list[Row]:
-    """Start a fleet and have every model answer *prompts* of the demo. Raises ZetaError."""
+    """Start a fleet and have every model answer *prompts* of the demo. Raises ZetaError.
+
+    At full speed: the pace of the models says nothing about what they answer.
+    """
     tasks = generate(prompts, split="demo", seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        own = in_state_dir(on_free_ports(config), Path(folder))
+        models = tuple(msgspec.structs.replace(model, pace=None) for model in config.models)
+        quick = msgspec.structs.replace(config, models=models)
+        own = in_state_dir(on_free_ports(quick), Path(folder))
         async with started(own):
             given = {m.name: await _given(own, m.replicas[0].listen, tasks) for m in own.models}
     rows = []

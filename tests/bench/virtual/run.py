@@ -73,7 +73,7 @@ def _prepared(config: FleetConfig, ways: Sequence[Way]) -> tuple[FleetConfig, li
             policies[name] = msgspec.structs.replace(policies[base], balancer=way.balancer)
             base = name
         found.append(replace(way, policy=base))
-    for name in {default, *(way.policy for way in found)}:
+    for name in dict.fromkeys((default, *(way.policy for way in found))):
         unrecorded = sorted(_UNRECORDED & set(policies[name].plans or _UNRECORDED))
         if unrecorded:
             raise ConfigError(

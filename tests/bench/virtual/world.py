@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from typing import Final, TypeVar
 
 import numpy as np
@@ -62,6 +63,7 @@ class World:
             journal=_Memory(),
             rng=np.random.default_rng(seed),
             clock=clock,
+            new_id=map(str, count(1)).__next__,
         )
         for name in self._replicas:
             self._fleet.health(name, serving=True)
@@ -111,7 +113,8 @@ class World:
             twist: Twist = AS_ASKED,
         ) -> Stream:
             assert behind is None, "no replica is ever lost"
-            assert twist == AS_ASKED, "what was recorded are answers to the prompt alone"
+            assert not twist.sample, "there is one recorded answer"
+            assert not twist.draft, "recorded are answers to the prompt alone"
             async with aclosing(self._replicas[lease.replica].generate(row.answers[model])) as own:
                 async for event in own:
                     yield event
