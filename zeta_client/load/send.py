@@ -55,19 +55,22 @@ async def send(
     deadline_s: float | None,
     returns: int = 0,
     done: Callable[[Result], object] = lambda _: None,
+    clock: Callable[[], float] = perf_counter,
 ) -> list[Result]:
     """Send each of *shots* at its time; return what became of them, in their order.
 
     Who is refused and told when a retry is worth it comes back then, at most *returns* times.
+    *clock* is seconds, the event loop's.
     """
-    start_s = perf_counter()
+    start_s = clock()
     tasks = []
     try:
         for shot in shots:
             due_s = start_s + shot.at_s
-            if (pause_s := due_s - perf_counter()) > 0.0:
+            if (pause_s := due_s - clock()) > 0.0:
                 await asyncio.sleep(pause_s)
-            one = asyncio.create_task(_one(shot, call, due_s, deadline_s, returns))
+            begun = _one(shot, call, due_s, deadline_s=deadline_s, returns=returns, clock=clock)
+            one = asyncio.create_task(begun)
             one.add_done_callback(lambda t: None if t.cancelled() else done(t.result()))
             tasks.append(one)
         return await asyncio.gather(*tasks)
@@ -77,29 +80,39 @@ async def send(
 
 
 async def _one(
-    shot: Shot, call: Call, due_s: float, deadline_s: float | None, returns: int
+    shot: Shot,
+    call: Call,
+    due_s: float,
+    *,
+    deadline_s: float | None,
+    returns: int,
+    clock: Callable[[], float],
 ) -> Result:
-    late_s, returned = perf_counter() - due_s, 0
+    late_s, returned = clock() - due_s, 0
     while True:
-        found, again_s = await _asked(shot, call, due_s, deadline_s)
+        found, again_s = await _asked(shot, call, due_s, deadline_s, clock)
         if again_s is None or returned == returns:
             return replace(found, late_s=late_s, returns=returned)
         returned += 1
         await asyncio.sleep(again_s)
-        due_s = perf_counter()
+        due_s = clock()
 
 
 async def _asked(
-    shot: Shot, call: Call, due_s: float, deadline_s: float | None
+    shot: Shot,
+    call: Call,
+    due_s: float,
+    deadline_s: float | None,
+    clock: Callable[[], float],
 ) -> tuple[Result, float | None]:
     """Ask once; return what came of it, and when to come back where that is said."""
-    late_s, again_s = perf_counter() - due_s, None
+    late_s, again_s = clock() - due_s, None
     left_s = None if deadline_s is None else max(deadline_s - late_s, 0.001)
     answer, status = Answer(), OK
     try:
         async with aclosing(call(shot, left_s)) as events:  # type: ignore[type-var] # a generator
             async for event in events:
-                answer.add(event, perf_counter() - due_s)
+                answer.add(event, clock() - due_s)
     except ZetaError as error:
         status, again_s = error.reason, error.retry_after_s
     ended = answer.finished
@@ -110,7 +123,7 @@ async def _asked(
         priority=shot.priority,
         status=status,
         ttft_s=answer.ttft_s or answer.total_s,
-        total_s=perf_counter() - due_s,
+        total_s=clock() - due_s,
         tokens=ended.usage.completion_tokens if ended else 0,
         model=answer.model,
         plan=answer.plan,

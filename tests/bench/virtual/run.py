@@ -1,0 +1,171 @@
+"""One seed: prompts with feedback first, then the same load each way, then without load."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateResponse
+
+from services.kit import aio
+from services.kit.config import FleetConfig
+from services.kit.errors import ConfigError
+from tests.bench.virtual.loop import VirtualLoop
+from tests.bench.virtual.recorded import Row, halves
+from tests.bench.virtual.world import Asked, World
+from zeta_client.answer import Answer
+from zeta_client.load.arrivals import Arrival
+from zeta_client.load.send import OK, Result, send
+from zeta_client.load.shots import Shot
+from zeta_client.load.ways import Way
+
+_CALLERS, _ALONE = 4, 2
+"""At once while learning, and without load."""
+_QUIET_S: Final = 5.0
+"""Between two ways."""
+_FIRST: Final = 7777
+"""What is learned on and what is asked are drawn independently."""
+_UNRECORDED: Final = frozenset({"best_of", "refine"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is asked of every way, R requests."""
+
+    arrivals: Sequence[Arrival]
+    mix: Mapping[str, float]
+    deadline_s: float | None
+    returns: int
+    warm_up: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What came of it."""
+
+    runs: dict[str, list[Result]] = field(default_factory=dict)
+    """By way; each R, in the order in which they came."""
+    idle: list[bool] = field(default_factory=list)
+    """(R,) Whether the router of the default policy is right when it has nothing else to do."""
+
+
+def run(config: FleetConfig, rows: Sequence[Row], ways: Sequence[Way], load: Load) -> Found:
+    """Run in virtual time; the same arguments give the same result.
+
+    Raises ConfigError where a policy permits plans whose answers were not recorded.
+    """
+    config, ways = _prepared(config, ways)
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_run(config, rows, ways, load))
+
+
+def _prepared(config: FleetConfig, ways: Sequence[Way]) -> tuple[FleetConfig, list[Way]]:
+    """Give each way with a balancer of its own a policy of its own. Raises ConfigError."""
+    default, policies = config.router.default_policy, dict(config.router.policies)
+    found = []
+    for way in ways:
+        base = way.policy or default
+        if way.balancer and not way.direct:
+            name = f"bench-{base}-{way.balancer}"
+            policies[name] = msgspec.structs.replace(policies[base], balancer=way.balancer)
+            base = name
+        found.append(replace(way, policy=base))
+    for name in dict.fromkeys((default, *(way.policy for way in found))):
+        unrecorded = sorted(_UNRECORDED & set(policies[name].plans or _UNRECORDED))
+        if unrecorded:
+            raise ConfigError(
+                f"router.policies.{name}.plans permits {', '.join(unrecorded)}: only answers to "
+                "the prompt alone are recorded; leave that out"
+            )
+    router = msgspec.structs.replace(config.router, policies=policies)
+    return msgspec.structs.replace(config, router=router), found
+
+
+async def _run(config: FleetConfig, rows: Sequence[Row], ways: Sequence[Way], load: Load) -> Found:
+    world, found = World(config, load.seed), Found()
+    before, asked = halves(rows)
+    async with world.running():
+        await _learn(world, before, load)
+        drawn = _drawn(asked, load)
+        for way in ways:
+            found.runs[way.name] = await _loaded(drawn, world.way(way), load)
+            await asyncio.sleep(_QUIET_S)
+        found.idle.extend(await _without_load(world, drawn))
+    return found
+
+
+async def _learn(world: World, rows: Sequence[Row], load: Load) -> None:
+    """Let the router learn from the verdict on prompts that no run will ask."""
+    first = int(np.random.default_rng(load.seed + _FIRST).integers(len(rows)))
+    waiting = iter([rows[(first + i) % len(rows)] for i in range(load.warm_up)])
+
+    async def caller() -> None:
+        for row in waiting:
+            answer = await _answer(world, row)
+            right = row.answers[answer.model].right
+            await world.router.verdicts.feedback(
+                answer.decision_id, float(right), feedback_id="", source="verifier:exact"
+            )
+
+    await aio.all_of(*(caller() for _ in range(_CALLERS)))
+
+
+def _drawn(rows: Sequence[Row], load: Load) -> list[Row]:
+    """Draw what each arrival asks: of its kind, or of one of the mix."""
+    rng, weights = np.random.default_rng(load.seed), np.array(list(load.mix.values()))
+    kinds = rng.choice(list(load.mix), size=len(load.arrivals), p=weights / weights.sum()).tolist()
+    pools = {kind: [row for row in rows if row.kind == kind] for kind in {r.kind for r in rows}}
+    found = []
+    for arrival, kind in zip(load.arrivals, kinds, strict=True):
+        pool = pools[arrival.kind or kind]
+        found.append(pool[int(rng.integers(len(pool)))])
+    return found
+
+
+async def _loaded(rows: Sequence[Row], asked: Asked, load: Load) -> list[Result]:
+    """Send *rows* when they are due."""
+    shots = [
+        Shot(
+            at_s=a.at_s,
+            kind=row.kind,
+            priority="standard",
+            request=GenerateRequest(prompt=row.prompt),
+            task=None,
+        )
+        for a, row in zip(load.arrivals, rows, strict=True)
+    ]
+    row_of = {row.prompt: row for row in rows}
+
+    def call(shot: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
+        return asked(row_of[shot.request.prompt], left_s)
+
+    clock = asyncio.get_running_loop().time
+    results = await send(shots, call, deadline_s=load.deadline_s, returns=load.returns, clock=clock)
+    return [_judged(result, row) for result, row in zip(results, rows, strict=True)]
+
+
+async def _without_load(world: World, rows: Sequence[Row]) -> list[bool]:
+    """Ask the same again, a few at a time and without a deadline; return which are right."""
+    found: dict[int, bool] = {}
+    waiting = iter(enumerate(rows))
+
+    async def caller() -> None:
+        for i, row in waiting:
+            found[i] = row.answers[(await _answer(world, row)).model].right
+
+    await aio.all_of(*(caller() for _ in range(_ALONE)))
+    return [found[i] for i in range(len(rows))]
+
+
+async def _answer(world: World, row: Row) -> Answer:
+    answer = Answer()
+    async for event in world.routed(row, None):
+        answer.add(event, 0.0)
+    return answer
+
+
+def _judged(result: Result, row: Row) -> Result:
+    return replace(result, right=result.status == OK and row.answers[result.model].right)
