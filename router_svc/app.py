@@ -55,11 +55,11 @@ async def serve(config: FleetConfig, worker: Worker) -> None:
     config = msgspec.structs.replace(config, router=worker.share(config.router))
     metrics.serve(config.router.metrics)
     async with running(config, worker=worker) as server:
-        _collect_seldom()
+        collect_seldom()
         await server.stopped.wait()
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Look for reference cycles less often: calls make few, and a full look takes milliseconds."""
     gc.collect()
     gc.freeze()

@@ -8,7 +8,6 @@ python -m tests.bench.bench_decide [--json]
 """
 
 import argparse
-import gc
 import json
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from router_svc.app import collect_seldom
 from router_svc.core.decide import Decision, decide
 from router_svc.core.features import Features, lexical_profile
 from router_svc.core.predict import candidates
@@ -105,9 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3000)
     options = parser.parse_args()
     log.configure("bench", "error")
-    # As the router's process does.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    collect_seldom()
     rows = [measure(*layout, plans, options.rounds) for plans in PLANS for layout in LAYOUTS]
     if options.json:
         print(json.dumps({"decide": rows}))

@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
+from router_svc.app import collect_seldom
 from router_svc.chores import study_for_ever
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical_profile
 from router_svc.core.latency import ReplicaLoads
@@ -73,6 +74,7 @@ async def _learned(outcomes: int, table: int, rate: float) -> Mapping[str, float
     if table:
         scores = rng.integers(0, 2, (table, MODELS)).astype(np.float64)
         learner.predictors.quality.learn_table(prompts[:table], scores)
+    collect_seldom()
     before_mb, most_mb = _settled_mb(), 0.0
     took_s = np.zeros((4, outcomes), dtype=np.float32)
     studying = np.zeros(outcomes, dtype=np.bool_)
