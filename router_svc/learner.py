@@ -126,6 +126,7 @@ class Learner:
             ttft_s=call.ttft_s,
             total_s=call.total_s,
             expected_tokens=call.output_tokens or None,
+            said_p90_s=(call.ttft_p90_s, call.total_p90_s) if call.expected_s > 0.0 else None,
         )
 
     def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:

@@ -146,6 +146,30 @@ def test_quantiles_cover_what_is_not_log_normal(
     assert 0.85 < np.mean(within[400:]) < 0.95
 
 
+def test_quantiles_cover_that_said_with_less_known_of_the_load(rng: np.random.Generator) -> None:
+    """What a decision foresees of an idle replica holds where others get there before it does."""
+    device, model, within = Latency(["a"], {"a": PRIOR}), Latency(["a"]), []
+    for _ in range(1200):
+        said, met = predicted(model, load()), load(running=float(rng.integers(0, 4)))
+        noise, true = np.exp(rng.normal(0.0, 0.2)), predicted(device, met)
+        ttft_s, total_s = noise * true.ttft_p50_s[0], noise * true.total_p50_s[0]
+        p90_s = float(said.ttft_p90_s[0]), float(said.total_p90_s[0])
+        within.append((ttft_s <= p90_s[0], total_s <= p90_s[1]))
+        model.learn(
+            "a",
+            met,
+            prompt_tokens=20,
+            output_tokens=11,
+            ttft_s=ttft_s,
+            total_s=total_s,
+            said_p90_s=p90_s,
+        )
+
+    share = np.mean(within[400:], axis=0)
+    assert (share > 0.85).all()
+    assert (share < 0.95).all()
+
+
 def test_the_length_s_uncertainty_widens_the_spread() -> None:
     """Answers of unforeseen length make the total less certain than foreseen ones."""
     foreseen, unforeseen = Latency(["a"]), Latency(["a"])
