@@ -90,7 +90,7 @@ class Fleet:
         """Finds out whether a replica still answers, and tells `probed`."""
         self.freed: Callable[[], None] = lambda: None
         """Called when a replica may have a place that it had not."""
-        self._news: list[asyncio.Future[None]] = []
+        self._news: asyncio.Future[None] | None = None
         self._index = {name: i for i, name in enumerate(self.names)}
         self._clock = clock
         self._breakers = [
@@ -164,10 +164,14 @@ class Fleet:
         )
 
     def next_change(self) -> asyncio.Future[None]:
-        """Return what is done once a replica's health changes."""
-        news = asyncio.get_running_loop().create_future()
-        self._news.append(news)
-        return news
+        """Return what is done once a replica's health changes: the same for all who wait for it.
+
+        Whoever waits looks again now and then, so that one of each look's own would pile up. Not to
+        be cancelled: `asyncio.wait` for it.
+        """
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
 
     def serves(self) -> bool:
         """Whether any replica that generates is healthy."""
@@ -382,10 +386,9 @@ class Fleet:
             self._give_up(i)
 
     def _tell(self) -> None:
-        news, self._news = self._news, []
-        for each in news:
-            if not each.done():
-                each.set_result(None)
+        news, self._news = self._news, None
+        if news is not None:
+            news.set_result(None)
         self.changed()
         self.freed()
 

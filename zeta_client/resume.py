@@ -102,8 +102,8 @@ class Thread:
         """Return after which pause to go on behind *error*, by which the last call ended.
 
         *broke* says that the connection did, and not the server's will; a server that stops is
-        come back to as well. Raises what the caller
-        should see where there is no going on: *error*, or StreamBrokenError.
+        come back to as well. Raises what the caller should see where there is no going on: *error*,
+        or StreamBrokenError.
         """
         if self.finished:
             return 0.0  # only the end of the call was lost

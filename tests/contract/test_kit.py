@@ -253,8 +253,8 @@ async def test_leaving_lets_running_calls_finish(scripted: Scripted) -> None:
         await left
 
 
-async def test_what_a_stop_cuts_is_told_why(scripted: Scripted) -> None:
-    """After the grace, and with a time to ask again: the status is ours, not a connection's."""
+def hung(scripted: Scripted) -> asyncio.Event:
+    """Have *scripted* never answer; return what is set once it is asked."""
     begun = asyncio.Event()
 
     async def hangs(_request: pb.QueryHistoryRequest, _context: Context) -> pb.QueryHistoryResponse:
@@ -263,6 +263,12 @@ async def test_what_a_stop_cuts_is_told_why(scripted: Scripted) -> None:
         return pb.QueryHistoryResponse()
 
     scripted.answer = hangs
+    return begun
+
+
+async def test_what_a_stop_cuts_is_told_why(scripted: Scripted) -> None:
+    """After the grace, and with a time to ask again: the status is ours, not a connection's."""
+    begun = hung(scripted)
     add = {NAME: lambda server: pb_grpc.add_TelemetryServiceServicer_to_server(scripted, server)}
     leaving = serving("127.0.0.1:0", Server(drain_grace_s=0.0), add)
     running = await leaving.__aenter__()
@@ -277,14 +283,7 @@ async def test_what_a_stop_cuts_is_told_why(scripted: Scripted) -> None:
 
 async def test_a_stop_waits_for_no_stream_without_an_end(scripted: Scripted) -> None:
     """Whoever watches health or state would hold it for all of the grace; watchers are told why."""
-    begun = asyncio.Event()
-
-    async def hangs(_request: pb.QueryHistoryRequest, _context: Context) -> pb.QueryHistoryResponse:
-        begun.set()
-        await asyncio.Event().wait()
-        return pb.QueryHistoryResponse()
-
-    scripted.answer = hangs
+    begun = hung(scripted)
     add = {NAME: lambda server: pb_grpc.add_TelemetryServiceServicer_to_server(scripted, server)}
     leaving = serving("127.0.0.1:0", Server(drain_grace_s=600.0), add)
     running = await leaving.__aenter__()

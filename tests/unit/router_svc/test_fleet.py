@@ -44,6 +44,18 @@ def test_nobody_serves_until_its_health_says_so() -> None:
     assert calls == [1]
 
 
+async def test_all_who_wait_for_a_change_wait_for_the_same_one() -> None:
+    """However often they look; it comes once, and the next is another."""
+    found = fleet()
+    first, again = found.next_change(), found.next_change()
+    assert first is again
+    assert not first.done()
+
+    found.health("a-0", serving=False)
+    assert first.done()
+    assert not found.next_change().done()
+
+
 def test_reports_reach_the_decision_with_their_age() -> None:
     """Unknown replicas are ignored."""
     clock = ManualClock()
