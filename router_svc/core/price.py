@@ -42,6 +42,8 @@ _BEST_OF_POOL: Final = 3
 _LEVELS: Final = 4
 """Of confidence that a vote's price tells apart."""
 _PAIR: Final = 2
+_HEDGE_POOL: Final = 4
+"""Who is not among the best has hardly ever a hedge that is worth most: a third of the plans."""
 _LATE: Final = 0.05
 """Share of calls that are late, by the meaning of `late_after_s`."""
 _EXCESS: Final = 0.25
@@ -180,7 +182,7 @@ def refine(pool: Sequence[Option], view: View) -> list[Priced]:
 
 
 def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
-    """Price every ordered pair of *pool*, and each model with its own spare replica.
+    """Price every ordered pair of the best of *pool*, and each model with its own spare replica.
 
     The primary is late with probability `_LATE`; what it then still needs, and what the backup
     needs, are taken as exponential, so that the backup wins the race with probability a / (a + b)
@@ -192,7 +194,10 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
     stalled, stall_s = c.stall_ratio, min(STALL_S, view.deadline_s or STALL_S)
     asked, log_deadline = _LATE + stalled, view.log_deadline
     ttft_p50_s, ttft_p90_s = c.ttft_p50_s.tolist(), c.ttft_p90_s.tolist()
-    calls = [_first_token(each, ttft_p50_s[each.place], ttft_p90_s[each.place]) for each in pool]
+    calls = [
+        _first_token(each, ttft_p50_s[each.place], ttft_p90_s[each.place])
+        for each in pool[:_HEDGE_POOL]
+    ]
     for (one, late_s, more_s, needs_one_s), (two, _, _, needs_two_s) in product(calls, calls):
         if one is two and not c.spares[one.place]:
             continue
