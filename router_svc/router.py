@@ -244,6 +244,10 @@ class ZetaDynamicRouter:
             source=profiled.source,
         )
 
+    def learn(self) -> None:
+        """Have learned what the latest answers teach, before it is saved or shown."""
+        self._dispatch.learn()
+
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
         self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
