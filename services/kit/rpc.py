@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.kit import errors
 from services.kit.errors import DeadlinePassedError, ForbiddenError, Violation, ZetaError
-from services.kit.metrics import RPC_DURATION
+from services.kit.metrics import RPC_DURATION, of
 from services.kit.orca import WORK, Load
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class Scoped(grpc.aio.ServerInterceptor):
             if load is not None:
                 load.ended(status)
                 context.set_trailing_metadata(load.metadata())
-            RPC_DURATION.labels(service, name, status.name).observe(perf_counter() - start)
+            of(RPC_DURATION, service, name, status.name).observe(perf_counter() - start)
         if refused is not None:
             await _abort(context, refused)
 
