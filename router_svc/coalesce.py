@@ -1,12 +1,12 @@
-"""Coalescing: to a reader who falls behind, several deltas go as one.
+"""Coalescing: deltas that come within a few milliseconds go as one.
 
-A reader that keeps up gets every event as it comes, at no cost. Once it has been late several
-times, a task of its own takes in what the model sends and joins deltas while they wait, so that the
-reader has fewer and longer ones to take. What waits is bounded; then the model waits.
+The first delta of an answer goes at once, and so does its end. In between a reader is given one
+delta every `EVERY_S` at most, with all that came meanwhile. A model that is slower passes through
+as it is, at the cost of two looks at the clock. What waits, for its time or for a reader who falls
+behind, is bounded; then the model waits.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from time import monotonic
 from typing import Final
@@ -14,81 +14,105 @@ from typing import Final
 from router_svc.wire import Event
 from services.kit.aio import cancelled
 
-_BEHIND_S: Final = 0.001
-"""A reader that takes so long over one event could do with fewer."""
-_OFTEN: Final = 4
-"""Late events until that is worth a task: a short answer is through before."""
+EVERY_S: Final = 0.004
+"""From the moment that a delta was taken: with a millisecond for that, a token every 5 ms goes by
+itself. That is faster than anybody reads, and than most models write."""
 _MOST_TOKENS: Final = 256
 """A delta does not grow beyond that."""
-_MOST_WAITING: Final = 4
-"""Events that wait before the model does."""
+_OTHER: Final = -1
+"""The place of an event that is no delta, behind those of the samples."""
 
 
 async def coalesced(
-    events: AsyncIterable[Event], clock: Callable[[], float] = monotonic
+    events: AsyncIterable[Event],
+    every_s: float = EVERY_S,
+    clock: Callable[[], float] = monotonic,
 ) -> AsyncGenerator[Event, None]:
-    """Pass *events* on; *clock* is seconds. Raises what they raise."""
-    late = 0
+    """Pass *events* on; *clock* is seconds. Raises what they raise, behind what came before."""
+    due_s = clock()
     async for event in events:
-        given_s = clock()
-        yield event
-        late += clock() - given_s > _BEHIND_S
-        if late >= _OFTEN:
+        is_delta = event.HasField("delta")
+        if is_delta and clock() < due_s:
             break
+        yield event
+        if is_delta:
+            due_s = clock() + every_s
     else:
         return
-    waiting = _Waiting()
-    task = asyncio.create_task(waiting.fill(events))
+    # While it waits somebody has to read on. With a slow model it never comes to this.
+    batch = _Batch(event)
+    task = asyncio.create_task(batch.fill(events))
     try:
-        while (following := await waiting.next()) is not None:
-            yield following
+        due = await batch.taken(due_s - clock())
+        while due:
+            for event in due:
+                yield event
+            due = await batch.taken(every_s)
         await task
     finally:
         await cancelled(task)
 
 
-class _Waiting:
-    """Events on their way from a task that reads to a reader. Owned by the event loop."""
+class _Batch:
+    """What goes next: a delta of each sample, and at most one other event behind them.
 
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
+    A task puts in, a reader takes out. Owned by the event loop.
+    """
+
+    def __init__(self, first: Event) -> None:
+        self._events: dict[int, Event] = {first.delta.sample: first}
         self._ended = False
-        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._some, self._hurry, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._some.set()
 
     async def fill(self, events: AsyncIterable[Event]) -> None:
         """Take in all of *events*."""
         try:
             async for event in events:
-                self._take(event)
-                while len(self._events) >= _MOST_WAITING:
+                while not self._takes(event):
+                    self._hurry.set()
                     self._room.clear()
                     await self._room.wait()
+                self._some.set()
         finally:
             self._ended = True
-            self._news.set()
+            self._some.set()
+            self._hurry.set()
 
-    async def next(self) -> Event | None:
-        """Return the next event as soon as there is one, None behind the last."""
-        while not self._events:
-            if self._ended:
-                return None
-            self._news.clear()
-            await self._news.wait()
+    async def taken(self, wait_s: float) -> list[Event]:
+        """Take out what goes next, in *wait_s* or when there is something; nothing at the end.
+
+        It is not waited for more where no more can come, or none would find room.
+        """
+        timer = asyncio.get_running_loop().call_later(wait_s, self._hurry.set)
+        try:
+            await self._hurry.wait()
+            await self._some.wait()
+        finally:
+            timer.cancel()
+        events, self._events = [*self._events.values()], {}
+        if not self._ended:
+            self._hurry.clear()
+            self._some.clear()
         self._room.set()
-        return self._events.popleft()
+        return events
 
-    def _take(self, event: Event) -> None:
-        if not (self._events and _join(self._events[-1], event)):
-            self._events.append(event)
-        self._news.set()
+    def _takes(self, event: Event) -> bool:
+        """Put *event* in, if there is room."""
+        if _OTHER in self._events:
+            return False
+        if not event.HasField("delta"):
+            self._events[_OTHER] = event
+            self._hurry.set()
+            return True
+        held = self._events.setdefault(event.delta.sample, event)
+        return held is event or _join(held, event)
 
 
 def _join(held: Event, event: Event) -> bool:
-    """Add *event* to *held* where both are deltas of one answer, and say whether they were."""
-    if not (held.HasField("delta") and event.HasField("delta")):
-        return False
+    """Add a delta to one of the same sample, unless that became too long."""
     into, more = held.delta, event.delta
-    if into.sample != more.sample or len(into.token_ids) + len(more.token_ids) > _MOST_TOKENS:
+    if len(into.token_ids) + len(more.token_ids) > _MOST_TOKENS:
         return False
     into.text += more.text
     into.token_ids.extend(more.token_ids)

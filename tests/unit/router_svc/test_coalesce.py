@@ -1,4 +1,4 @@
-"""Coalescing for slow readers."""
+"""Coalescing by time, and for readers who fall behind."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -7,10 +7,13 @@ from contextlib import aclosing
 import pytest
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
-from router_svc.coalesce import coalesced
+from router_svc.coalesce import EVERY_S, coalesced
 from router_svc.wire import Event
 from services.kit.errors import UnavailableError
 from tests.unit.router_svc.fixtures import ManualClock
+
+NEVER_S = 3600.0
+"""So that nothing goes because its time has come."""
 
 
 def delta(seq: int, *, sample: int = 0, tokens: int = 1) -> Event:
@@ -25,116 +28,161 @@ def delta(seq: int, *, sample: int = 0, tokens: int = 1) -> Event:
     return Event(delta=piece)
 
 
+def started() -> Event:
+    """The beginning of an answer."""
+    return Event(started=inference_pb.Started(model="a"))
+
+
 def finished() -> Event:
     """The end of an answer."""
     return Event(finished=inference_pb.Finished(reason=inference_pb.FINISH_REASON_STOP))
 
 
-class Source:
-    """Sends events as they are asked for, and counts them."""
+def text(events: Sequence[Event]) -> str:
+    """What they say."""
+    return "".join(event.delta.text for event in events)
 
-    def __init__(self, events: Sequence[Event], error: Exception | None = None) -> None:
+
+class Source:
+    """Sends events as they are asked for, *pace_s* apart, and counts them."""
+
+    def __init__(
+        self,
+        events: Sequence[Event],
+        error: Exception | None = None,
+        *,
+        pace_s: float = 0.0,
+        hangs: bool = False,
+    ) -> None:
         self._events, self._error = events, error
+        self._pace_s, self._hangs = pace_s, hangs
+        self.clock = ManualClock()
         self.sent = 0
-        self.closed = False
 
     async def stream(self) -> AsyncGenerator[Event, None]:
         """Send them, each after a turn of the loop."""
-        try:
-            for event in self._events:
-                self.sent += 1
-                yield event
-                await asyncio.sleep(0)
-            if self._error is not None:
-                raise self._error
-        finally:
-            self.closed = True
+        for event in self._events:
+            self.clock.now_s += self._pace_s
+            self.sent += 1
+            yield event
+            await asyncio.sleep(0)
+        if self._hangs:
+            await asyncio.Event().wait()
+        if self._error is not None:
+            raise self._error
 
 
-async def read(source: Source, found: list[Event], *, slow: bool) -> list[Event]:
-    """Read all of it into *found*; slowly: everything that can happen meanwhile does."""
-    clock = ManualClock()
-    async with aclosing(coalesced(source.stream(), clock)) as events:
+async def turns() -> None:
+    """Let everything happen that can."""
+    for _ in range(1000):
+        await asyncio.sleep(0)
+
+
+async def read(source: Source, found: list[Event], *, every_s: float = NEVER_S) -> list[Event]:
+    """Read all of it into *found*."""
+    async with aclosing(coalesced(source.stream(), every_s, source.clock)) as events:
         async for event in events:
-            found.append(event)
-            if slow:
-                clock.now_s += 0.01
-                for _ in range(1000):
-                    await asyncio.sleep(0)
+            found.append(event)  # noqa: PERF401 - what came before an error counts
     return found
 
 
-async def late(events: AsyncGenerator[Event, None], clock: ManualClock) -> Event:
-    """Read one, and take long over it."""
-    event = await anext(events)
-    clock.now_s += 0.01
-    return event
-
-
-async def test_a_reader_that_keeps_up_gets_every_delta_as_it_was() -> None:
-    """The very same objects."""
-    sent = [*map(delta, range(1, 6)), finished()]
-    found = await read(Source(sent), [], slow=False)
+async def test_a_token_every_five_milliseconds_goes_by_itself() -> None:
+    """The very same objects, by a caller who takes each in less than a millisecond."""
+    sent = [started(), *map(delta, range(1, 9)), finished()]
+    found = await read(Source(sent, pace_s=0.005), [], every_s=EVERY_S)
     assert all(one is other for one, other in zip(found, sent, strict=True))
 
 
-async def test_a_slow_reader_gets_the_same_in_fewer_deltas() -> None:
-    """Text, tokens and log-probabilities in order, and the end as its own event."""
-    found = await read(Source([*map(delta, range(1, 101)), finished()]), [], slow=True)
-    *deltas, end = found
-    assert len(deltas) < 8
-    assert "".join(event.delta.text for event in deltas) == "".join(f"{n} " for n in range(1, 101))
-    ids = list(range(1, 101))
-    assert [i for event in deltas for i in event.delta.token_ids] == ids
-    assert [each.token_id for event in deltas for each in event.delta.logprobs] == ids
-    assert deltas[-1].delta.seq == 100
+async def test_one_delta_at_a_time_is_given() -> None:
+    """All that comes sooner goes with the next or the end, in order, nothing lost."""
+    found = await read(Source([started(), *map(delta, range(1, 101)), finished()]), [])
+    begin, first, joined, end = found
+    assert begin.HasField("started")
     assert end.HasField("finished")
+    assert text([first]) == "1 "
+    assert text([joined]) == "".join(f"{n} " for n in range(2, 101))
+    assert [*joined.delta.token_ids] == [*range(2, 101)]
+    assert [each.token_id for each in joined.delta.logprobs] == [*range(2, 101)]
+    assert joined.delta.seq == 100
 
 
-async def test_answers_are_not_mixed() -> None:
-    """Deltas of several samples stay apart."""
-    found = await read(Source([delta(n, sample=n % 2) for n in range(1, 12)]), [], slow=True)
-    assert [event.delta.seq for event in found] == list(range(1, 12))
+async def test_what_is_held_goes_when_its_time_has_come() -> None:
+    """Though nothing follows it."""
+    source, found = Source([*map(delta, range(1, 11))], hangs=True), ""
+    async with aclosing(coalesced(source.stream(), every_s=0.001)) as events:
+        while found != text([*map(delta, range(1, 11))]):
+            found += text([await anext(events)])
+    assert source.sent == 10
 
 
 async def test_a_short_answer_is_passed_on_as_it_is() -> None:
-    """Whoever reads it: it is not worth a task."""
-    sent = [*map(delta, range(1, 4)), finished()]
-    found = await read(Source(sent), [], slow=True)
+    """Its end does not wait."""
+    sent = [started(), delta(1), finished()]
+    found = await read(Source(sent), [])
     assert all(one is other for one, other in zip(found, sent, strict=True))
 
 
+async def test_a_reader_who_falls_behind_is_given_all_that_came() -> None:
+    """However short the interval is."""
+    source = Source([*map(delta, range(1, 101)), finished()], pace_s=0.0001)
+    found: list[Event] = []
+    async with aclosing(coalesced(source.stream(), 0.001, source.clock)) as events:
+        async for event in events:
+            found.append(event)
+            await turns()
+    assert text(found) == "".join(f"{n} " for n in range(1, 101))
+    assert len(found) < 8
+
+
+async def test_answers_are_not_mixed() -> None:
+    """Each sample's deltas are joined among themselves."""
+    found = await read(Source([*(delta(n, sample=n % 2) for n in range(1, 12)), finished()]), [])
+    first, *joined, _ = found
+    assert [(event.delta.sample, event.delta.text) for event in joined] == [
+        (0, "2 4 6 8 10 "),
+        (1, "3 5 7 9 11 "),
+    ]
+    assert text([first]) == "1 "
+
+
+async def test_what_follows_another_event_stays_behind_it() -> None:
+    """Nothing is joined past it."""
+    sent = [delta(1), delta(2), delta(3), started(), delta(4), delta(5), finished()]
+    found = await read(Source(sent), [])
+    assert [event.WhichOneof("event") for event in found] == [
+        *("delta", "delta", "started", "delta", "finished")
+    ]
+    assert [event.delta.text for event in found] == ["1 ", "2 3 ", "", "4 5 ", ""]
+
+
 async def test_what_waits_is_bounded() -> None:
-    """The source is not read on while four full deltas wait."""
-    source = Source([delta(n, tokens=200) for n in range(1, 101)])
-    clock = ManualClock()
-    async with aclosing(coalesced(source.stream(), clock)) as events:
-        taken = [await late(events, clock) for _ in range(5)]
-        for _ in range(1000):
-            await asyncio.sleep(0)
-        assert source.sent == len(taken) + 4
-        rest = [event async for event in events]
-    assert [event.delta.seq for event in rest] == list(range(6, 101))
+    """The source is not read on while a full delta waits, nor does that wait for its time."""
+    source = Source([delta(n, tokens=100) for n in range(1, 101)])
+    async with aclosing(coalesced(source.stream(), NEVER_S, source.clock)) as events:
+        taken = [await anext(events), await anext(events)]
+        await turns()
+        assert source.sent == 1 + 2 + 2 + 1
+        taken += [event async for event in events]
+    assert text(taken) == "".join(f"{n} " for n in range(1, 101))
+    assert max(len(event.delta.token_ids) for event in taken) == 200
 
 
-@pytest.mark.parametrize("slow", [False, True])
-async def test_an_error_comes_behind_what_was_sent_before_it(*, slow: bool) -> None:
-    """Nothing is lost, and the error is the source's own."""
+@pytest.mark.parametrize("pace_s", [0.0, 2 * NEVER_S])
+async def test_an_error_comes_behind_what_was_sent_before_it(pace_s: float) -> None:
+    """Nothing is lost or repeated, and the error is the source's own."""
     found: list[Event] = []
     sent = [*map(delta, range(1, 10))]
     with pytest.raises(UnavailableError, match="gone"):
-        await read(Source(sent, UnavailableError("gone")), found, slow=slow)
-    assert found[-1].delta.seq == 9
-    assert "".join(event.delta.text for event in found) == "1 2 3 4 5 6 7 8 9 "
+        await read(Source(sent, UnavailableError("gone"), pace_s=pace_s), found)
+    assert text(found) == "1 2 3 4 5 6 7 8 9 "
 
 
 async def test_who_stops_reading_stops_the_source() -> None:
     """Nothing goes on in the background."""
-    source, clock = Source([*map(delta, range(1, 1001))]), ManualClock()
-    async with aclosing(coalesced(source.stream(), clock)) as events:
+    source = Source([delta(n, tokens=100) for n in range(1, 1001)])
+    async with aclosing(coalesced(source.stream(), NEVER_S, source.clock)) as events:
         for _ in range(5):
-            await late(events, clock)
+            await anext(events)
     sent = source.sent
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await turns()
     assert source.sent == sent < 1000

@@ -949,8 +949,8 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """More of the answer. Text is final: later deltas never revise it. A router joins the deltas that
-    wait for a reader who falls behind.
+    """More of the answer. Text is final: later deltas never revise it. A router joins deltas that come
+    within a few milliseconds, and those that wait for a reader who falls behind.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
