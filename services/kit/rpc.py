@@ -158,14 +158,6 @@ class _Running:
                 self.task.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class _Details:
-    """What gRPC finds a handler by."""
-
-    method: str
-    invocation_metadata: tuple[tuple[str, str], ...] = ()
-
-
 class Scoped(grpc.aio.ServerInterceptor):
     """Runs every handler inside a scope: log context, timing, errors to statuses.
 
@@ -198,7 +190,7 @@ class Scoped(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Wrap the handler, if there is one; without one gRPC answers UNIMPLEMENTED."""
         if handler_call_details.method == GENERATE_MANY:
-            return await self._many(continuation)
+            return await self._many(continuation, handler_call_details)
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith("/grpc."):
             return handler
@@ -243,11 +235,14 @@ class Scoped(grpc.aio.ServerInterceptor):
         await _ended({*(call.task for call in self._running), *self._carriers}, LAST_WORDS_S)
 
     async def _many(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        details: Any,
     ) -> Handler | None:
         """Return what serves a stream of calls, each as if it had come by itself."""
-        details: Any = _Details(GENERATE)
-        handler: Any = await self.intercept_service(continuation, details)
+        # gRPC takes details of its own type alone.
+        by_itself = type(details)(GENERATE, details.invocation_metadata)
+        handler: Any = await self.intercept_service(continuation, by_itself)
         if handler is None:
             return None
 

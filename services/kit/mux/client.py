@@ -12,7 +12,7 @@ from zeta.inference.v1 import call_service_pb2 as pb
 from zeta.inference.v1 import call_service_pb2_grpc as pb_grpc
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
-from services.kit.aio import cancelled
+from services.kit.aio import cancelled, within
 from services.kit.mux import headers
 from services.kit.mux.headers import Value
 from services.kit.mux.outbox import Outbox
@@ -25,6 +25,8 @@ _REQUEST_BYTES: Final = 64 * 1024
 """A longer request would hold up what is behind it: it goes by a call of its own."""
 _AGAIN_S: Final = 0.1
 """Pause before a broken stream is opened again; the channel itself backs off up to a second."""
+_NEXT_S: Final = 30.0
+"""A server that had no stream is asked again after that, or when it serves anew."""
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -57,10 +59,7 @@ class Line:
         if self._stream is None:
             self._settled.clear()
             self._anew.set()
-        try:
-            await asyncio.wait_for(self._settled.wait(), within_s)
-        except TimeoutError:
-            log.info("no stream for calls yet", server=self._name)
+        await within(within_s, self._settled.wait())
 
     async def keep(self) -> None:
         """Keep the stream open for ever."""
@@ -69,9 +68,10 @@ class Line:
             try:
                 await self._open()
             except grpc.aio.AioRpcError as failed:
-                if failed.code() is grpc.StatusCode.UNIMPLEMENTED:
+                if failed.code() is not grpc.StatusCode.UNAVAILABLE:
+                    log.info("no stream for calls", server=self._name, status=failed.code().name)
                     self._settled.set()
-                    await self._anew.wait()
+                    await within(_NEXT_S, self._anew.wait())
             await asyncio.sleep(_AGAIN_S)
 
     async def _open(self) -> None:
