@@ -246,6 +246,20 @@ async def test_a_deadline_stops_the_work() -> None:
     assert isinstance(zeta_error(failed), DeadlinePassedError)
 
 
+async def test_a_deadline_is_kept_where_nothing_is_heard() -> None:
+    """A replica that hangs, or a link that does, tells nobody that time is up."""
+    async with (
+        served(FakeModel("a", [hang])) as server,
+        proxied(server.address) as way,
+        open_channel(way.address, SETTINGS) as channel,
+        kept(channel) as line,
+    ):
+        way.flowing.clear()
+        failed = await failure(line.call(asking().SerializeToString(), 0.1, ()))
+
+    assert failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 async def test_the_server_tells_of_a_deadline_by_itself() -> None:
     """A caller need not keep the time."""
     start = pb.CallStart(request=asking().SerializeToString(), timeout=Duration(nanos=1_000_000))
@@ -406,9 +420,14 @@ async def test_an_idle_stream_holds_no_stop_up() -> None:
     """A line is open for as long as a router runs."""
     async with carried(settings=Server(drain_grace_s=600.0)) as it:
         await read(it.call())
+        stub: Any = pb_grpc.CallServiceStub(it.channel)
+        stream = stub.GenerateMany()
+        assert await stream.read() == pb.GenerateManyResponse()
         it.stop.set()
         async with asyncio.timeout(LIMIT_S):
             await it.left.wait()
+        # It would raise, had the stream been cut.
+        assert await stream.read() is grpc.aio.EOF
 
 
 async def test_calls_are_counted_as_generate() -> None:
@@ -465,6 +484,13 @@ async def test_a_replica_without_the_stream_is_asked_call_by_call(tmp_path: Path
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    async with (
+        asyncio.timeout(LIMIT_S / 2),
+        open_channel(f"127.0.0.1:{port}", SETTINGS) as channel,
+        kept(channel) as line,
+    ):
+        # Nothing to wait for, as `kept` does for longer.
+        assert not line.takes(asking().SerializeToString())
     async with routed(config_of(tmp_path, [("a", [f"127.0.0.1:{port}"])])) as ready:
         await until(lambda: candidates_are(ready, 1))
         _, text, _ = await read(ready.inference.Generate(asking()))

@@ -34,12 +34,6 @@ class _Call:
     task: asyncio.Task[None]
     deadline: asyncio.TimerHandle | None
 
-    def stop(self) -> None:
-        """Have it end: nobody wants it any more, or it has no time left."""
-        # Work stops at once, whatever the handler waits for.
-        self.context.end()
-        self.task.cancel()
-
 
 class Carrier:
     """Serves the calls of one stream, each in a task of its own.
@@ -72,7 +66,7 @@ class Carrier:
             await tasks[1]
         finally:
             for call in self._calls.values():
-                call.stop()
+                call.task.cancel()
             for task in tasks:
                 await cancelled(task)
 
@@ -101,7 +95,7 @@ class Carrier:
         elif call is not None and kind == "more":
             call.context.allow(order.more)
         elif call is not None:
-            call.stop()
+            call.task.cancel()
 
     def _begin(self, number: int, start: pb.CallStart) -> None:
         context = CallContext(self._stream, start)
@@ -149,7 +143,7 @@ class Carrier:
     def _late(self, number: int) -> None:
         call = self._calls[number]
         call.context.late = True
-        call.stop()
+        call.task.cancel()
 
     def _ended(self, number: int, _task: asyncio.Task[None]) -> None:
         timer = self._calls.pop(number).deadline
