@@ -156,7 +156,9 @@ class Fleet:
             able[i] &= self._breakers[i].allows(self._clock())
         full, count = self._load.full(priority, self._clock()), len(self.models)
         serving = np.bincount(self.model_of, able, count)
-        slots = np.bincount(self.model_of, able * self._load.slots(), count)
+        # Where nobody serves, who waits, waits for all of them to be back.
+        back = able | (serving == 0.0)[self.model_of]
+        slots = np.bincount(self.model_of, back * self._load.slots(), count)
         return Vacancy(
             full=full,
             room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),

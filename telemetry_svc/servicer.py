@@ -65,6 +65,8 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         self._histories: dict[str, History] = {}
         self._recorded: dict[str, ReplicaReport] = {}
         """The last report that went into each history."""
+        self._quiet_step = -inf
+        """The step of history in which quiet replicas were last remembered."""
         self._streams = itertools.count(1)
         self._news, self._closed = asyncio.Event(), asyncio.Event()
         self._told = 0
@@ -109,8 +111,10 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             yield wire.watch_response(news, self._clock())
             seen = news.change
             await self._pause(least_s)
+            # Not `wait_for`, here and below: it makes a task each time, a dozen a second.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._next_news(told), WATCH_BEAT_S)
+                async with asyncio.timeout(WATCH_BEAT_S):
+                    await self._next_news(told)
             if self._closed.is_set():
                 raise _closing()
 
@@ -138,7 +142,8 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
         while not stopped.is_set():
             self.sweep()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopped.wait(), self._settings.silent_after_s / 10)
+                async with asyncio.timeout(self._settings.silent_after_s / 10):
+                    await stopped.wait()
 
     def sweep(self) -> None:
         """Notice silence and departure, and that nothing happens."""
@@ -196,8 +201,11 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
             self._tell()
 
     def _remember_quiet(self) -> None:
-        """Keep the past of replicas that have nothing to report."""
+        """Keep the past of replicas that have nothing to report, once in each of its steps."""
         now_s = self._clock()
+        if (step := now_s // self._settings.history_step_s) == self._quiet_step:
+            return
+        self._quiet_step = step
         for entry in self._fleet.entries:
             history, report = self._histories[entry.name], entry.report
             if entry.held_s is None or not report.alive or not history.due(now_s):
@@ -256,7 +264,8 @@ class TelemetryServicer(telemetry_service_pb2_grpc.TelemetryServiceServicer):
     async def _pause(self, for_s: float) -> None:
         if for_s:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), for_s)
+                async with asyncio.timeout(for_s):
+                    await self._closed.wait()
 
     def _tell(self) -> None:
         """Wake every watcher that waits."""

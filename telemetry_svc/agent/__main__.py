@@ -68,7 +68,8 @@ async def _sample_until(
         late.cancel()
         next_s = max(next_s + interval_s, time.monotonic())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), next_s - time.monotonic())
+            async with asyncio.timeout(next_s - time.monotonic()):
+                await stopped.wait()
 
 
 def _shown(reporter: Reporter) -> list[prometheus.Shown]:

@@ -121,7 +121,7 @@ class Reporter:
         self._sent, self._acked_seq = None, self._seq
         self.held.clear()
         try:
-            await aio.all_of(self._send(call), self._read(call))
+            await aio.all_of(self._send(call), self._read(call), self._beat())
         finally:
             call.cancel()
 
@@ -133,6 +133,17 @@ class Reporter:
                 self._acknowledged.clear()
                 await self._acknowledged.wait()
             await self._write(call)
+
+    async def _beat(self) -> None:
+        """Have signs of life sent at the beat itself, not with the next reading after it.
+
+        Readings of many agents are scattered, so that each would wake the service for itself;
+        and a ping follows when nothing came for a while, so that pings come together, too.
+        """
+        while True:
+            await asyncio.sleep(SIGN_OF_LIFE_S - self._wall() % SIGN_OF_LIFE_S)
+            if self._newest is not None and self._kept and self._is_due():
+                self._due.set()
 
     async def _write(self, call: Call) -> None:
         report = self._newest

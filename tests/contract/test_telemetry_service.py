@@ -591,6 +591,25 @@ async def test_an_unchanged_replica_is_reported_as_a_sign_of_life_only(
     assert view["m-0"].report.state.running == 1
 
 
+async def test_a_sign_of_life_comes_at_the_beat_without_a_reading(
+    place: Place, telemetry: str, stub: Stub
+) -> None:
+    """Agents read at moments of their own; their signs of life come together all the same."""
+    del telemetry
+    wall = Clock(now_s=104.99)
+    async with open_channel(place("telemetry"), Server()) as channel:
+        reporter = Reporter(channel, heartbeat_s=60.0, read_every_s=0.1, clock=wall, wall=wall)
+        running = asyncio.create_task(reporter.run())
+        reporter.offer(report(running=1).report)
+        async with asyncio.timeout(20):
+            await reporter.held.wait()
+        wall.now_s = 105.0
+        view = await watched(stub, lambda v: v["m-0"].report.seq == 2)
+        await aio.cancelled(running)
+
+    assert view["m-0"].report.state.running == 1
+
+
 def promised(seq: int = 1, *, running: int = 0) -> ReportRequest:
     """Make a report of an agent that tells of every change."""
     request = report(seq=seq, running=running)

@@ -7,14 +7,12 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from services.kit import aio
 from services.kit.errors import DeadlinePassedError, UnavailableError, ZetaError
 from zeta_client.async_client import AsyncClient
-from zeta_client.cli import fleet_tables, fleet_view, shell
+from zeta_client.cli import fleet_screen, fleet_view, shell
 from zeta_client.cli.fleet_view import FleetView
 
 WINDOW_S = 60.0
@@ -25,6 +23,10 @@ ANSWER_TIMEOUT_S = 2.0
 """A service that takes longer is in trouble, and what is known is shown without it."""
 
 _NO_ANSWER = f"no answer for {ANSWER_TIMEOUT_S:.0f} s"
+_ELSEWHERE = (
+    "start a fleet with `zeta up`, "
+    "or name a running one with --telemetry HOST:PORT or --config FILE"
+)
 
 
 def top(
@@ -57,20 +59,24 @@ class _Screen:
         self._troubles: dict[str, str] = {}
 
     async def once(self) -> None:
-        """Show one snapshot. Raises UnavailableError without a telemetry service."""
+        """Show one snapshot; without a telemetry service there is none."""
         async with self._telemetry() as telemetry, self._router() as router:
             # Asked first: a service that hangs is told by the call that has a deadline.
             try:
                 await self._ask_telemetry(telemetry)
             except DeadlinePassedError:
-                raise UnavailableError(f"telemetry gives {_NO_ANSWER}") from None
+                shell.fail(f"telemetry gives {_NO_ANSWER}; {_ELSEWHERE}")
+            except UnavailableError as error:
+                shell.fail(f"telemetry: {error}; {_ELSEWHERE}")
             self._view.apply(await anext(telemetry.watch_fleet()), monotonic())
             await self._tried("router", self._ask_router, router)
         if self._as_json:
             shell.emit(self._json())
         else:
             console = shell.out()
-            console.print(self._tables(console.width))
+            console.print(
+                fleet_screen.whole(self._view, self._troubles, console.width, monotonic())
+            )
 
     async def live(self) -> None:
         """Show the fleet until interrupted; what is away for a while comes back."""
@@ -100,7 +106,8 @@ class _Screen:
         except DeadlinePassedError:
             self._troubles[who] = _NO_ANSWER
         except ZetaError as error:
-            self._troubles[who] = str(error)
+            hint = f"; {_ELSEWHERE}" if who == "telemetry" and not self._view.told_s else ""
+            self._troubles[who] = f"{error}{hint}"
 
     async def _follow(self, telemetry: AsyncClient) -> None:
         async for message in telemetry.watch_fleet(min_interval_s=REFRESH_S):
@@ -122,33 +129,9 @@ class _Screen:
                 shell.emit(self._json())
         with Live(console=shell.out(), screen=True, auto_refresh=False) as live:
             while True:
-                live.update(self._fitting(live.console), refresh=True)
+                shown = fleet_screen.fitting(self._view, self._troubles, live.console, monotonic())
+                live.update(shown, refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     def _json(self) -> dict[str, object]:
         return {**fleet_view.as_json(self._view, monotonic()), "troubles": self._troubles}
-
-    def _fitting(self, console: Console) -> Group:
-        """Draw for a terminal of its size now; replicas get the room that the rest leaves."""
-        width, height = console.size
-        others = Group(*self._others(width))
-        lines = len(console.render_lines(others, console.options.update(width=width)))
-        return Group(self._replicas(width, max(height - lines, 2 * height // 3)), others)
-
-    def _tables(self, width: int) -> Group:
-        return Group(self._replicas(width), *self._others(width))
-
-    def _replicas(self, width: int, room: int = 1_000_000) -> RenderableType:
-        rows = self._view.rows(monotonic())
-        if not rows:
-            return Text("no replica has been heard of yet")
-        return fleet_tables.fleet_table(rows, width, room)
-
-    def _others(self, width: int) -> list[RenderableType]:
-        tasks, gpus = self._view.tasks(), self._view.gpus()
-        parts: list[RenderableType] = []
-        if gpus:
-            parts += [Text(), fleet_tables.gpu_table(gpus, width)]
-        if tasks:
-            parts += [Text(), fleet_tables.task_table(tasks, width)]
-        return [*parts, *(Text(f"{who}: {what}", "red") for who, what in self._troubles.items())]

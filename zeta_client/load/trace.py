@@ -6,8 +6,10 @@ form, with or without a zone and with any number of decimals, or a number of sec
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -37,28 +39,44 @@ def read(path: Path) -> list[Line]:
                     + ", ".join(COLUMNS)
                 )
             found = [_line(path, rows.line_num, row) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
     if not found:
         raise ConfigError(f"{path}: the trace holds no request")
     return sorted(found, key=lambda line: line.at_s)
 
 
 def _line(path: Path, number: int, row: Mapping[str, str | None]) -> Line:
-    values = [row[name] or "" for name in COLUMNS]
+    at_s, prompt, output = (row[name] or "" for name in COLUMNS)
     try:
-        at_s, prompt, output = _seconds(values[0]), int(values[1]), int(values[2])
+        return Line(
+            at_s=_seconds(at_s),
+            prompt_tokens=_tokens(COLUMNS[1], prompt),
+            output_tokens=_tokens(COLUMNS[2], output),
+        )
     except ValueError as error:
-        raise ConfigError(f"{path}, line {number}: {error}") from error
-    if prompt < 0 or output < 0:
-        raise ConfigError(f"{path}, line {number}: tokens must not be negative: {values}")
-    return Line(at_s=at_s, prompt_tokens=prompt, output_tokens=output)
+        raise ConfigError(f"{path}, line {number}: {error}") from None
+
+
+def _tokens(column: str, text: str) -> int:
+    """Raises ValueError where *text* is no number of tokens."""
+    if not (text.strip().isascii() and text.strip().isdigit()):
+        raise ValueError(f"{column} must be a whole number, at least 0, got {text[:40]!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
+    """Raises ValueError where *text* is no moment."""
+    with suppress(ValueError):
+        if isfinite(seconds := float(text)):
+            return seconds
     try:
-        return float(text)
+        when = datetime.fromisoformat(text)
     except ValueError:
-        pass
-    when = datetime.fromisoformat(text)
+        raise ValueError(
+            f"TIMESTAMP must be a date and time such as 2023-11-16 18:15:46.68, or seconds, "
+            f"got {text[:40]!r}"
+        ) from None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

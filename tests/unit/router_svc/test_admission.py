@@ -178,6 +178,22 @@ async def test_who_waits_for_a_place_waits_for_a_replica_that_restarts() -> None
     await guests[5].go()
 
 
+async def test_who_stands_far_back_waits_for_a_replica_that_restarts_too() -> None:
+    """A replica that is away is no slow one: nobody is sent away whose deadline it can make."""
+    house = House()
+    guests = [Guest(house, ask(deadline_s=3.0)) for _ in range(13)]  # 4 places, half a second each
+    await house.settled()
+    house.clock.now_s += 0.1
+    house.fleet.health("m-0", serving=False)
+    await house.settled()
+    assert not any(guest.task.done() for guest in guests)
+    house.fleet.health("m-0", serving=True)
+    for guest in guests:
+        await asyncio.wait_for(guest.inside.wait(), 5.0)
+        await guest.go()
+    await asyncio.gather(*(guest.task for guest in guests))
+
+
 async def test_who_waits_for_a_place_is_refused_where_nobody_comes_back() -> None:
     """Or where that takes too long."""
     for comes_back, passes_s in ((False, 0.0), (True, 2 * MOST_S)):

@@ -103,6 +103,16 @@ def test_top_names_a_telemetry_service_that_hangs(zeta: CliRunner) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "telemetry gives no answer for 2 s; start a fleet" in result.stderr
+    assert "--telemetry HOST:PORT" in result.stderr
+
+
+def test_top_says_how_to_name_a_telemetry_service(zeta: CliRunner) -> None:
+    """--target names a router: who looks for telemetry is told of the option for it."""
+    result = zeta.invoke(app, ["top", "--once", "--telemetry", "127.0.0.1:1"])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "telemetry: nothing answers at 127.0.0.1:1; start a fleet" in result.stderr
+    assert "--telemetry HOST:PORT" in result.stderr
 
 
 def test_a_sentence_ends_with_what_to_do() -> None:

@@ -36,10 +36,11 @@ def test_dates_and_seconds_are_read_in_order_of_time(written: Path) -> None:
         ("a,b\n1,2\n", "no column TIMESTAMP"),
         (HEAD, "holds no request"),
         ("", "no column"),
-        (HEAD + "1,2,3\nsoon,2,3\n", "line 3: .*soon"),
-        (HEAD + "1,2,many\n", "line 2: .*many"),
-        (HEAD + "1,-2,3\n", "negative"),
-        (HEAD + "1,2\n", "line 2"),
+        (HEAD + "1,2,3\nsoon,2,3\n", "line 3: TIMESTAMP must be .*'soon'"),
+        (HEAD + "nan,2,3\n", "line 2: TIMESTAMP must be .*'nan'"),
+        (HEAD + "1,2,many\n", "line 2: GeneratedTokens must be .*'many'"),
+        (HEAD + "1,-2,3\n", "line 2: ContextTokens must be .*'-2'"),
+        (HEAD + "1,2\n", "line 2: GeneratedTokens must be .*''"),
     ],
 )
 def test_what_is_no_trace_is_refused(written: Path, text: str, expected: str) -> None:
@@ -56,5 +57,5 @@ def test_a_missing_or_binary_file_is_an_error_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="not a CSV file in UTF-8"):
         read(tmp_path / "binary.csv")
