@@ -176,7 +176,11 @@ class Upstreams:
                 await aio.all_of(self._introduce(replica), line.settled(_PROFILE_LIMIT_S))
             self._fleet.health(replica, serving=serving)
 
-        await aio.all_of(watch_health(self._channels[replica], INFERENCE, tell), line.keep())
+        await watch_health(self._channels[replica], INFERENCE, tell)
+
+    async def carry(self, replica: str) -> None:
+        """Keep up for ever the stream that calls to *replica* share; it ends with this."""
+        await self._lines[replica].keep()
 
     async def probe(self) -> None:
         """Ask for ever whoever may hang whether it still answers."""

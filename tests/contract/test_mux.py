@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import _async as health_aio
@@ -498,3 +499,52 @@ async def test_a_replica_without_the_stream_is_asked_call_by_call(tmp_path: Path
 
     assert text == "four"
     assert seen == ["_ServicerContext"]
+
+
+async def test_a_router_that_stops_finishes_its_calls_on_the_stream(tmp_path: Path) -> None:
+    """The stream stays as long as there are answers on it: none has to be begun anew."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(
+        request: inference_pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb.GenerateResponse]:
+        events = [event async for event in saying("four", parts=2)(request, context)]
+        for event in events[:2]:
+            yield event
+        begun.set()
+        await go_on.wait()
+        for event in events[2:]:
+            yield event
+
+    model = FakeModel("a", [slow])
+    async with served(model) as server:
+        config = config_of(tmp_path, [("a", [server.address])])
+        settings = msgspec.structs.replace(config, server=Server(drain_grace_s=60.0))
+        async with AsyncExitStack() as stack:
+            ready = await stack.enter_async_context(routed(settings))
+            await until(lambda: candidates_are(ready, 1))
+            # The fixture's own channel is closed before the router is stopped.
+            channel = open_channel(ready.address, SETTINGS)
+            stub = inference_grpc.InferenceServiceStub(channel)
+            call = asyncio.create_task(read(stub.Generate(asking())))
+            await begun.wait()
+            stopping = asyncio.create_task(stack.aclose())
+            await until(partial(_refuses, ready.address))
+            go_on.set()
+            _, text, _ = await call
+            await stopping
+            await channel.close()
+
+    assert text == "four"
+    assert len(model.requests) == 1
+
+
+async def _refuses(address: str) -> bool:
+    """Whether nobody listens there any more."""
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return True
+    writer.close()
+    return False
