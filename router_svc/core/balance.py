@@ -17,21 +17,25 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import ONE, ZERO, constant
 from router_svc.core.types import Bools, Floats, Replicas
 
 _LAST: Final = 1e9
 """Added to the keys of replicas that were not drawn."""
 _TIE: Final = 0.02
 """Predictions closer than this share of each other are equal."""
+_SHARE: Final = constant(_TIE)
 _POOL: Final = 16
 _HOT_QUANTILE: Final = 0.84
 """Pool size and quantile as in the Prequal paper."""
 _ROUNDS: Final = (
-    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
-    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+    (np.array(30, np.uint64), np.array(0xBF58476D1CE4E5B9, np.uint64)),
+    (np.array(27, np.uint64), np.array(0x94D049BB133111EB, np.uint64)),
 )
-_LAST_SHIFT: Final = np.uint64(31)
-_MANTISSA: Final = np.uint64(11)
+_LAST_SHIFT: Final = np.array(31, np.uint64)
+_MANTISSA: Final = np.array(11, np.uint64)
+_SPACING: Final = constant(2.0**-53)
+_WORD: Final = 0xFFFFFFFFFFFFFFFF
 """SplitMix64: what is shifted and multiplied by in each round, and the bits of a double."""
 
 
@@ -61,7 +65,7 @@ def predicted_latency(view: View) -> Floats:
     if len(view.replicas.names) == len(view.replicas.models):
         return view.total_s
     draw = draws(view.rotation, len(view.able))
-    keys = view.total_s * (1.0 + _TIE * draw)
+    keys = view.total_s * (ONE + _SHARE * draw)
     return _among(view, draw, _wide(view), keys)
 
 
@@ -144,12 +148,12 @@ def best_per_model(
 
 def draws(rotation: int, count: int) -> Floats:
     """Return numbers in [0, 1), the same for the same rotation: SplitMix64 of each place."""
-    x = _places(count) + np.uint64(rotation * 0xD1342543DE82EF95 & 0xFFFFFFFFFFFFFFFF)
+    x = _places(count) + np.array(rotation * 0xD1342543DE82EF95 & _WORD, np.uint64)
     for shift, factor in _ROUNDS:
         x ^= x >> shift
         x *= factor
     x ^= x >> _LAST_SHIFT
-    drawn: Floats = (x >> _MANTISSA).astype(np.float64) * 2.0**-53
+    drawn: Floats = (x >> _MANTISSA).astype(np.float64) * _SPACING
     return drawn
 
 
@@ -169,7 +173,7 @@ def _wide(view: View) -> Floats | float:
     information?", 2000).
     """
     replicas = view.replicas
-    others = np.maximum(view.requests - replicas.own_requests, 0.0) * view.able
+    others = np.maximum(view.requests - replicas.own_requests, ZERO) * view.able
     if not np.count_nonzero(others):
         return np.inf
     unseen = others * replicas.loads.age_s / np.maximum(view.total_s, 1e-3)

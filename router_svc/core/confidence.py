@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.clip import Floats, within
+from router_svc.core.clip import ONE, Floats, constant, within
 
 Array: TypeAlias = NDArray[Any]
 
@@ -27,6 +27,8 @@ _SURPRISE_CENTRE, _SURPRISE_SCALE = log(0.1), 1.5
 _LEAST_SURPRISE: Final = 1e-3
 UNSURE_LOGPROB: Final = -exp(_SURPRISE_CENTRE + 1.28 * _SURPRISE_SCALE)
 """Mean log-probability of an answer among the tenth that is least sure."""
+_LEAST, _MOST = constant(0.01), constant(0.99)
+_TINY: Final = constant(1e-12)
 _CAPACITY: Final = 256
 """Outcomes remembered per model, to know how log-probabilities spread."""
 _QUANTILES: Final = np.array(
@@ -88,9 +90,9 @@ class Confidence:
         level, trust, say = self._weights.T
         if self._surprise is None:
             self._surprise = np.exp(-np.maximum(say, 0.0)[:, None] * self._z)
-        held = within(quality, 0.01, 0.99)
-        against = np.exp(trust * np.log((1.0 - held) / held) - level)
-        sure = 1.0 / (1.0 + against[:, None] * self._surprise)
+        held = within(quality, _LEAST, _MOST)
+        against = np.exp(trust * np.log((ONE - held) / held) - level)
+        sure = ONE / (ONE + against[:, None] * self._surprise)
         return centred(sure, quality)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -132,12 +134,12 @@ class Confidence:
 
 def centred(sure: Floats, quality: Floats) -> Floats:
     """Scale confidences (M, Z) in [0, 1] towards 0 or 1 until their mean is *quality* (M,)."""
-    mean = np.add.reduce(sure, axis=1) / sure.shape[1]
-    lower = mean > quality
+    mean = np.add.reduce(sure, 1) / sure.shape[1]
     # Towards 0 by a factor on what is there, towards 1 by one on what is missing.
-    most = np.where(lower, 0.0, 1.0)
-    factor = np.abs(most - quality) / np.maximum(np.abs(most - mean), 1e-12)
-    found: Floats = most[:, None] + (sure - most[:, None]) * factor[:, None]
+    most = (mean <= quality).astype(np.float64)
+    factor = np.abs(most - quality) / np.maximum(np.abs(most - mean), _TINY)
+    towards = most[:, None]
+    found: Floats = towards + (sure - towards) * factor[:, None]
     return found
 
 

@@ -6,6 +6,7 @@ nothing but its arguments, and judges a replica alike wherever it stands in the 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -84,7 +85,7 @@ def admitted(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
     """Apply every filter; (R,)."""
     able = _everybody(replicas)
     for each in FILTERS.values():
-        able &= each.admits(ask, prompt_tokens, replicas)
+        able = able & each.admits(ask, prompt_tokens, replicas)
     return able
 
 
@@ -106,4 +107,11 @@ def rejections(ask: Ask, prompt_tokens: float, replicas: Replicas) -> tuple[Reje
 
 
 def _everybody(replicas: Replicas) -> Bools:
-    return ~np.zeros(len(replicas.names), dtype=np.bool_)
+    return _all(len(replicas.names))
+
+
+@lru_cache(maxsize=16)
+def _all(count: int) -> Bools:
+    admitted = np.ones(count, dtype=np.bool_)
+    admitted.flags.writeable = False
+    return admitted

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import ONE, ZERO, constant
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
@@ -52,10 +53,12 @@ _SURPRISE: Final = 20.0
 """No single time counts as further from its expectation than this factor."""
 _OVERHEAD, _PREFILL, _BATCH, _WAIT, _STEP, _STEP_RUNNING = range(6)
 """Rows of what is known of a replica: times as in the formulae above, slower where it is."""
-_VARIANCES, _REACHES = slice(6, 8), slice(8, 10)
+_FIRST_VARIANCE, _TOTAL_VARIANCE, _FIRST_REACH, _TOTAL_REACH = range(6, 10)
 """Of time to first token and of the total: variance of the logarithm, and 90 % quantile."""
 _SHORTEST_S: Final = 1e-5
 _LONGEST_S: Final = 1e5
+_SHORTEST, _LONGEST = constant(_SHORTEST_S), constant(_LONGEST_S)
+_STALE_PER_S, _STALE_MOST = constant(_STALE_VARIANCE_PER_S), constant(_STALE_MOST_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +161,7 @@ class Latency:
         """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
         self._reach = np.ones((2, len(self.models)))
         """For ttft and total: 90 % quantile over what log-normal residuals would have; (2, M)."""
-        self._known = np.zeros((10, 0))
+        self._known: Sequence[Floats] = ()
         """What `_figures` found since anything was learned."""
         self._known_of: tuple[Ints, Ints] | tuple[None, None] = (None, None)
         """The replicas and models that it was asked about."""
@@ -172,24 +175,22 @@ class Latency:
         """
         of = self._figures(loads)
         step, queue = self._steps(of, loads)
-        ahead = of[_BATCH] * (loads.running > 0.0) + of[_WAIT] * queue
+        ahead = of[_BATCH] * np.sign(loads.running) + of[_WAIT] * queue
         fed = of[_PREFILL] * (loads.waiting_prompt_tokens + prompt_tokens)
-        times = np.empty((2, len(step)))
-        np.add(of[_OVERHEAD] + fed, ahead * step, out=times[0])
-        first = np.minimum(np.maximum(times[0], _SHORTEST_S), _LONGEST_S, out=times[0])
-        np.add(first, step * np.maximum(output_tokens - 1.0, 0.0), out=times[1])
-        np.minimum(times[1], _LONGEST_S, out=times[1])
-        stale = _STALE_VARIANCE_PER_S * np.minimum(loads.age_s, _STALE_MOST_S)
-        sigma = np.sqrt(of[_VARIANCES] + stale)
-        p90_s = times * np.exp(of[_REACHES] * sigma)
+        first = of[_OVERHEAD] + fed + ahead * step
+        first = np.minimum(np.maximum(first, _SHORTEST), _LONGEST)
+        total = np.minimum(first + step * np.maximum(output_tokens - ONE, ZERO), _LONGEST)
+        stale = _STALE_PER_S * np.minimum(loads.age_s, _STALE_MOST)
+        sigma = np.sqrt(of[_TOTAL_VARIANCE] + stale)
+        first_sigma = np.sqrt(of[_FIRST_VARIANCE] + stale)
         return LatencyQuantiles(
             ttft_p50_s=first,
-            ttft_p90_s=p90_s[0],
-            total_p50_s=times[1],
-            total_p90_s=p90_s[1],
+            ttft_p90_s=first * np.exp(of[_FIRST_REACH] * first_sigma),
+            total_p50_s=total,
+            total_p90_s=total * np.exp(of[_TOTAL_REACH] * sigma),
             tpot_s=step,
             wait_s=queue * step,
-            total_sigma=sigma[1],
+            total_sigma=sigma,
         )
 
     def learn(
@@ -284,24 +285,25 @@ class Latency:
             if name in self.replicas and "level" in arrays:
                 self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
-    def _figures(self, loads: ReplicaLoads) -> Floats:
-        """Return what is known of each replica, apart from its load; a row for each (10, N)."""
+    def _figures(self, loads: ReplicaLoads) -> Sequence[Floats]:
+        """Return what is known of each replica, apart from its load: ten rows of (N,)."""
         if self._known_of[0] is loads.replica and self._known_of[1] is loads.model:
             return self._known
         model, slower = loads.model, self._slower(loads)
         first, step = self._first.rates()[model].T, self._step.rates()[model].T
         of = [first[0] * slower, first[1] * slower, *first[2:], *(step * slower)]
-        known = np.array([*of, *self._variance()[:, model], *(_Z90 * self._reach[:, model])])
+        known = [*np.array([*of, *self._variance()[:, model], *(_Z90 * self._reach[:, model])])]
         if len(model) == len(self.replicas):  # the fleet's arrays: the same ones every time
             self._known, self._known_of = known, (loads.replica, loads.model)
         return known
 
     @staticmethod
-    def _steps(of: Floats, loads: ReplicaLoads) -> tuple[Floats, Floats]:
+    def _steps(of: Sequence[Floats], loads: ReplicaLoads) -> tuple[Floats, Floats]:
         """Return the time of a step, and how many pass before a request gets its slot; (N,)."""
-        most = np.maximum(loads.max_running, 1.0)
-        step = np.maximum(of[_STEP] + of[_STEP_RUNNING] * _batch(loads), _SHORTEST_S)
-        queued = np.maximum(loads.running + loads.waiting + 1.0 - most, 0.0)
+        most = np.maximum(loads.max_running, ONE)
+        batch = np.minimum(loads.running + ONE, most)
+        step = np.maximum(of[_STEP] + of[_STEP_RUNNING] * batch, _SHORTEST)
+        queued = np.maximum(loads.running + loads.waiting + ONE - most, ZERO)
         return step, queued / most * loads.remaining_tokens
 
     def _slower(self, loads: ReplicaLoads) -> Floats:
@@ -369,4 +371,4 @@ class _Rates:
 
 def _batch(loads: ReplicaLoads) -> Floats:
     """Return how many requests a step has, the new one among them (N,)."""
-    return np.minimum(loads.running + 1.0, np.maximum(loads.max_running, 1.0))
+    return np.minimum(loads.running + ONE, np.maximum(loads.max_running, ONE))

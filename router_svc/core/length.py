@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.clip import clipped, within
+from router_svc.core.clip import ZERO, clipped, constant, within
 from router_svc.core.features import Features
 from router_svc.core.ridge import Floats, Ridges
 
@@ -20,7 +20,7 @@ VERSION: Final = 1
 _PRIOR_MEAN: Final = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 _PRIOR_PRECISION: Final = np.array([16.0, 2.0, 2.0, 2.0, 2.0, 2.0])
 _LONGEST: Final = 131_072.0
-_LOG_LONGEST: Final = log(_LONGEST)
+_LOG_LONGEST: Final = constant(log(_LONGEST))
 
 
 class Length:
@@ -36,7 +36,7 @@ class Length:
     def predict(self, features: Features) -> Floats:
         """Return expected output tokens (M,), at least 1."""
         log_tokens = self._ridges.mean(_regressors(features))
-        expected: Floats = np.exp(within(log_tokens, 0.0, _LOG_LONGEST))
+        expected: Floats = np.exp(within(log_tokens, ZERO, _LOG_LONGEST))
         return expected
 
     def learn(self, model: str, features: Features, tokens: int) -> None:

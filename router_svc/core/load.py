@@ -11,12 +11,15 @@ from typing import Final
 
 import numpy as np
 
+from router_svc.core.clip import HALF, ONE, ZERO, constant
 from router_svc.core.latency import ReplicaLoads
 from router_svc.core.types import Bools, Floats, Ints, Priority
 
 _STALE_S: Final = 5.0
 """A report older than this says nothing about load any more; own requests still do."""
-_UNKNOWN_AGE_S: Final = 60.0
+_STALE: Final = constant(_STALE_S)
+_UNKNOWN_AGE: Final = constant(60.0)
+"""What is given as the age of a report that never came, in seconds."""
 _SLOTS_PER_SPARE: Final = 4
 """One request waits at a replica for so many that run there."""
 _LINE_S: Final = 1.5
@@ -135,17 +138,18 @@ class Load:
     def ages_s(self, now_s: float) -> Floats:
         """How long ago the figures were last known to be true; infinite where there are none."""
         known_s = now_s if now_s - self._told_s < _LINE_S else self._told_s
-        ages: Floats = np.maximum(now_s - np.maximum(self._at_s, known_s - self._held_s), 0.0)
+        now, known = np.array(now_s), np.array(known_s)
+        ages: Floats = np.maximum(now - np.maximum(self._at_s, known - self._held_s), ZERO)
         return ages
 
     def loads(self, now_s: float, ages_s: Floats | None = None) -> ReplicaLoads:
         """Estimate the load now; *ages_s* are `ages_s` of now, where somebody has them."""
         age = self.ages_s(now_s) if ages_s is None else ages_s
-        fresh = age < _STALE_S
+        fresh = age < _STALE
         requests = self._known(fresh)
         prompt = np.maximum(self._prompt, (self._reported_prompt + self._since_prompt) * fresh)
         # Requests in flight are on average half way through.
-        remaining = 0.5 * self._output / np.maximum(self.requests, 1.0)
+        remaining = HALF * self._output / np.maximum(self.requests, ONE)
         running = np.minimum(requests, self._max_running)
         return ReplicaLoads(
             replica=self._numbers,
@@ -154,10 +158,10 @@ class Load:
             waiting=requests - running,
             # A model does not know yet what its cache will spare a prompt that waits: it says more
             # than we take off when that is fed. Where nobody is left, nothing is.
-            waiting_prompt_tokens=np.maximum(prompt, 0.0) * (requests > 0.0),
-            remaining_tokens=np.maximum(remaining, 0.0),
+            waiting_prompt_tokens=np.maximum(prompt, ZERO) * (requests > ZERO),
+            remaining_tokens=np.maximum(remaining, ZERO),
             max_running=self._max_running,
-            age_s=np.minimum(age, _UNKNOWN_AGE_S),
+            age_s=np.minimum(age, _UNKNOWN_AGE),
         )
 
     def full(self, priority: Priority, now_s: float) -> Bools:

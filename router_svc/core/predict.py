@@ -11,7 +11,6 @@ import numpy as np
 
 from router_svc.core.agreement import Agreement
 from router_svc.core.balance import BALANCERS, View, best_per_model
-from router_svc.core.clip import within
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
@@ -133,18 +132,20 @@ def candidates(
         fed = np.maximum(prompt - cached_tokens, 1.0)
     when = predictors.latency.predict(loads, fed, output.take(replicas.model))
     view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
-    best, spares = best_per_model(replicas, able, BALANCERS[policy.balancer](view))
+    chosen, spares = best_per_model(replicas, able, BALANCERS[policy.balancer](view))
+    best = np.array(chosen, dtype=np.intp)
     model = replicas.model.take(best)
-    work_s = slot_s(when).take(best) * ask.samples
+    work_s = slot_s(when).take(best)
+    if ask.samples > 1:
+        work_s = work_s * ask.samples
     capacity = congestion(replicas.loads).take(best)
     if not isinstance(fed, float):
         capacity = capacity + _lost(predictors.latency, replicas, fed, when).take(best)
     if slot_prices is not None:
         capacity = capacity + slot_prices[model] * work_s
     judged = predictors.judge.judge(features)
-    believed = within(judged.quality, 0.0, 1.0)
-    cost = prices.usd_per_prompt_token * prompt
-    cost = cost + prices.usd_per_completion_token * output * ask.samples
+    tokens = output * ask.samples if ask.samples > 1 else output
+    cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * tokens
     of = _some_of(model, len(replicas.models))
     times_s = [when.ttft_p50_s, when.ttft_p90_s, when.total_p50_s, when.total_p90_s]
     times_s = [each.take(best) for each in times_s]
@@ -155,8 +156,8 @@ def candidates(
         times_s = [each + by * waits_s for each, by in zip(times_s, longer, strict=True)]
     return Candidates(
         models=tuple([replicas.models[m] for m in model.tolist()]),
-        replicas=tuple([replicas.names[r] for r in best]),
-        quality=of(believed),
+        replicas=tuple([replicas.names[r] for r in chosen]),
+        quality=of(judged.quality),
         quality_stddev=of(judged.stddev),
         ttft_p50_s=times_s[0],
         ttft_p90_s=times_s[1],
@@ -168,7 +169,7 @@ def candidates(
         capacity_price=capacity,
         spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=of(predictors.confidence.spread(believed)),
+        confidence=of(predictors.confidence.spread(judged.quality)),
         agreement=of(of(predictors.agreement.correlation(features.tasks)).T),
         work_s=work_s,
         probe_ratio=of(judged.probes),

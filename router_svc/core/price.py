@@ -8,17 +8,27 @@ from outcomes. A pricer gets the options that may join an ensemble, the best alo
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, combinations, product
+from functools import lru_cache
+from itertools import accumulate, combinations, product, repeat
 from math import log, sqrt
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from router_svc.core.clip import clipped
+from router_svc.core.clip import Floats, clipped
 from router_svc.core.hedging import STALL_S, late_after_s
 from router_svc.core.option import Option, in_time
 from router_svc.core.types import Candidates, Policy
-from router_svc.core.voting import Sureness, correlation, some_right, vote_quality, vote_weight
+from router_svc.core.voting import (
+    Groups,
+    correlation,
+    correlations,
+    groups,
+    outweighing,
+    some_right,
+    surest,
+    vote_weight,
+)
 
 _SCORER_SKILL: Final = 0.1
 """Share of what a perfect choice among answers would win that another model's choice does: models
@@ -32,6 +42,8 @@ _BEST_OF_POOL: Final = 3
 _LEVELS: Final = 4
 """Of confidence that a vote's price tells apart."""
 _PAIR: Final = 2
+_HEDGE_POOL: Final = 4
+"""Who is not among the best has hardly ever a hedge that is worth most: a third of the plans."""
 _LATE: Final = 0.05
 """Share of calls that are late, by the meaning of `late_after_s`."""
 _EXCESS: Final = 0.25
@@ -107,21 +119,24 @@ def vote(pool: Sequence[Option], view: View) -> list[Priced]:
     Such a vote is at least as good as one weighed by what is expected of each model beforehand,
     and as taking the surest answer; the better of the two is its price.
     """
-    found, confidence = [], view.candidates.confidence
-    blocks = confidence.reshape(len(confidence), _LEVELS, -1)
-    levels = (np.add.reduce(blocks, axis=2) / blocks.shape[2]).tolist()
-    sureness = Sureness([levels[option.place] for option in pool])
-    weighed = [(option.quality, vote_weight(option.quality)) for option in pool]
-    for size in range(2, min(view.policy.max_calls, len(pool)) + 1):
-        for voters in combinations(range(len(pool)), size):
-            group = [pool[i] for i in voters]
-            together = _together(group, view)
-            right = sureness.surest(voters, together)
-            if size > _PAIR:  # of two, the better one alone decides a vote weighed beforehand
-                qualities, weights = zip(*[weighed[i] for i in voters], strict=True)
-                right = max(right, vote_quality(qualities, together, weights))
-            found.append(_asked_at_once(right, group))
-    return found
+    most, candidates = min(view.policy.max_calls, len(pool)), view.candidates
+    if most < _PAIR:
+        return []
+    pool = sorted(pool, key=lambda option: -option.quality)
+    among, places = groups(len(pool), most), np.array([option.place for option in pool])
+    together = correlations(candidates.agreement.take(places, 0).take(places, 1), among)
+    blocks = candidates.confidence.take(places, 0).reshape(len(pool), _LEVELS, -1)
+    right = surest(np.add.reduce(blocks, 2) / blocks.shape[2], among, together)
+    quality = np.array([option.quality for option in pool])
+    weight = np.array([vote_weight(option.quality) for option in pool])
+    for size, some in among.blocks:
+        if size > _PAIR:  # of two, the better one alone decides a vote weighed beforehand
+            mine = among.padded[:size, some]
+            of = quality.take(mine)
+            best, apart = of[0], outweighing(of, weight.take(mine))
+            weighed = apart + together[some] * (best - apart)
+            right[some] = np.maximum(right[some], weighed)
+    return _all_asked(right, pool, among)
 
 
 def best_of(pool: Sequence[Option], view: View) -> list[Priced]:
@@ -167,7 +182,7 @@ def refine(pool: Sequence[Option], view: View) -> list[Priced]:
 
 
 def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
-    """Price every ordered pair of *pool*, and each model with its own spare replica.
+    """Price every ordered pair of the best of *pool*, and each model with its own spare replica.
 
     The primary is late with probability `_LATE`; what it then still needs, and what the backup
     needs, are taken as exponential, so that the backup wins the race with probability a / (a + b)
@@ -179,7 +194,10 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
     stalled, stall_s = c.stall_ratio, min(STALL_S, view.deadline_s or STALL_S)
     asked, log_deadline = _LATE + stalled, view.log_deadline
     ttft_p50_s, ttft_p90_s = c.ttft_p50_s.tolist(), c.ttft_p90_s.tolist()
-    calls = [_first_token(each, ttft_p50_s[each.place], ttft_p90_s[each.place]) for each in pool]
+    calls = [
+        _first_token(each, ttft_p50_s[each.place], ttft_p90_s[each.place])
+        for each in pool[:_HEDGE_POOL]
+    ]
     for (one, late_s, more_s, needs_one_s), (two, _, _, needs_two_s) in product(calls, calls):
         if one is two and not c.spares[one.place]:
             continue
@@ -207,6 +225,33 @@ PRICERS: Final[Mapping[str, Pricer]] = {
     p.__name__: p for p in (cascade, vote, best_of, refine, hedge)
 }
 """Every kind of ensemble: more than one call, by one policy or another."""
+
+
+def _all_asked(right: Floats, pool: Sequence[Option], among: Groups) -> list[Priced]:
+    """Price every group of *pool*, all of it asked at once, whose answer is *right* (G,)."""
+    latency_s, cost_usd, capacity, in_time = np.array(
+        [
+            [*[option.mean_s for option in pool], 0.0],
+            [*[option.cost_usd for option in pool], 0.0],
+            [*[option.capacity for option in pool], 0.0],
+            [*[option.in_time for option in pool], 1.0],
+        ]
+    ).take(among.padded, 1)
+    figures = (
+        right,
+        np.maximum.reduce(latency_s, 0),
+        np.add.reduce(cost_usd, 0),
+        np.add.reduce(capacity, 0),
+        np.multiply.reduce(in_time, 0),
+    )
+    asked = _named(tuple([option.place for option in pool]), among)
+    return list(zip(*[each.tolist() for each in figures], asked, repeat(0.0), strict=False))
+
+
+@lru_cache(maxsize=1024)
+def _named(places: tuple[int, ...], among: Groups) -> list[tuple[int, ...]]:
+    """Return the candidates of every group, which stand at *places*."""
+    return [tuple([places[i] for i in members]) for members in among.members]
 
 
 def _asked_at_once(quality: float, asked: Sequence[Option]) -> Priced:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core import joint, stack
-from router_svc.core.clip import within
+from router_svc.core.clip import HALF, ONE, ZERO, within
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
 from router_svc.core.joint import Joint
 from router_svc.core.memory import SIZE, Memory, Seen
@@ -46,7 +46,7 @@ _JOINT_SHARE: Final = 0.5
 """Of what was learned from the memory, next to the regressions that follow every outcome."""
 _FIRST_LESSON, _LESSONS_APART = 100, 500
 """Outcomes until the memory is learned from, and at most until it is again."""
-_LARGEST_STDDEV: Final = 0.5
+_LARGEST_STDDEV: Final = HALF
 """No quantity in [0, 1] has a larger one."""
 
 
@@ -135,8 +135,8 @@ class Quality:
         excess, leverage = self._excess.predict(known.x)
         if known.learned is not None:
             excess += _JOINT_SHARE * (known.learned - excess)
-        mean = within(known.expected + excess, 0.0, 1.0)
-        stddev = np.sqrt(self._variance * np.maximum(leverage, 0.0))
+        mean = within(known.expected + excess, ZERO, ONE)
+        stddev = np.sqrt(self._variance * np.maximum(leverage, ZERO))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
 
     def learn(self, model: str, features: Features, score: float, weight: float = 1.0) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from router_svc.core.clip import ONE, ZERO, constant
 from router_svc.core.latency import LatencyQuantiles, ReplicaLoads
 from router_svc.core.types import Floats
 
@@ -28,6 +29,7 @@ _TEMPERATURE: Final = 0.02
 """Requests whose two best models are so close in value go to both: smoothes the gradient."""
 _NEVER: Final = -1e9
 _PRESENT: Final = 0.05
+_FREE: Final = constant(0.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +99,9 @@ def congestion(loads: ReplicaLoads) -> Floats:
 
     What no forecast foresees, and what divides requests that are worth the same.
     """
-    requests, most = loads.running + loads.waiting, np.maximum(loads.max_running, 1.0)
-    over = requests / most - 0.8
-    if not np.count_nonzero(over > 0.0):
+    requests, most = loads.running + loads.waiting, np.maximum(loads.max_running, ONE)
+    over = requests / most - _FREE
+    if not np.count_nonzero(over > ZERO):
         return np.zeros(len(over))
     price: Floats = _PRESENT * np.minimum(np.maximum(over / 0.2, 0.0), 4.0)
     return price

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
+from math import comb, prod
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from router_svc.core.menu import Menu, menu
 from router_svc.core.plan import BestOf, Hedge, Plan
 from router_svc.core.types import Candidates, Policy
+from router_svc.core.voting import vote_quality
 from tests.unit.router_svc.fixtures import candidates
 
 POLICY = Policy(max_calls=3)
@@ -97,6 +100,32 @@ def test_a_vote_of_models_that_know_what_they_know_gains_more() -> None:
     )
     assert apart == pytest.approx([1.0 - 0.5 * 0.75])
     assert alike == pytest.approx([0.5])
+
+
+@given(st.data())
+def test_every_vote_is_worth_the_better_of_two_ways_to_count_it(data: st.DataObject) -> None:
+    """Each group by itself, by hand; the members are named best first."""
+    count = data.draw(st.integers(2, 8))
+    sure = st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4).map(sorted)
+    levels = np.array(data.draw(st.lists(sure, min_size=count, max_size=count)))
+    found = candidates(levels.mean(axis=1).tolist(), cost_usd=[0.1] * count)
+    rho = data.draw(st.floats(0.0, 0.98))
+    found = replace(found, confidence=levels, agreement=np.full((count, count), rho))
+    priced = menu(found, POLICY, 2.0, NOTHING)
+    votes = [k for k in range(len(priced.utility)) if priced.kind(k) == "vote"]
+    assert len(votes) == sum(comb(min(count, 6), size) for size in (2, 3))
+    for k in votes:
+        asked = priced.places[k]
+        quality = [float(found.quality[i]) for i in asked]
+        assert quality == sorted(quality, reverse=True)
+        some = [levels[i].tolist() for i in asked]
+        apart = float(np.mean([max(each) for each in product(*some)]))
+        alike = float(np.mean([max(each) for each in zip(*some, strict=True)]))
+        surest = alike * rho + apart * (1.0 - rho)
+        assert priced.quality[k] == pytest.approx(max(surest, vote_quality(quality, rho)))
+        assert priced.latency_s[k] == pytest.approx(max(priced.latency_s[i] for i in asked))
+        assert priced.cost_usd[k] == pytest.approx(0.1 * len(asked))
+        assert priced.in_time[k] == pytest.approx(prod(priced.in_time[i] for i in asked))
 
 
 @given(st.data())

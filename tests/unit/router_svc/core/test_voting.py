@@ -1,14 +1,22 @@
 """Votes against every outcome counted out."""
 
 from itertools import product
-from math import log, prod
+from math import comb, log, prod
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_svc.core.voting import Sureness, correlation, some_right, vote_quality, vote_weight
+from router_svc.core.voting import (
+    correlation,
+    correlations,
+    groups,
+    some_right,
+    surest,
+    vote_quality,
+    vote_weight,
+)
 
 QUALITIES = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=5)
 
@@ -49,24 +57,35 @@ CONFIDENCES = st.lists(
 @given(CONFIDENCES)
 def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]]) -> None:
     """Counted out over every combination of confidences; alike, in step with one another."""
-    among = Sureness([[0.5, 0.5, 0.5, 1.0], *confidences])
-    group = range(1, len(confidences) + 1)
-    apart = np.mean([max(each) for each in product(*confidences)])
-    assert among.surest(group, 0.0) == pytest.approx(apart, abs=1e-9)
-    alike = np.mean([max(each) for each in zip(*confidences, strict=True)])
-    assert among.surest(group, 1.0) == pytest.approx(alike)
+    levels = np.array([[0.5, 0.5, 0.5, 1.0], *confidences])
+    among = groups(len(levels), 3)
+    apart, alike = (
+        surest(levels, among, np.full(len(among.members), rho)).tolist() for rho in (0.0, 1.0)
+    )
+    for i, group in enumerate(among.members):
+        some = [levels[j].tolist() for j in group]
+        assert apart[i] == pytest.approx(np.mean([max(each) for each in product(*some)]), abs=1e-9)
+        stepped = [max(each) for each in zip(*some, strict=True)]
+        assert alike[i] == pytest.approx(np.mean(stepped), abs=1e-9)
 
 
 def test_of_equally_sure_models_one_is_the_surest() -> None:
     """Whichever: it is right as often as each of them."""
-    assert Sureness([[0.2, 0.6]] * 3).surest((0, 1, 2), 0.0) == pytest.approx(0.55)
+    among = groups(3, 3)
+    found = surest(np.array([[0.2, 0.6]] * 3), among, np.zeros(4))
+    assert found[-1] == pytest.approx(0.55)
 
 
-def test_known_weights_change_nothing() -> None:
-    """They are what would be computed."""
-    qualities = [0.5, 0.9, 0.7]
-    known = [vote_weight(q) for q in qualities]
-    assert vote_quality(qualities, 0.3, known) == vote_quality(qualities, 0.3)
+@pytest.mark.parametrize(("models", "most"), [(2, 2), (3, 3), (6, 3), (6, 5)])
+def test_every_group_is_there_once(models: int, most: int) -> None:
+    """Of two to so many models, the smaller first; who is nobody fills up."""
+    among = groups(models, most)
+    assert len(set(among.members)) == len(among.members)
+    assert len(among.members) == sum(comb(models, size) for size in range(2, most + 1))
+    for i, group in enumerate(among.members):
+        assert among.padded[:, i].tolist() == [*group, *[models] * (most - len(group))]
+    for size, some in among.blocks:
+        assert {len(group) for group in among.members[some]} == {size}
 
 
 def test_weights_follow_the_likelihood_ratio() -> None:
@@ -81,3 +100,14 @@ def test_correlation_is_the_mean_of_all_pairs() -> None:
     assert correlation(agreement, (0, 1)) == pytest.approx(0.2)
     assert correlation(agreement, (0, 0, 0)) == pytest.approx(0.7)
     assert correlation(agreement, (0, 1, 2)) == 0.0
+
+
+@given(st.data())
+def test_correlations_of_all_groups_are_those_of_each(data: st.DataObject) -> None:
+    """Whatever their size."""
+    drawn = data.draw(st.lists(st.floats(-0.5, 0.98), min_size=25, max_size=25))
+    agreement = np.array(drawn).reshape(5, 5)
+    agreement = (agreement + agreement.T) / 2.0
+    among = groups(5, data.draw(st.integers(2, 5)))
+    each = [correlation(agreement.tolist(), group) for group in among.members]
+    assert correlations(agreement, among).tolist() == pytest.approx(each)
