@@ -149,6 +149,7 @@ async def running(
         await embedders.close()
         await siblings.close()
         if worker.first:
+            router.learn()
             await router.verdicts.save()
             await history.save()
         await journal.close()

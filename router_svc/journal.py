@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[sqlite3.Connection], Any]
+_Batch: TypeAlias = list[tuple[Work, Future[Any] | None]]
 
 _BATCH: Final = 512
 _MAX_QUEUED: Final = 50_000
@@ -69,8 +70,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._queue: SimpleQueue[tuple[Work, Future[Any] | None] | None] = SimpleQueue()
-        self._gathered: list[Work] = []
+        self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._gathered: _Batch = []
+        self._given = self._written = 0
+        """Work that was added, by the event loop; work that is done with, by the thread."""
         self._quiet_until_s = 0.0
         metrics.JOURNAL_BROKEN.set(0)
         self._connection = self._open()
@@ -80,15 +83,15 @@ class Journal:
     def add(self, work: Work) -> None:
         """Run *work* on the connection some time soon; what fails is counted, not raised.
 
-        To be called on the event loop. Work is handed over a few times a second, because each
-        hand-over wakes the thread, and the event loop pays for that.
+        To be called on the event loop. Work is handed over a few times a second, all at once,
+        because each hand-over wakes the thread, and the event loop pays for that.
         """
-        if len(self._gathered) + self._queue.qsize() >= _MAX_QUEUED:
+        if self._given - self._written >= _MAX_QUEUED:
             metrics.JOURNAL_LOST.inc()
             return
         if not self._gathered:
             asyncio.get_running_loop().call_later(_GATHER_S, self._hand_over)
-        self._gathered.append(work)
+        self._gather(work, None)
 
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run *work* after all that was added before, and return what it returns.
@@ -96,8 +99,8 @@ class Journal:
         Raises sqlite3.Error where the journal cannot be read or written.
         """
         answer: Future[T] = Future()
+        self._gather(work, answer)
         self._hand_over()
-        self._queue.put((work, answer))
         return await asyncio.wrap_future(answer)
 
     async def close(self) -> None:
@@ -106,10 +109,14 @@ class Journal:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _gather(self, work: Work, answer: Future[Any] | None) -> None:
+        self._gathered.append((work, answer))
+        self._given += 1
+
     def _hand_over(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        for work in gathered:
-            self._queue.put((work, None))
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -129,24 +136,26 @@ class Journal:
             batch, more = self._batch()
             if batch:
                 self._commit(batch)
+                self._written += len(batch)
             if not more:
                 self._connection.close()
                 return
 
-    def _batch(self) -> tuple[list[tuple[Work, Future[Any] | None]], bool]:
-        batch: list[tuple[Work, Future[Any] | None]] = []
-        item = self._queue.get()
+    def _batch(self) -> tuple[_Batch, bool]:
+        """Return what there is, and whether more may come."""
+        batch: _Batch = []
+        items = self._queue.get()
         try:
-            while item is not None:
-                batch.append(item)
+            while items is not None:
+                batch += items
                 if len(batch) >= _BATCH:
                     return batch, True
-                item = self._queue.get_nowait()
+                items = self._queue.get_nowait()
         except Empty:
             return batch, True
         return batch, False
 
-    def _commit(self, batch: list[tuple[Work, Future[Any] | None]]) -> None:
+    def _commit(self, batch: _Batch) -> None:
         """Run *batch* in one transaction; one item's failure is its own, the commit's is all's."""
         # From here on nobody can cancel; whoever did so before has no use for the work.
         batch = [(w, a) for w, a in batch if a is None or a.set_running_or_notify_cancel()]

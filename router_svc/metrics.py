@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from router_svc.core.ahead import Outlook
 from router_svc.core.quality import Belief
+from services.kit.metrics import of
 
 DECISIONS = Counter("zeta_router_decisions_total", "Decisions made.", ("plan", "model", "explored"))
 DECISION_SECONDS = Histogram(
@@ -96,8 +97,8 @@ def show_beliefs(beliefs: Iterable[Belief]) -> None:
 
 def predicted(model: str, quantity: str, actual_s: float, p50_s: float, p90_s: float) -> None:
     """Note what a predicted *quantity*, "ttft" or "total", turned out to be."""
-    PREDICTION_RATIO.labels(model, quantity).observe(actual_s / max(p50_s, 1e-9))
-    WITHIN_P90.labels(model, quantity, str(actual_s <= p90_s).lower()).inc()
+    of(PREDICTION_RATIO, model, quantity).observe(actual_s / max(p50_s, 1e-9))
+    of(WITHIN_P90, model, quantity, str(actual_s <= p90_s).lower()).inc()
 
 
 def show_outlooks(outlooks: Iterable[Outlook]) -> None:

@@ -17,6 +17,7 @@ from router_svc import metrics
 from router_svc.core.breaker import Breaker
 from router_svc.core.features import Features, lexical_profile
 from services.kit.aio import cancelled
+from services.kit.metrics import of
 
 log = structlog.get_logger()
 
@@ -57,7 +58,7 @@ class Profiler:
     async def profile(self, text: str) -> Profiled:
         """Return the best profile of *text* that can be had within the time box."""
         profiled = await self._profile(text)
-        metrics.PROFILES.labels(profiled.source).inc()
+        of(metrics.PROFILES, profiled.source).inc()
         return profiled
 
     async def close(self) -> None:

@@ -12,12 +12,11 @@ from contextlib import (
 )
 from dataclasses import dataclass, replace
 from typing import Final
-from uuid import uuid4
 
 import numpy as np
 import structlog
 
-from router_svc import metrics, records, wire
+from router_svc import ids, metrics, records, wire
 from router_svc.admission import Admission
 from router_svc.core.affinity import Affinity
 from router_svc.core.ahead import Ahead
@@ -60,7 +59,7 @@ from services.kit.errors import (
     UnknownModelError,
     ZetaError,
 )
-from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN
+from services.kit.metrics import REQUEST_DURATION, TIME_TO_FIRST_TOKEN, of
 
 log = structlog.get_logger()
 
@@ -96,7 +95,7 @@ class ZetaDynamicRouter:
         journal: Journal,
         rng: np.random.Generator,
         clock: Callable[[], float] = time.monotonic,
-        new_id: Callable[[], str] = lambda: str(uuid4()),
+        new_id: Callable[[], str] = ids.new_id,
     ) -> None:
         self.fleet = fleet
         self.learner = learner
@@ -245,6 +244,10 @@ class ZetaDynamicRouter:
             source=profiled.source,
         )
 
+    def learn(self) -> None:
+        """Have learned what the latest answers teach, before it is saved or shown."""
+        self._dispatch.learn()
+
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
         self.ahead.step(self.fleet.replicas(), self._clock(), time.time())
@@ -314,15 +317,14 @@ class ZetaDynamicRouter:
 
         log.debug("routed", decision=decision_id, plan=line(decision.plan), source=profiled.source)
         metrics.DECISION_SECONDS.observe(took_s)
-        metrics.DECISIONS.labels(
-            kind_of(decision.plan), models_of(decision.plan)[0], str(decision.explored).lower()
-        ).inc()
+        kind, explored = kind_of(decision.plan), str(decision.explored).lower()
+        of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
         alone, alone_quality = decision.alone()
         self.verdicts.keep(
             decision_id,
             Remembered(
                 features=features,
-                kind=kind_of(decision.plan),
+                kind=kind,
                 expected_quality=decision.quality,
                 tenant=ask.tenant,
                 decided_s=at_s,
@@ -431,9 +433,9 @@ class ZetaDynamicRouter:
         model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
         labels = (model, "", kind_of(run.decision.plan))
         if run.started:
-            TIME_TO_FIRST_TOKEN.labels(*labels).observe(run.ttft_s)
+            of(TIME_TO_FIRST_TOKEN, *labels).observe(run.ttft_s)
         total_s = run.total_s or self._clock() - run.arrived_s
-        REQUEST_DURATION.labels(*labels).observe(total_s)
+        of(REQUEST_DURATION, *labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))

@@ -161,6 +161,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
         """Say what is in force and what was learned."""
         del request, context
         policies = self._router.policies
+        self._router.learn()
         return router_pb.GetPolicyResponse(
             policies=[wire.policy_pb(policy) for policy in policies.all()],
             default_policy=policies.default,

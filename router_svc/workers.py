@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
-from uuid import uuid4
 
 import msgspec
 import structlog
 
+from router_svc import ids
 from router_svc.journal import Journal
 from services.kit import aio
 from services.kit.config import FleetConfig, state_dir
@@ -50,7 +50,7 @@ class Worker:
 
     def new_id(self) -> str:
         """Make a decision's id; where there are several workers, it ends in whose it is."""
-        made = str(uuid4())
+        made = ids.new_id()
         return made if self.count == 1 else f"{made[:-2]}{self.number:02x}"
 
     def owner(self, decision_id: str) -> int:

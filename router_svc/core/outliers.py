@@ -8,13 +8,15 @@ Envoy's outlier detection, from which the growing time and the bound on how many
 taken; here with exponentially faded means in place of intervals. Time is an argument; R = replicas.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
+from statistics import median
 from typing import Final
 
 import numpy as np
 
-from router_svc.core.types import Bools, Floats, Ints
+from router_svc.core.types import Bools, Ints
 
 _KEPT: Final = 0.9
 """What is left of a mean with each call: about ten calls matter."""
@@ -42,18 +44,22 @@ class Outliers:
 
     def __init__(self, model: Ints, ratio: float) -> None:
         count = len(model)
-        self._model, self._ratio = model, ratio
-        self._calls = np.zeros(count)
-        self._failing = np.zeros(count)
-        self._slow = np.zeros(count)
+        self._ratio = ratio
+        # Plain numbers: every call moves one replica's.
+        self._peers = [
+            [j for j in np.flatnonzero(model == model[i]).tolist() if j != i] for i in range(count)
+        ]
+        self._calls = [0.0] * count
+        self._failing = [0.0] * count
+        self._slow = [0.0] * count
         """Mean logarithm of actual over predicted time."""
-        self._times_out = np.zeros(count, dtype=np.intp)
+        self._times_out = [0] * count
         self._until_s = np.full(count, -np.inf)
 
     def answered(self, i: int, slowness: float, now_s: float) -> Verdict | None:
         """Take in a call that took *slowness* times what was predicted; 0: not to be judged by."""
         if slowness > 0.0:
-            self._learn(self._slow, i, float(np.clip(log(slowness), -_MOST_LOG, _MOST_LOG)))
+            self._learn(self._slow, i, min(max(log(slowness), -_MOST_LOG), _MOST_LOG))
         self._learn(self._failing, i, 0.0)
         self._calls[i] += 1
         return self._judged(i, now_s)
@@ -74,35 +80,35 @@ class Outliers:
         left_out: Bools = self._until_s > now_s
         return left_out
 
-    def _learn(self, means: Floats, i: int, value: float) -> None:
+    def _learn(self, means: list[float], i: int, value: float) -> None:
         # The first calls weigh as in a plain mean.
         share = max(1.0 - _KEPT, 1.0 / (self._calls[i] + 1.0))
         means[i] += share * (value - means[i])
 
     def _judged(self, i: int, now_s: float) -> Verdict | None:
-        if self._ratio <= 0.0 or self._calls[i] < _CALLS:
+        if self._ratio <= 0.0 or self._calls[i] < _CALLS or self._until_s[i] > now_s:
             return None
-        mine, out = self._model == self._model[i], self.out(now_s)
-        peers = mine & ~out & (self._calls >= _CALLS)
-        peers[i] = False
-        if out[i] or not peers.any() or 2 * (int(out[mine].sum()) + 1) > int(mine.sum()):
+        there = [j for j in self._peers[i] if self._until_s[j] <= now_s]
+        peers = [j for j in there if self._calls[j] >= _CALLS]
+        of_model = len(self._peers[i]) + 1
+        if not peers or 2 * (of_model - len(there)) > of_model:
             return None
         why = self._worse(i, peers)
         if not why:
             if now_s - self._until_s[i] > _FORGIVEN_S:
                 self._times_out[i] = 0
             return None
-        out_s = min(_OUT_S * 2.0 ** min(int(self._times_out[i]), 16), _MOST_OUT_S)
+        out_s = min(_OUT_S * 2.0 ** min(self._times_out[i], 16), _MOST_OUT_S)
         self._times_out[i] += 1
         self._until_s[i] = now_s + out_s
         # It comes back with a clean slate, and is judged by what it does then.
         self._calls[i] = self._failing[i] = self._slow[i] = 0.0
         return Verdict(out_s=out_s, why=why)
 
-    def _worse(self, i: int, peers: Bools) -> str:
+    def _worse(self, i: int, peers: Sequence[int]) -> str:
         """Say how replica *i* is worse than its *peers*, "" where it is not."""
-        failing, usual = float(self._failing[i]), float(np.median(self._failing[peers]))
+        failing, usual = self._failing[i], median(self._failing[j] for j in peers)
         if failing > usual + _FAILS:
             return f"{failing:.0%} of its calls fail, {usual:.0%} of its peers'"
-        times = exp(float(self._slow[i] - np.median(self._slow[peers])))
+        times = exp(self._slow[i] - median(self._slow[j] for j in peers))
         return f"{times:.1f} times slower than its peers" if times > self._ratio else ""

@@ -5,7 +5,10 @@ compatibility specification says: `gen_ai.server.request.duration` in seconds is
 `gen_ai_server_request_duration_seconds`.
 """
 
-from prometheus_client import Histogram, start_http_server
+from functools import cache
+from typing import TypeVar
+
+from prometheus_client import Counter, Histogram, start_http_server
 
 from services.kit.errors import ConfigError
 
@@ -33,6 +36,18 @@ TIME_TO_FIRST_TOKEN = Histogram(
     _REQUEST,
     buckets=SECONDS,
 )
+
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
+
+
+@cache
+def of(metric: _Metric, *values: str) -> _Metric:
+    """Return the child of *metric* with those label values, for what every call counts.
+
+    The library makes strings of them, and looks each child up under a lock.
+    """
+    return metric.labels(*values)
 
 
 def serve(address: str) -> None:

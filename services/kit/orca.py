@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, inf
 from time import monotonic
 from typing import Final
 
@@ -28,6 +28,8 @@ WORK: Final = frozenset({"Generate", "Embed", "Profile", "Score", "ModelInfer", 
 _MEAN_OVER_S: Final = 5.0
 _PROCESS_EVERY_S: Final = 1.0
 _LEAST_INTERVAL_S: Final = 0.1
+_METADATA_EVERY_S: Final = 0.05
+"""Averages over seconds are not made anew for every call of hundreds in one."""
 _INTERVAL_S: Final = 10.0
 _OVERWORKED: Final = frozenset(
     {
@@ -130,6 +132,7 @@ class Load:
         self._process = process or ThisProcess(clock).shares
         self._calls, self._errors, self._busy = Rate(), Rate(), Mean()
         self._in_flight = 0
+        self._made_s, self._metadata = -inf, ((REPORT_KEY, b""),)
 
     def began(self) -> None:
         """Note that a call arrived."""
@@ -160,8 +163,12 @@ class Load:
         )
 
     def metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """Return the trailing metadata of a call that ends now."""
-        return ((REPORT_KEY, self.report().SerializeToString()),)
+        """Return the trailing metadata of a call that ends now: a report of just now."""
+        now_s = self._clock()
+        if now_s - self._made_s >= _METADATA_EVERY_S:
+            self._made_s = now_s
+            self._metadata = ((REPORT_KEY, self.report().SerializeToString()),)
+        return self._metadata
 
 
 class OrcaServicer(orca_pb2_grpc.OpenRcaServiceServicer):

@@ -21,7 +21,7 @@ from zeta.inference.v1 import call_service_pb2 as pb
 
 from services.kit import errors
 from services.kit.errors import DeadlinePassedError, ForbiddenError, Violation, ZetaError
-from services.kit.metrics import RPC_DURATION
+from services.kit.metrics import RPC_DURATION, of
 from services.kit.mux.call import CallContext
 from services.kit.mux.server import GENERATE, GENERATE_MANY, Carrier
 from services.kit.orca import WORK, Load
@@ -310,7 +310,7 @@ class Scoped(grpc.aio.ServerInterceptor):
             if load is not None:
                 load.ended(status)
                 context.set_trailing_metadata(load.metadata())
-            RPC_DURATION.labels(service, name, status.name).observe(perf_counter() - start)
+            of(RPC_DURATION, service, name, status.name).observe(perf_counter() - start)
         if refused is not None:
             await _abort(context, refused)
 

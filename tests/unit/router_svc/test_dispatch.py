@@ -57,11 +57,13 @@ class Watched:
     """Learns nothing, believes log-probabilities above -1, and writes down what it hears."""
 
     answered_by: list[str] = field(default_factory=list)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answered(self, call: Call, lease: Lease, about: Features) -> None:
         """Write it down."""
         del lease, about
         self.answered_by.append(call.model)
+        self.heard.set()
 
     def silent(self, call: Call, silent_s: float, *, begun: bool) -> None:
         """Pay no heed."""
@@ -128,6 +130,7 @@ class Stage:
         run = self.run(plan)
         events = [event async for event in self.dispatch.run(run)]
         await asyncio.sleep(0)
+        self.dispatch.learn()
         kinds = [event.WhichOneof("event") for event in events]
         assert kinds == ["started", *["delta"] * (len(kinds) - 2), "finished"]
         self.check_idle()
@@ -205,6 +208,15 @@ async def test_single_streams_one_models_answer() -> None:
     assert text == "it is four "
     assert finished.model == "b"
     assert finished.cost_usd == 3 + 2 * 2
+    assert stage.watched.answered_by == ["b"]
+
+
+async def test_what_an_answer_teaches_is_learned_soon() -> None:
+    """Without being asked for, behind its last event."""
+    stage = Stage({"b": Says(text="it is four")})
+    async for _ in stage.dispatch.run(stage.run(Single("b"))):
+        assert stage.watched.answered_by == []
+    await stage.watched.heard.wait()
     assert stage.watched.answered_by == ["b"]
 
 
@@ -294,6 +306,7 @@ async def test_a_broken_answer_goes_on_behind_what_was_shown(plan: Plan) -> None
     assert part.error == "gone"
     assert (rest.model, rest.chosen) == ("b", True)
     assert last.finished.cost_usd == sum(step.cost_usd for step in run.steps)
+    stage.dispatch.learn()
     assert "b" not in stage.watched.answered_by, "half an answer teaches nothing about whole ones"
 
 
