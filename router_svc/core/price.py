@@ -82,9 +82,10 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
     correlated: given confidence c in the first, the second is expected to be right with
     probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation, v the variances: the best linear guess.
     Where the first answer would always stand there is no cascade: that is its first model alone.
+    Load makes no answer better: neither capacity's price nor want of time lowers what is accepted.
     """
     found: list[Priced] = []
-    accept = [(two, clipped(two.worth, 0.0, 1.0), _spread(two.quality)) for two in pool]
+    accept = [(two, clipped(_unloaded(two), 0.0, 1.0), _spread(two.quality)) for two in pool]
     confidence = view.candidates.confidence
     for one in pool:
         sure = confidence[one.place].tolist()
@@ -307,6 +308,11 @@ def _first_token(option: Option, p50_s: float, p90_s: float) -> tuple[Option, fl
     late_s = late_after_s(p50_s, p90_s)
     needs_s = option.mean_s * p50_s / option.median_s
     return option, late_s, _EXCESS * (late_s - p50_s), needs_s
+
+
+def _unloaded(option: Option) -> float:
+    """Return what *option* would be worth if there were time and room."""
+    return option.worth + option.quality * (1.0 - option.in_time) + option.capacity
 
 
 def _spread(quality: float) -> float:
