@@ -14,8 +14,8 @@ def test_two_that_contradict_each_other_both_count_less() -> None:
         trust.learn("other", 1, TASK, 0.0)
         assert trust.learn("first", 0, TASK, 0.5) == 1.0
     for _ in range(20):
-        last = trust.learn("second", 0, TASK, -0.5)
-    assert last < 0.5
+        trust.learn("second", 0, TASK, -0.5)
+    assert trust.learn("second", 0, TASK, -0.5) < 0.5
     assert trust.learn("first", 0, TASK, 0.5) < 0.5
     assert trust.learn("other", 1, TASK, 0.0) == 1.0
 
