@@ -108,6 +108,8 @@ async def running(
         if worker.first
         else relayed(router_pb.DESCRIPTOR.services_by_name["RouterService"], siblings.channel(0)),
     }
+    # For as long as answers are under way: longer than what else is done beside them.
+    lines = _started({f"line {name}": partial(upstreams.carry, name) for name in fleet.names})
     try:
         async with serving(
             config.router.listen,
@@ -133,13 +135,15 @@ async def running(
                 "looking ahead": partial(chores.look_ahead, router),
                 **({"tickets": partial(chores.expire, tickets)} if tickets else {}),
             }
-            tasks = [asyncio.create_task(chores.kept_up(*work)) for work in works.items()]
+            tasks = _started(works)
             try:
                 yield server
             finally:
                 for task in tasks:
                     await cancelled(task)
     finally:
+        for task in lines:
+            await cancelled(task)
         await profiler.close()
         await upstreams.close()
         await embedders.close()
@@ -149,6 +153,10 @@ async def running(
             await router.verdicts.save()
             await history.save()
         await journal.close()
+
+
+def _started(works: Mapping[str, Callable[[], Awaitable[None]]]) -> list[asyncio.Task[None]]:
+    return [asyncio.create_task(chores.kept_up(*work)) for work in works.items()]
 
 
 def _beginning(config: FleetConfig, learner: Learner) -> Callable[[], None]:

@@ -39,6 +39,7 @@ from services.kit import aio
 from services.kit.channel import open_channel
 from services.kit.config import FleetConfig
 from services.kit.errors import UnavailableError, ZetaError
+from services.kit.mux.client import Line
 from services.kit.rpc import is_bare, zeta_error
 from services.kit.tickets import Keyring, Passes
 
@@ -83,6 +84,7 @@ class Upstreams:
             name: inference_grpc.InferenceServiceStub(channel)
             for name, channel in self._channels.items()
         }
+        self._lines = {name: Line(channel, name) for name, channel in self._channels.items()}
 
     def sender(self, request: wire.Request, features: Features, metadata: Metadata) -> Upstream:
         """Make *request* ready to be sent to any replica."""
@@ -94,11 +96,8 @@ class Upstreams:
             behind: wire.Continuation | None = None,
             twist: Twist = AS_ASKED,
         ) -> AsyncGenerator[Event, None]:
-            call = self._stubs[lease.replica].Generate(
-                wire.upstream_request(request, model, features, behind, twist),
-                timeout=timeout_s,
-                metadata=self._shown(metadata),
-            )
+            asked = wire.upstream_request(request, model, features, behind, twist)
+            call = self._generate(lease.replica, asked, timeout_s, self._shown(metadata))
             lease.abort = call.cancel
             try:
                 with _translated(lease):
@@ -170,13 +169,18 @@ class Upstreams:
 
     async def watch(self, replica: str) -> None:
         """Tell the fleet for ever how *replica* is."""
+        line = self._lines[replica]
 
         async def tell(*, serving: bool) -> None:
             if serving:
-                await self._introduce(replica)
+                await aio.all_of(self._introduce(replica), line.settled(_PROFILE_LIMIT_S))
             self._fleet.health(replica, serving=serving)
 
         await watch_health(self._channels[replica], INFERENCE, tell)
+
+    async def carry(self, replica: str) -> None:
+        """Keep up for ever the stream that calls to *replica* share; it ends with this."""
+        await self._lines[replica].keep()
 
     async def probe(self) -> None:
         """Ask for ever whoever may hang whether it still answers."""
@@ -198,6 +202,20 @@ class Upstreams:
         """Close every channel."""
         for channel in self._channels.values():
             await channel.close()
+
+    def _generate(
+        self,
+        replica: str,
+        request: inference_pb.GenerateRequest,
+        timeout_s: float | None,
+        metadata: Metadata,
+    ) -> Any:
+        """Begin a call: on the stream that carries many, or as one of its own."""
+        line, encoded = self._lines[replica], request.SerializeToString()
+        if line.takes(encoded):
+            return line.call(encoded, timeout_s, metadata)
+        stub = self._stubs[replica]
+        return stub.Generate(request, timeout=timeout_s, metadata=metadata)
 
     def _shown(self, metadata: Metadata) -> Metadata:
         """Add what lets the router in where callers need a ticket."""

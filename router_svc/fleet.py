@@ -124,10 +124,9 @@ class Fleet:
     def replicas(self) -> Replicas:
         """Return the fleet as it is known now."""
         now_s = self._clock()
-        closed = np.ones(len(self.names), dtype=np.bool_)
+        closed = ~self._outliers.out(now_s)
         for i in self._tripped:
-            closed[i] = self._breakers[i].allows(now_s)
-        closed &= ~self._outliers.out(now_s)
+            closed[i] &= self._breakers[i].allows(now_s)
         ages_s = self._load.ages_s(now_s)
         return Replicas(
             models=self.models,

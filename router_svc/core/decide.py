@@ -23,7 +23,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 10
+VERSION: Final = 11
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -235,7 +235,7 @@ def _able(
     that is as sure to miss the deadline as it should be to make it. Who waits for a place takes it
     from others that wait, so that a plan that waits must be sure to make it. What is much worse
     than what is wanted is tried to learn, and does not stand in for it; where load is what stands
-    in the way, nor does what may be.
+    in the way, nor does what may be, and neither is tried: there, learning costs right answers.
     """
     quality, in_time = priced.quality, priced.in_time
     good: Sequence[int] = _permitted(policy, priced)
@@ -255,7 +255,7 @@ def _able(
     enough = policy.downgrade_ratio * quality[wanted]
     fit = [k for k in able if quality[k] >= enough]
     if priced.capacity[wanted] > 0.0 or (wait_s and wait_s[wanted] > 0.0):
-        fit = _proven(fit, enough, priced, candidates, wanted)
+        able = fit = _proven(fit, enough, priced, candidates, wanted)
     if not fit:
         best = _highest(quality, good)
         raise DeadlineError(
@@ -281,12 +281,16 @@ def _proven(
     What is believed may be chance while there are few outcomes, and under load it is what looks
     better than it is that is chosen. So a plan that asks models which the *wanted* one would not
     must be good *enough* even if the least known of them is worse than believed. Of models that
-    both ask, both know as little.
+    both ask, both know as little, as long as both ask the best of them.
     """
-    stddev, shared = (_DOUBT * candidates.quality_stddev).tolist(), {*priced.places[wanted]}
+    stddev, quality = (_DOUBT * candidates.quality_stddev).tolist(), candidates.quality.tolist()
+    shared = {*priced.places[wanted]}
+    best = max(shared, key=quality.__getitem__)
     found = []
     for k in fit:
-        doubt = max([stddev[i] for i in priced.places[k] if i not in shared], default=0.0)
+        asked = priced.places[k]
+        unknown = [i for i in asked if i not in shared] if best in asked else asked
+        doubt = max([stddev[i] for i in unknown], default=0.0)
         if k == wanted or max(priced.quality[k] - doubt, 0.0) >= enough:
             found.append(k)
     return found
@@ -349,11 +353,10 @@ def _chances(
     if share > 0.0:
         stddev = candidates.quality_stddev.tolist()
         probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
-        single = [k for k in able if k < len(stddev)]
-        showing = _showing(priced, able)
-        unsure = max(sum([stddev[k] for k in single]), 1e-12)
-        for k in single:
-            chances[showing[k]] += probes[k] + share * stddev[k] / unsure
+        showing = _showing(priced, fit, able)
+        unsure = max(sum([stddev[i] for i in showing]), 1e-12)
+        for i, k in showing.items():
+            chances[k] += probes[i] + share * stddev[i] / unsure
         if leading < len(stddev):
             hopeful, left = [k for k in fit if k < len(stddev)], 1.0 - sum(chances)
             for k, drawing in zip(
@@ -377,23 +380,22 @@ def _drawing(
     return [pull / whole for pull in pulls]
 
 
-def _showing(priced: Menu, able: Sequence[int]) -> dict[int, int]:
-    """Return the best of the *able* plans that show how good a candidate is, by its number.
+def _showing(priced: Menu, fit: Sequence[int], able: Sequence[int]) -> dict[int, int]:
+    """Return the best plan that shows how good a candidate is, by the candidate's number.
 
-    That is the candidate alone, or an ensemble that has it answer whatever the others say. Who
-    may be asked neither way is left out.
+    That is the candidate alone, or an ensemble that has it answer whatever the others say: one that
+    is *fit* where there is one, else of the *able*. Who may be asked neither way is left out.
     """
     shown, left = _shown(priced), priced.singles
     found: dict[int, int] = {}
-    for k in sorted(able, key=priced.utility.__getitem__, reverse=True):
-        if (answers := shown[k]) == 0:
-            continue
-        for i in priced.places[k][:answers]:
-            if i not in found:
-                found[i] = k
-                left -= 1
-        if not left:
-            break
+    for some in (fit, able):
+        for k in sorted(some, key=priced.utility.__getitem__, reverse=True):
+            for i in priced.places[k][: shown[k]]:
+                if i not in found:
+                    found[i] = k
+                    left -= 1
+            if not left:
+                return found
     return found
 
 

@@ -40,6 +40,8 @@ _COVERED: Final = 0.9
 _COVERING: Final = 0.2
 """How far a miss moves the 90 % quantile, in shares of its distance from the median."""
 _NARROWEST, _WIDEST = 0.01, 10.0
+_TRIALS: Final = 15.0
+"""A model's first answers tell its prior's mistake, not how its times spread."""
 _SPREAD_OUTCOMES: Final = 10.0
 _ALIKE: Final = 0.005
 """Variance of what sets replicas of a model apart, in logarithms, before any answer is seen."""
@@ -220,11 +222,12 @@ class Latency:
         known, slower = self._figures(load), float(self._slower(load)[0])
         guess = self.predict(load, prompt_tokens, expected)
         self._known_of = (None, None)
-        self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
-        self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
-        ttft_p90_s, total_p90_s = said_p90_s or (guess.ttft_p90_s[0], guess.total_p90_s[0])
-        self._cover(i, 0, within=first_s <= ttft_p90_s)
-        self._cover(i, 1, within=whole_s <= total_p90_s)
+        if self._level[0, i] >= _TRIALS:
+            self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
+            self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
+            ttft_p90_s, total_p90_s = said_p90_s or (guess.ttft_p90_s[0], guess.total_p90_s[0])
+            self._cover(i, 0, within=first_s <= ttft_p90_s)
+            self._cover(i, 1, within=whole_s <= total_p90_s)
         exact = guess.ttft_p50_s[0] + guess.tpot_s[0] * max(output_tokens - 1, 0)
         self._paced(int(load.replica[0]), i, log(slower * whole_s / exact))
         first_s, total_s, ttft_s = first_s / slower, total_s / slower, ttft_s / slower

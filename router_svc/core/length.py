@@ -1,6 +1,8 @@
 """How many tokens a model's answer will have: the profile's guess, corrected per model online.
 
-A ridge regression in log space whose prior is the profile's own expectation. M = models.
+A ridge regression in log space whose prior is the profile's own expectation, over the profile and
+what stands in the text: of one kind of task, how many numbers there are says how long a model will
+reckon. M = models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core.clip import ZERO, clipped, constant, within
-from router_svc.core.features import Features
+from router_svc.core.features import LEXICAL, Features
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 1
-_PRIOR_MEAN: Final = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-_PRIOR_PRECISION: Final = np.array([16.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+VERSION: Final = 2
+_SHORTER: Final = 1
+"""Knew the first `_PROFILE` regressors alone."""
+_PROFILE: Final = 6
+_PRIOR_MEAN: Final = np.eye(1, _PROFILE + len(LEXICAL))[0]
+_PRIOR_PRECISION: Final = np.array([16.0] + [2.0] * (_PROFILE - 1) + [1.0] * len(LEXICAL))
 _LONGEST: Final = 131_072.0
 _LOG_LONGEST: Final = constant(log(_LONGEST))
 
@@ -62,10 +67,13 @@ class Length:
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take in what `to_arrays` returned; new models keep their prior.
 
-        Raises ValueError if it was written by another version.
+        Of what knew no text, nothing: a few dozen answers say more. Raises ValueError if it was
+        written by yet another version.
         """
-        if int(arrays["version"]) != VERSION:
-            raise ValueError(f"length state of version {arrays['version']}, not {VERSION}")
+        if (version := int(arrays["version"])) not in (_SHORTER, VERSION):
+            raise ValueError(f"length state of version {version}, not {VERSION}")
+        if version == _SHORTER:
+            return
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._ridges.restore(i, arrays["gram"][j], arrays["moment"][j])
@@ -73,4 +81,5 @@ class Length:
 
 def _regressors(features: Features) -> Floats:
     log_tokens = log(clipped(features.expected_output_tokens, 1.0, _LONGEST))
-    return np.array([log_tokens, 1.0, *features.tasks[:3].tolist(), features.difficulty])
+    profile = (log_tokens, 1.0, *features.tasks[:3].tolist(), features.difficulty)
+    return np.concatenate([profile, features.lexical])

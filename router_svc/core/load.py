@@ -22,6 +22,7 @@ _UNKNOWN_AGE: Final = constant(60.0)
 """What is given as the age of a report that never came, in seconds."""
 _SLOTS_PER_SPARE: Final = 4
 """One request waits at a replica for so many that run there."""
+_SAME_S: Final = 0.001
 _LINE_S: Final = 1.5
 """Telemetry that has said nothing for so long, three of its signs of life, holds nothing."""
 _CHANGES: Final = 512
@@ -48,6 +49,8 @@ class Load:
         self._held_s = np.full(count, np.inf)
         """How old a report can be that holds until told otherwise; infinite for others."""
         self._told_s = -np.inf
+        self._latest: tuple[float, ReplicaLoads] | None = None
+        """The latest estimate and its time, where nothing has happened since."""
         self.requests = np.zeros(count)
         """Own requests in flight (R,)."""
         self._critical = np.zeros(count)
@@ -105,7 +108,7 @@ class Load:
 
         Where *held_s* is given, the report holds until told otherwise: then it is never older.
         """
-        changes = self._changes[i]
+        changes, self._latest = self._changes[i], None
         while changes and changes[0][0] <= read_at_s:
             changes.popleft()
         self._reported[i], self._since[i] = requests, sum(n for _, n, _ in changes)
@@ -119,21 +122,22 @@ class Load:
         """Note how many requests replica *i* runs at once from now on."""
         if self._max_running[i] != max_running:
             # Others hold what was: it changes seldom, and is asked for often.
-            self._max_running = self._max_running.copy()
+            self._max_running, self._latest = self._max_running.copy(), None
             self._max_running[i] = max_running
 
     def forget(self, i: int) -> None:
         """Drop the report of a replica that restarted or is gone."""
-        self._at_s[i], self._held_s[i] = -np.inf, np.inf
+        self._at_s[i], self._held_s[i], self._latest = -np.inf, np.inf, None
 
     def told(self, now_s: float) -> None:
         """Note a sign of life of telemetry: what holds, still holds."""
-        self._told_s = now_s
+        self._told_s, self._latest = now_s, None
 
     def untold(self) -> None:
         """Note that telemetry is gone: what held begins to age."""
         self._at_s = np.maximum(self._at_s, self._told_s - self._held_s)
         self._held_s[:] = np.inf
+        self._latest = None
 
     def ages_s(self, now_s: float) -> Floats:
         """How long ago the figures were last known to be true; infinite where there are none."""
@@ -143,7 +147,13 @@ class Load:
         return ages
 
     def loads(self, now_s: float, ages_s: Floats | None = None) -> ReplicaLoads:
-        """Estimate the load now; *ages_s* are `ages_s` of now, where somebody has them."""
+        """Estimate the load now; *ages_s* are `ages_s` of now, where somebody has them.
+
+        Where nothing has happened since the latest estimate, and hardly any time has passed, that
+        is it: whoever decides asks, and so does whoever then begins.
+        """
+        if self._latest is not None and 0.0 <= now_s - self._latest[0] < _SAME_S:
+            return self._latest[1]
         age = self.ages_s(now_s) if ages_s is None else ages_s
         fresh = age < _STALE
         requests = self._known(fresh)
@@ -151,7 +161,7 @@ class Load:
         # Requests in flight are on average half way through.
         remaining = HALF * self._output / np.maximum(self.requests, ONE)
         running = np.minimum(requests, self._max_running)
-        return ReplicaLoads(
+        found = ReplicaLoads(
             replica=self._numbers,
             model=self._model,
             running=running,
@@ -163,6 +173,8 @@ class Load:
             max_running=self._max_running,
             age_s=np.minimum(age, _UNKNOWN_AGE),
         )
+        self._latest = now_s, found
+        return found
 
     def full(self, priority: Priority, now_s: float) -> Bools:
         """Which replicas have no place for a request of class *priority*; (R,).
@@ -185,6 +197,7 @@ class Load:
         return requests
 
     def _changed(self, i: int, requests: int, prompt_tokens: float, now_s: float) -> None:
+        self._latest = None
         self._since[i] += requests
         self._since_prompt[i] += prompt_tokens
         self._changes[i].append((now_s, requests, prompt_tokens))

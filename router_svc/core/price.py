@@ -42,6 +42,8 @@ _BEST_OF_POOL: Final = 3
 _LEVELS: Final = 4
 """Of confidence that a vote's price tells apart."""
 _PAIR: Final = 2
+_NOBODY: Final = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+"""Time, cost, capacity, being in time, quality and weight of who fills up a smaller group."""
 _HEDGE_POOL: Final = 4
 """Who is not among the best has hardly ever a hedge that is worth most: a third of the plans."""
 _LATE: Final = 0.05
@@ -80,9 +82,10 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
     correlated: given confidence c in the first, the second is expected to be right with
     probability q₂ + r √(v₂/v₁) (c - q₁), r the correlation, v the variances: the best linear guess.
     Where the first answer would always stand there is no cascade: that is its first model alone.
+    Load makes no answer better: neither capacity's price nor want of time lowers what is accepted.
     """
     found: list[Priced] = []
-    accept = [(two, clipped(two.worth, 0.0, 1.0), _spread(two.quality)) for two in pool]
+    accept = [(two, clipped(_unloaded(two), 0.0, 1.0), _spread(two.quality)) for two in pool]
     confidence = view.candidates.confidence
     for one in pool:
         sure = confidence[one.place].tolist()
@@ -99,9 +102,10 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
             asked = 1.0 - stands
             doubt = right_and_stands - one.quality * stands
             slope = agreement[two.place] * spread_two / spread
+            right = right_and_stands + two.quality * asked - slope * doubt
             found.append(
                 (
-                    clipped(right_and_stands + two.quality * asked - slope * doubt, 0.0, 1.0),
+                    0.0 if right < 0.0 else min(right, 1.0),
                     one.mean_s + asked * two.mean_s,
                     one.cost_usd + asked * two.cost_usd,
                     one.capacity + asked * two.capacity,
@@ -127,16 +131,21 @@ def vote(pool: Sequence[Option], view: View) -> list[Priced]:
     together = correlations(candidates.agreement.take(places, 0).take(places, 1), among)
     blocks = candidates.confidence.take(places, 0).reshape(len(pool), _LEVELS, -1)
     right = surest(np.add.reduce(blocks, 2) / blocks.shape[2], among, together)
-    quality = np.array([option.quality for option in pool])
-    weight = np.array([vote_weight(option.quality) for option in pool])
-    for size, some in among.blocks:
-        if size > _PAIR:  # of two, the better one alone decides a vote weighed beforehand
-            mine = among.padded[:size, some]
-            of = quality.take(mine)
-            best, apart = of[0], outweighing(of, weight.take(mine))
-            weighed = apart + together[some] * (best - apart)
-            right[some] = np.maximum(right[some], weighed)
-    return _all_asked(right, pool, among)
+    figures = [
+        (o.mean_s, o.cost_usd, o.capacity, o.in_time, o.quality, vote_weight(o.quality))
+        for o in pool
+    ]
+    rows = np.array(list(zip(*figures, _NOBODY, strict=True)))
+    latency_s, cost_usd, capacity, in_time, quality, weight = rows.take(among.padded, 1)
+    columns = (
+        _better(right, quality, weight, together, among),
+        np.maximum.reduce(latency_s, 0),
+        np.add.reduce(cost_usd, 0),
+        np.add.reduce(capacity, 0),
+        np.multiply.reduce(in_time, 0),
+    )
+    asked = _named(tuple([option.place for option in pool]), among)
+    return list(zip(*[each.tolist() for each in columns], asked, repeat(0.0), strict=False))
 
 
 def best_of(pool: Sequence[Option], view: View) -> list[Priced]:
@@ -227,25 +236,19 @@ PRICERS: Final[Mapping[str, Pricer]] = {
 """Every kind of ensemble: more than one call, by one policy or another."""
 
 
-def _all_asked(right: Floats, pool: Sequence[Option], among: Groups) -> list[Priced]:
-    """Price every group of *pool*, all of it asked at once, whose answer is *right* (G,)."""
-    latency_s, cost_usd, capacity, in_time = np.array(
-        [
-            [*[option.mean_s for option in pool], 0.0],
-            [*[option.cost_usd for option in pool], 0.0],
-            [*[option.capacity for option in pool], 0.0],
-            [*[option.in_time for option in pool], 1.0],
-        ]
-    ).take(among.padded, 1)
-    figures = (
-        right,
-        np.maximum.reduce(latency_s, 0),
-        np.add.reduce(cost_usd, 0),
-        np.add.reduce(capacity, 0),
-        np.multiply.reduce(in_time, 0),
-    )
-    asked = _named(tuple([option.place for option in pool]), among)
-    return list(zip(*[each.tolist() for each in figures], asked, repeat(0.0), strict=False))
+def _better(
+    surest: Floats, quality: Floats, weight: Floats, together: Floats, among: Groups
+) -> Floats:
+    """Return the better of the *surest* answers (G,) and votes of *weight* (S, G) beforehand.
+
+    Of two, the better one alone decides such a vote: that is no better than the surest.
+    """
+    found = surest.copy()
+    for size, some in among.blocks:
+        if size > _PAIR:
+            best, apart = quality[0, some], outweighing(quality[:size, some], weight[:size, some])
+            found[some] = np.maximum(surest[some], apart + together[some] * (best - apart))
+    return found
 
 
 @lru_cache(maxsize=1024)
@@ -305,6 +308,11 @@ def _first_token(option: Option, p50_s: float, p90_s: float) -> tuple[Option, fl
     late_s = late_after_s(p50_s, p90_s)
     needs_s = option.mean_s * p50_s / option.median_s
     return option, late_s, _EXCESS * (late_s - p50_s), needs_s
+
+
+def _unloaded(option: Option) -> float:
+    """Return what *option* would be worth if there were time and room."""
+    return option.worth + option.quality * (1.0 - option.in_time) + option.capacity
 
 
 def _spread(quality: float) -> float:

@@ -31,6 +31,8 @@ _READABLE: Final = (3, VERSION)
 _DIMENSIONS: Final = len(vector(lexical_profile("")))
 _PRECISION: Final = 4.0
 """Of the prior, per regressor: a model has to fail more than once before it loses its place."""
+_AGES_APART: Final = 16.0
+"""Outcomes of a model after which its past is aged: weights are off by a 180th at most."""
 _PRIOR_OUTCOMES: Final = 4.0
 """How many outcomes the configured prior weighs in a belief."""
 _NOISE: Final = 0.2
@@ -115,7 +117,7 @@ class Quality:
         """Of each model in what the table predicts."""
         precision = np.full(_DIMENSIONS, _PRECISION)
         mean = np.zeros((count, _DIMENSIONS))
-        self._excess = Ridges(mean, precision, forgetting=self._forgetting)
+        self._excess = Ridges(mean, precision, forgetting=self._forgetting, apart=_AGES_APART)
         self._residuals = np.zeros((count, 2))
         """Per model: outcomes, and the sum of their squared standardised errors."""
         self._variance = np.full(count, _NOISE)

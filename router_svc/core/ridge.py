@@ -7,8 +7,13 @@ After n outcomes of a target, with forgetting g per outcome, the coefficients ar
 
 with weights vᵢ, prior mean w₀ and prior precision S. The prior is never forgotten, so
 directions that no recent outcome excites return to it instead of winding up.
+
+That costs an inverse, O(D³), per outcome. Where the past may age in steps of a few outcomes, each
+g^(n-i) as it was at the last step, those between two steps are exact updates of rank one (Sherman
+and Morrison, 1950), O(D²).
 """
 
+from math import sqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -20,8 +25,13 @@ Floats: TypeAlias = NDArray[np.float64]
 class Ridges:
     """M ridge regressions over the same D regressors. Mutable, one owner."""
 
-    def __init__(self, mean: Floats, precision: Floats, *, forgetting: float = 1.0) -> None:
-        """Start from the prior: *mean* (M, D), *precision* (D,); *forgetting* in (0, 1]."""
+    def __init__(
+        self, mean: Floats, precision: Floats, *, forgetting: float = 1.0, apart: float = 0.0
+    ) -> None:
+        """Start from the prior: *mean* (M, D), *precision* (D,); *forgetting* in (0, 1].
+
+        The past of a target ages once so many outcomes *apart*; 0: with each.
+        """
         self._prior_mean = mean.astype(np.float64, copy=True)
         self._prior_precision = np.diag(precision).astype(np.float64)
         self._forgetting = forgetting
@@ -29,6 +39,8 @@ class Ridges:
         """Posterior mean (M, D)."""
         self.covariance = np.repeat(np.diag(1.0 / precision)[None], len(mean), axis=0)
         """Posterior covariance (M, D, D), in units of the noise variance."""
+        self._apart, self._age = apart, [0.0] * len(mean)
+        """Outcomes of each target by which its past has yet to age."""
         self._gram = np.zeros_like(self.covariance)
         self._moment = np.zeros_like(self._prior_mean)
 
@@ -48,14 +60,21 @@ class Ridges:
     def learn(
         self, target: int, x: Floats, y: float, weight: float = 1.0, *, outcomes: float = 1.0
     ) -> None:
-        """Take in one *y* of *target* at *x* (D,), which ages the past by *outcomes*; O(D³)."""
-        gram, moment = self._gram[target], self._moment[target]
-        kept = self._forgetting**outcomes
-        gram *= kept
-        gram += weight * np.outer(x, x)
-        moment *= kept
-        moment += weight * (y - self._prior_mean[target] @ x) * x
-        self._solve(target)
+        """Take in one *y* of *target* at *x* (D,), which ages the past by *outcomes*."""
+        self._age[target] += outcomes
+        due = self._age[target] >= self._apart
+        if due:
+            self._forget(target)
+        self._gram[target] += weight * np.outer(x, x)
+        self._moment[target] += weight * (y - self._prior_mean[target] @ x) * x
+        if due:
+            self._solve(target)
+            return
+        covariance = self.covariance[target]
+        known = covariance @ x
+        known *= sqrt(weight / (1.0 + weight * float(x @ known)))
+        covariance -= np.outer(known, known)
+        self._fit(target)
 
     def learn_expected(self, target: int, x: Floats, weight: float) -> None:
         """Take in outcomes of *target* at *x* (N, D) that came as the prior mean expected."""
@@ -63,16 +82,30 @@ class Ridges:
         self._solve(target)
 
     def statistics(self) -> tuple[Floats, Floats]:
-        """Return what was learned, for saving: gram (M, D, D) and moment (M, D)."""
+        """Return what was learned, for saving: gram (M, D, D) and moment (M, D), aged till now."""
+        for target, age in enumerate(self._age):
+            if age > 0.0:
+                self._forget(target)
+                self._solve(target)
         return self._gram.copy(), self._moment.copy()
 
     def restore(self, target: int, gram: Floats, moment: Floats) -> None:
         """Put back what `statistics` returned for one target: (D, D) and (D,)."""
-        self._gram[target], self._moment[target] = gram, moment
+        self._gram[target], self._moment[target], self._age[target] = gram, moment, 0.0
         self._solve(target)
+
+    def _forget(self, target: int) -> None:
+        """Let the past of *target* age by what it has yet to."""
+        kept = self._forgetting ** self._age[target]
+        self._gram[target] *= kept
+        self._moment[target] *= kept
+        self._age[target] = 0.0
 
     def _solve(self, target: int) -> None:
         covariance = np.linalg.inv(self._gram[target] + self._prior_precision)
         self.covariance[target] = 0.5 * (covariance + covariance.T)
+        self._fit(target)
+
+    def _fit(self, target: int) -> None:
         shift = self.covariance[target] @ self._moment[target]
         self.coefficients[target] = self._prior_mean[target] + shift

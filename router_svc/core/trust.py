@@ -50,7 +50,7 @@ class Trust:
     def learn(self, source: str, model: int, task: int, residual: float) -> float:
         """Take in a *residual* and return the weight in [0, 1] that its score is to be given."""
         mine = self._heard[self._row(source)]
-        self._heard[:, :, model, task] *= _KEPT
+        self._heard[: len(self._rows), :, model, task] *= _KEPT
         mine[0, model, task] += (1.0, residual)
         weight = self._weight(mine, model)
         mine[1, model, task] += (weight, weight * residual)
@@ -101,7 +101,7 @@ class Trust:
 
     def _weight(self, mine: Floats, model: int) -> float:
         """Return what a source counts for by its agreement, and its share of *model*."""
-        others: Floats = self._heard[:, 1].sum(axis=0) - mine[1]
+        others: Floats = self._heard[: len(self._rows), 1].sum(axis=0) - mine[1]
         n, m = mine[0][..., _COUNT], others[..., _COUNT]
         both = (n > 0.5) & (m > 0.5)  # noqa: PLR2004 - less than one outcome is none
         if not both.any():

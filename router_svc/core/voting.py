@@ -119,7 +119,7 @@ def surest(levels: Floats, among: Groups, together: Floats) -> Floats:
     drop[:-1] -= drop[1:]
     apart = np.add.reduce(np.multiply.reduce(below.take(padded, 0), 0) * drop, 1)
     filled = np.zeros((models + 1, count))
-    filled[:models] = levels
+    filled[:models] = levels  # nobody is never the surest
     alike = np.add.reduce(np.maximum.reduce(filled.take(padded, 0), 0), 1) / count
     found: Floats = apart + together * (alike - apart)
     return found

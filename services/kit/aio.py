@@ -5,7 +5,7 @@ import contextlib
 import importlib
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -49,8 +49,17 @@ async def all_of(*calls: Coroutine[None, None, T]) -> list[T]:
 async def cancelled(task: asyncio.Task[T]) -> None:
     """Cancel *task* and wait until it has ended; its own failure is its owner's to see."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task
+    # Not `await task`: whoever is cancelled while waiting must go on being cancelled.
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+async def within(limit_s: float, wait: Awaitable[object]) -> None:
+    """Await *wait*, for so long at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await wait
 
 
 def stop_event() -> asyncio.Event:

@@ -17,10 +17,13 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
+from zeta.inference.v1 import call_service_pb2 as pb
 
 from services.kit import errors
 from services.kit.errors import DeadlinePassedError, ForbiddenError, Violation, ZetaError
 from services.kit.metrics import RPC_DURATION, of
+from services.kit.mux.call import CallContext
+from services.kit.mux.server import GENERATE, GENERATE_MANY, Carrier
 from services.kit.orca import WORK, Load
 
 if TYPE_CHECKING:
@@ -160,7 +163,8 @@ class Scoped(grpc.aio.ServerInterceptor):
 
     *allowed_names*: names that a caller's certificate may carry; empty means any. *load* counts
     the calls that are work, and its report goes behind each of them. With *trusts_siblings*,
-    whoever calls through a unix socket has shown its certificate to a sibling.
+    whoever calls through a unix socket has shown its certificate to a sibling. An event of
+    `Generate` on a stream with other calls has at most *event_bytes*.
     """
 
     def __init__(
@@ -169,11 +173,15 @@ class Scoped(grpc.aio.ServerInterceptor):
         load: Load | None = None,
         *,
         trusts_siblings: bool = False,
+        event_bytes: int = 1 << 20,
     ) -> None:
         self._allowed = frozenset(allowed_names)
         self._trusts_siblings = trusts_siblings
         self._load = load
         self._running: set[_Running] = set()
+        self._event_bytes = event_bytes
+        self._carriers: dict[asyncio.Task[object], Carrier] = {}
+        self._ending = False
 
     async def intercept_service(
         self,
@@ -181,6 +189,8 @@ class Scoped(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Wrap the handler, if there is one; without one gRPC answers UNIMPLEMENTED."""
+        if handler_call_details.method == GENERATE_MANY:
+            return await self._many(continuation, handler_call_details)
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith("/grpc."):
             return handler
@@ -195,6 +205,9 @@ class Scoped(grpc.aio.ServerInterceptor):
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._scope(method, context, streams=True) as call:
+                if self._ending and isinstance(context, CallContext):
+                    # gRPC takes no new calls then; a stream that is open would.
+                    raise _stopping()
                 call.answers = inner(late(request), context)
                 async for response in call.answers:
                     yield response
@@ -210,13 +223,52 @@ class Scoped(grpc.aio.ServerInterceptor):
 
         A stream that is no work has no end that could be waited for.
         """
+        self._ending = True
         for call in self._running:
             if call.endless:
                 call.end()
-        await _ended(self._running, grace_s)
+        for carrier in self._carriers.values():
+            carrier.close()
+        await _ended({call.task for call in self._running}, grace_s)
         for call in self._running:
             call.end()
-        await _ended(self._running, LAST_WORDS_S)
+        await _ended({*(call.task for call in self._running), *self._carriers}, LAST_WORDS_S)
+
+    async def _many(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        details: Any,
+    ) -> Handler | None:
+        """Return what serves a stream of calls, each as if it had come by itself."""
+        # gRPC takes details of its own type alone.
+        by_itself = type(details)(GENERATE, details.invocation_metadata)
+        handler: Any = await self.intercept_service(continuation, by_itself)
+        if handler is None:
+            return None
+
+        async def serve(_requests: Any, context: Context) -> None:
+            task = asyncio.current_task()
+            assert task is not None, "calls are served in tasks"
+            carrier = Carrier(
+                context, handler.unary_stream, handler.response_serializer, self._event_bytes
+            )
+            self._carriers[task] = carrier
+            # Until its status is sent, which is after this function.
+            task.add_done_callback(self._carriers.pop)
+            if self._ending:
+                carrier.close()
+            try:
+                await carrier.run()
+            except (DecodeError, ZetaError) as error:
+                known = errors.invalid("request", f"cannot be read: {error}")
+                await _abort(context, error if isinstance(error, ZetaError) else known)
+            except (grpc.aio.InternalError, grpc.aio.UsageError):
+                log.info("a stream of calls broke", peer=context.peer())
+
+        many: Handler = grpc.stream_stream_rpc_method_handler(
+            serve, pb.GenerateManyRequest.FromString, pb.GenerateManyResponse.SerializeToString
+        )
+        return many
 
     @asynccontextmanager
     async def _scope(
@@ -282,9 +334,9 @@ def check_deadline(context: Context) -> None:
         raise DeadlinePassedError("the deadline had passed before the work began")
 
 
-async def _ended(calls: set[_Running], within_s: float) -> None:
-    if calls:
-        await asyncio.wait({call.task for call in calls}, timeout=within_s)
+async def _ended(tasks: set[asyncio.Task[object]], within_s: float) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=within_s)
 
 
 def _stopping() -> ZetaError:

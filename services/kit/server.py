@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 import structlog
@@ -26,6 +27,7 @@ from services.kit import aio
 from services.kit import log as kit_log
 from services.kit.config import Server as Settings
 from services.kit.errors import ConfigError
+from services.kit.mux.server import CALLS, INFERENCE
 from services.kit.orca import ORCA, Load, OrcaServicer, Use
 from services.kit.rpc import LAST_WORDS_S, Scoped
 from services.kit.security import server_credentials
@@ -33,6 +35,9 @@ from services.kit.security import server_credentials
 log = structlog.get_logger()
 
 Add = Callable[[grpc.aio.Server], None]
+
+_ENVELOPE_BYTES: Final = 64
+"""What a message with one event on a stream of calls is longer than the event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +91,10 @@ async def serving(
     """
     load, closing = Load(use) if use else None, asyncio.Event()
     calls = Scoped(
-        settings.tls.allowed_names if settings.tls else (), load, trusts_siblings=bool(siblings_at)
+        settings.tls.allowed_names if settings.tls else (),
+        load,
+        trusts_siblings=bool(siblings_at),
+        event_bytes=settings.max_message_bytes - _ENVELOPE_BYTES,
     )
     server = grpc.aio.server(
         interceptors=[calls],
@@ -98,6 +106,8 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     channelz.add_channelz_servicer(server)
     builtin = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+    if INFERENCE in services:
+        builtin.append(CALLS)  # by the interceptor
     if load is not None:
         builtin.append(ORCA)
         orca_pb2_grpc.add_OpenRcaServiceServicer_to_server(OrcaServicer(load, closing), server)

@@ -35,6 +35,7 @@ from services.kit.errors import (
     UnknownModelError,
     ZetaError,
 )
+from services.kit.mux.client import Line
 from services.model import process
 from services.model.backends.base import Backend, Decoded, Ids
 from services.model.process import INFERENCE, Running
@@ -80,6 +81,7 @@ class Served:
     model: Model
     backend: GatedBackend
     running: Running
+    channel: grpc.aio.Channel
     answers: "inference_service_pb2_grpc.InferenceServiceAsyncStub"
     controls: "model_control_service_pb2_grpc.ModelControlServiceAsyncStub"
     health: Any
@@ -144,6 +146,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
             model=model,
             backend=backend,
             running=running,
+            channel=channel,
             answers=inference_service_pb2_grpc.InferenceServiceStub(channel),
             controls=model_control_service_pb2_grpc.ModelControlServiceStub(channel),
             health=health_pb2_grpc.HealthStub(channel),
@@ -585,6 +588,33 @@ async def test_cancelling_a_call_frees_its_slot_within_one_step(served: Served) 
     state = await served.until(lambda s: s.running == 0)
     assert state.steps_total <= before.steps_total + 1
     assert state.kv_used_tokens == 0
+
+
+async def test_a_call_on_a_stream_with_others_frees_its_slot_within_one_step(
+    served: Served,
+) -> None:
+    """Cancelled or out of time, it costs no more than a call of its own; the others go on."""
+    line = Line(served.channel, "tiny-0")
+    keeping = asyncio.create_task(line.keep())
+    await line.settled(10.0)
+    served.backend.closed = True
+    request = ask().SerializeToString()
+    cancelled = line.call(request, None, ())
+    assert [(await anext(cancelled)).WhichOneof("event") for _ in "12"] == ["started", "delta"]
+    late = line.call(request, 2.0, ())
+    assert (await anext(late)).HasField("started")
+    cancelled.cancel()
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        [event async for event in late]
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    before = await served.until(lambda s: s.cancelled_total == 2)
+    served.backend.permits.release()
+    state = await served.until(lambda s: s.running == 0 and s.waiting == 0)
+    assert state.steps_total <= before.steps_total + 1
+    served.backend.open()
+    events = [event async for event in line.call(request, None, ())]
+    keeping.cancel()
+    assert ids(events) == ids(await answer(served, ask()))
 
 
 async def test_a_deadline_stops_the_work_within_one_step(served: Served) -> None:

@@ -85,8 +85,9 @@ def test_nothing_released_is_broken() -> None:
 
 
 def test_all_services_are_there(methods: Methods) -> None:
-    """The contract is the five services of v1, KServe's, and gRPC's own for load reports."""
+    """The contract is the six services of v1, KServe's, and gRPC's own for load reports."""
     assert {name.rpartition(".")[0] for name, _ in methods} == {
+        "zeta.inference.v1.CallService",
         "zeta.inference.v1.InferenceService",
         "zeta.embedding.v1.EmbeddingService",
         "zeta.router.v1.RouterService",

@@ -42,6 +42,7 @@ class Load:
     arrivals: Sequence[Arrival]
     mix: Mapping[str, float]
     priorities: Mapping[str, float]
+    tenants: Mapping[str, float]
     deadline_s: float | None
     length_ratio: float
     returns: int
@@ -67,6 +68,9 @@ def bench(
     priorities: Annotated[
         str, typer.Option(metavar="CLASS=W,…", help="Weights of batch, standard and critical")
     ] = "standard=1",
+    tenants: Annotated[
+        str, typer.Option(metavar="NAME=W,…", help="Who asks, and how often; default: nobody named")
+    ] = "",
     deadline: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Each request's own")
     ] = None,
@@ -123,6 +127,7 @@ def bench(
             arrivals=options.arrivals_of(rate, duration, burst, traces or [], seed),
             mix=options.weights("--mix", mix, options.KINDS),
             priorities=options.weights("--priorities", priorities, tuple(PRIORITIES)),
+            tenants=options.weights("--tenants", tenants, ()) if tenants else {},
             deadline_s=deadline,
             length_ratio=length_ratio,
             returns=returns,
@@ -142,7 +147,8 @@ def bench(
         slo = {"ttft_s": objective.ttft_s, "total_s": objective.total_s}
         shell.emit({"duration_s": duration, "seed": seed, "slo": slo, "runs": found})
         return
-    shell.out().print(comparison(found, duration))
+    for table in (comparison(found, duration), *groups(found)):
+        shell.out().print(table)
     if picture:
         shell.out().print(f"plots: {picture}", markup=False)
 
@@ -180,6 +186,7 @@ async def _questions(router: AsyncClient, config: FleetConfig, load: Load) -> li
         load.arrivals,
         mix=load.mix,
         priorities=load.priorities,
+        tenants=load.tenants,
         seed=load.seed,
         rng=np.random.default_rng(load.seed),
         length_ratio=load.length_ratio,
@@ -252,9 +259,38 @@ def comparison(found: Mapping[str, Mapping[str, Any]], duration_s: float) -> Tab
             *(_ms(run["ttft_s"][q]) for q in ("p50", "p99")),
             *(_ms(run["total_s"][q]) for q in ("p50", "p99")),
             _ms(run["generator_late_s"]["p99"]),
-            ", ".join(f"{n} {reason.lower()}" for reason, n in run["shed"].items()),
+            _shed(run),
         )
     return table
+
+
+def groups(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Tabulate what classes and tenants got, where there are several."""
+    for title, key in (("class", "by_priority"), ("tenant", "by_tenant")):
+        names = list(dict.fromkeys(name for run in found.values() for name in run[key]))
+        if len(names) < 2:  # noqa: PLR2004 - several
+            continue
+        table = Table("", title)
+        for figure in ("requests", "good", "good/s", "ttft p50", "p99", "total p50", "p99"):
+            table.add_column(figure, justify="right")
+        table.add_column("not answered")
+        for way, run in found.items():
+            for name in names:
+                table.add_row(way, name, *_of_group(run[key][name]))
+        yield table
+
+
+def _of_group(run: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{run['requests']}"
+    yield f"{run['good_ratio']:.1%}"
+    yield f"{run['goodput_per_s']:.1f}"
+    for times in (run["ttft_s"], run["total_s"]):
+        yield from (_ms(times[q]) for q in ("p50", "p99"))
+    yield _shed(run)
+
+
+def _shed(run: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n} {reason.lower()}" for reason, n in run["shed"].items())
 
 
 def _ms(seconds: float | None) -> str:

@@ -34,7 +34,7 @@ class Objective:
 
 
 def summary(results: Sequence[Result], objective: Objective, duration_s: float) -> dict[str, Any]:
-    """Return the figures of one run, in all and by kind, class and model."""
+    """Return the figures of one run, in all and by kind, class, tenant and model."""
     found = _figures(results, objective, duration_s)
     late = [r.late_s for r in results]
     back = [r for r in results if r.returns]
@@ -48,7 +48,7 @@ def summary(results: Sequence[Result], objective: Objective, duration_s: float) 
         "returned_good": sum(objective.met(r) for r in back),
         "by_kind": _grouped(results, objective, duration_s, lambda r: r.kind),
         "by_priority": _grouped(results, objective, duration_s, lambda r: r.priority),
-        "by_model": dict(Counter(r.model for r in results if r.status == OK).most_common()),
+        "by_tenant": _grouped(results, objective, duration_s, lambda r: r.tenant),
         "by_plan": dict(
             Counter(r.plan.partition("(")[0] for r in results if r.status == OK).most_common()
         ),
@@ -76,6 +76,7 @@ def _figures(results: Sequence[Result], objective: Objective, duration_s: float)
         "right_ratio": right / len(judged) if judged else None,
         "good_and_right_per_s": sum(bool(r.right) for r in good) / duration_s if judged else None,
         "shed": dict(Counter(r.status for r in results if r.status != OK).most_common()),
+        "by_model": dict(Counter(r.model for r in answered).most_common()),
         "mean_tokens": sum(r.tokens for r in answered) / max(len(answered), 1),
         "ttft_s": quantiles([r.ttft_s for r in answered]),
         "total_s": quantiles([r.total_s for r in answered]),

@@ -43,13 +43,13 @@ def _burst(text: str) -> Burst:
         factor, every_s, for_s = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--burst {text}: expected FACTOR,EVERY_S,FOR_S such as 4,10,2") from None
-    if not (factor > 0.0 and 0.0 < for_s <= every_s):
+    if not (0.0 < factor < np.inf and 0.0 < for_s <= every_s < np.inf):
         raise ConfigError(f"--burst {text}: FACTOR must be above 0, FOR_S in (0, EVERY_S]")
     return Burst(factor=factor, every_s=every_s, for_s=for_s)
 
 
 def weights(option: str, text: str, known: Sequence[str]) -> dict[str, float]:
-    """Read NAME=WEIGHT,…  Raises ConfigError."""
+    """Read NAME=WEIGHT,… of *known* names, of any where there is none. Raises ConfigError."""
     found = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
@@ -57,10 +57,9 @@ def weights(option: str, text: str, known: Sequence[str]) -> dict[str, float]:
             found[name] = float(weight or 1.0)
         except ValueError:
             raise ConfigError(f"{option} {part}: {weight!r} is not a number") from None
-        if name not in known or not 0.0 <= found[name] < np.inf:
-            raise ConfigError(
-                f"{option} {part}: expected {' or '.join(known)}, with a weight of at least 0"
-            )
+        if name not in (known or {name} - {""}) or not 0.0 <= found[name] < np.inf:
+            names = " or ".join(known) or "a name"
+            raise ConfigError(f"{option} {part}: expected {names}, with a weight of at least 0")
     if sum(found.values()) <= 0.0:
         raise ConfigError(f"{option} {text}: the weights must not all be 0")
     return found

@@ -44,6 +44,7 @@ class Result:
     late_s: float
     """How long after it was due the generator sent it."""
     decision_id: str
+    tenant: str = ""
     returns: int = 0
     """How often it was refused before and came back; times count from its last coming."""
 
@@ -121,6 +122,7 @@ async def _asked(
         at_s=shot.at_s,
         kind=shot.kind,
         priority=shot.priority,
+        tenant=shot.tenant,
         status=status,
         ttft_s=answer.ttft_s or answer.total_s,
         total_s=clock() - due_s,

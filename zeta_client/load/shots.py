@@ -42,6 +42,7 @@ class Shot:
     at_s: float
     kind: str
     priority: str
+    tenant: str = ""
     request: GenerateRequest
     task: Task | None
     """What the answer is judged by; None where it is not."""
@@ -52,6 +53,7 @@ def shots(
     *,
     mix: Mapping[str, float],
     priorities: Mapping[str, float],
+    tenants: Mapping[str, float] | None = None,
     seed: int,
     rng: Generator,
     length_ratio: float = 0.0,
@@ -59,21 +61,31 @@ def shots(
 ) -> list[Shot]:
     """Give each arrival its question; the same for the same arguments.
 
-    *mix* weighs the kinds of those that have none, *priorities* the classes.
+    *mix* weighs the kinds of those that have none, *priorities* the classes, *tenants* who asks.
     """
     kinds = _drawn(mix, len(arrivals), rng)
     classes = _drawn(priorities, len(arrivals), rng)
+    owners = _drawn(tenants or {"": 1.0}, len(arrivals), rng)
     kinds = [arrival.kind or kind for arrival, kind in zip(arrivals, kinds, strict=True)]
     tasks = _tasks(arrivals, kinds, seed)
     found = []
-    for arrival, kind, class_, task in zip(arrivals, kinds, classes, tasks, strict=True):
+    each = zip(arrivals, kinds, classes, owners, tasks, strict=True)
+    for arrival, kind, class_, tenant, task in each:
         if length_ratio and arrival.prompt_tokens is not None:
             request, judged = _text(arrival, length_ratio, tokens_per_word), None
         else:
             request, judged = wire.question(task.prompt, temperature=0.0), task
-        request.priority = PRIORITIES[class_]
-        shot = Shot(at_s=arrival.at_s, kind=kind, priority=class_, request=request, task=judged)
-        found.append(shot)
+        request.priority, request.tenant = PRIORITIES[class_], tenant
+        found.append(
+            Shot(
+                at_s=arrival.at_s,
+                kind=kind,
+                priority=class_,
+                tenant=tenant,
+                request=request,
+                task=judged,
+            )
+        )
     return found
 
 

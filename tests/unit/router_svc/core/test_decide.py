@@ -105,7 +105,7 @@ def test_who_is_refused_hears_of_the_model_that_it_would_have_waited_for() -> No
 
 
 def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
-    """Rather it is refused; a worse one that was wanted anyway, or is explored, is asked."""
+    """Rather it is refused; a worse one that was wanted anyway is asked, or to learn, in quiet."""
     found = candidates([0.2, 0.9], total_s=[0.5, 5.0])
     with pytest.raises(DeadlineError):
         decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={})
@@ -113,8 +113,12 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
     assert decide(ask(deadline_s=1.0), found, lenient, RNG, gains={}).plan == Single("a")
     dear = replace(found, capacity_price=np.array([0.0, 0.8]))
     assert decide(ask(deadline_s=60.0), dear, PLAIN, RNG, gains={}).plan == Single("b")
-    tried = decide(ask(deadline_s=60.0), dear, Policy(max_calls=1), RNG, gains={})
-    assert tried.probabilities[0] == pytest.approx(0.01)
+    quiet, busy = (
+        decide(ask(deadline_s=60.0), each, Policy(max_calls=1), RNG, gains={})
+        for each in (found, dear)
+    )
+    assert quiet.probabilities[0] == pytest.approx(0.01)
+    assert busy.probabilities == [0.0, 1.0]
     queue = replace(candidates([0.2, 0.9], total_s=[0.5, 9.0]), wait_s=np.array([0.0, 8.0]))
     hurried = replace(PLAIN, latency_weight_per_s=0.1)
     assert decide(ask(deadline_s=60.0), queue, hurried, RNG, gains={}).plan == Single("b")
@@ -134,6 +138,34 @@ def test_what_is_hardly_known_eases_no_load() -> None:
     anything = replace(PLAIN, downgrade_ratio=0.0)
     unknown = replace(dear, quality_stddev=np.array([0.5, 0.5]), quality=np.array([0.4, 0.5]))
     assert decide(hurried, unknown, anything, RNG, gains={}).plan == Single("a")
+
+
+def test_who_leaves_the_best_model_out_must_be_known_to_do_without() -> None:
+    """That the wanted vote asks the others as well says nothing of what they are without it."""
+    votes = Policy(explore_ratio=0.0, plans=frozenset({"vote"}))
+    known = candidates([0.7, 0.7, 0.75], stddev=[0.01, 0.01, 0.1], sharpness=2.0)
+    dear = replace(known, capacity_price=np.array([0.0, 0.0, 0.3]))
+    unsure = replace(dear, quality_stddev=np.array([0.2, 0.2, 0.1]))
+    assert decide(ask(deadline_s=60.0), dear, votes, RNG, gains={}).plan == Vote(("a", "b"))
+    plan = decide(ask(deadline_s=60.0), unsure, votes, RNG, gains={}).plan
+    assert "c" in models_of(plan)
+
+
+def test_what_is_tried_is_good_enough_where_it_can_be() -> None:
+    """A model is shown by a plan that is fit to be the best, even if an unfit one is worth more."""
+    found = candidates([0.5, 0.9], total_s=[0.1, 3.0], cost_usd=[0.1, 0.15], sharpness=2.0)
+    policy = Policy(
+        explore_ratio=0.3,
+        latency_weight_per_s=0.1,
+        cost_weight_per_usd=1.0,
+        plans=frozenset({"single", "vote"}),
+    )
+    decision = decide(ask(deadline_s=60.0), found, policy, RNG, gains={})
+    alone, best, together = range(3)
+    assert leading(decision) == best
+    assert decision.menu.utility[alone] > decision.menu.utility[together]
+    assert decision.probabilities[alone] == 0.0
+    assert decision.probabilities[together] == pytest.approx(0.15)
 
 
 def test_a_decision_that_waits_says_where() -> None:

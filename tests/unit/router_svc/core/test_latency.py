@@ -170,6 +170,33 @@ def test_quantiles_cover_that_said_with_less_known_of_the_load(rng: np.random.Ge
     assert (share < 0.95).all()
 
 
+def test_a_wrong_prior_does_not_make_times_look_uncertain(rng: np.random.Generator) -> None:
+    """Who takes ten times as long as assumed is soon known to, and not to be capable of anything.
+
+    Sixteen calls are under way at once, so that answers come late for what is said of the next.
+    """
+    slow = replace(PRIOR, overhead_s=0.1, step_s=0.04, step_s_per_running=0.01)
+    device, model, said = Latency(["a"], {"a": slow}), Latency(["a"], {"a": PRIOR}), []
+    true = predicted(device, load(running=2.0))
+    for _ in range(60):
+        foreseen = predicted(model, load(running=2.0))
+        said.append((float(foreseen.ttft_p90_s[0]), float(foreseen.total_p90_s[0])))
+        noise = np.exp(rng.normal(0.0, 0.2))
+        model.learn(
+            "a",
+            load(running=2.0),
+            prompt_tokens=20,
+            output_tokens=11,
+            ttft_s=noise * true.ttft_p50_s[0],
+            total_s=noise * true.total_p50_s[0],
+            said_p90_s=said[max(len(said) - 16, 0)],
+        )
+
+    foreseen = predicted(model, load(running=2.0))
+    assert foreseen.total_p50_s[0] == pytest.approx(true.total_p50_s[0], rel=0.2)
+    assert foreseen.total_p90_s[0] < 3.0 * foreseen.total_p50_s[0]
+
+
 def test_the_length_s_uncertainty_widens_the_spread() -> None:
     """Answers of unforeseen length make the total less certain than foreseen ones."""
     foreseen, unforeseen = Latency(["a"]), Latency(["a"])

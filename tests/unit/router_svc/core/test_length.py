@@ -17,6 +17,12 @@ def profile(task: str = "general", expected: float = 20.0) -> Features:
     return replace(base, tasks=tasks, expected_output_tokens=expected)
 
 
+def sum_of(numbers: int) -> Features:
+    """The profile of a sum of so many numbers, which only its text tells."""
+    profiled = lexical_profile(" + ".join(["17"] * numbers))
+    return replace(profiled, expected_output_tokens=20.0, difficulty=0.5)
+
+
 @pytest.fixture
 def length() -> Length:
     return Length(["short", "long"])
@@ -36,6 +42,16 @@ def test_learns_each_model_s_way_with_each_task(length: Length) -> None:
 
     np.testing.assert_allclose(length.predict(profile("reasoning")), [5.0, 80.0], rtol=0.15)
     assert length.predict(profile("general"))[1] == pytest.approx(20.0, rel=0.15)
+
+
+def test_learns_that_more_to_reckon_is_a_longer_answer(length: Length) -> None:
+    """Of the same task: what stands in the prompt says more than the task alone."""
+    for numbers in (2, 6, 3, 7, 4, 5) * 12:
+        length.learn("long", sum_of(numbers), 8 * numbers)
+
+    short, longer = (float(length.predict(sum_of(n))[1]) for n in (2, 7))
+    assert short == pytest.approx(16.0, rel=0.25)
+    assert longer == pytest.approx(56.0, rel=0.25)
 
 
 def test_forgets_a_model_s_former_way() -> None:
@@ -62,6 +78,14 @@ def test_refuses_the_state_of_another_version(length: Length) -> None:
     """State of an unknown layout is refused, not guessed at."""
     with pytest.raises(ValueError, match="version 99"):
         length.restore({**length.to_arrays(), "version": np.array(99)})
+
+
+def test_what_knew_no_text_is_learned_anew(length: Length) -> None:
+    """State of before leaves a router's other knowledge to be restored."""
+    length.learn("long", profile(), 50)
+    before = length.predict(profile()).tolist()
+    length.restore({**length.to_arrays(), "version": np.array(1)})
+    assert length.predict(profile()).tolist() == before
 
 
 def test_refuses_negative_lengths(length: Length) -> None:

@@ -1,5 +1,7 @@
 """Load between reports."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -138,3 +140,26 @@ def test_a_replica_is_full_with_one_more_than_run_there() -> None:
     fleet.ended(0, 1.0, 4, now_s=1.0, critical=True)
     assert not fleet.full(Priority.CRITICAL, 1.0).any()
     assert fleet.full(Priority.STANDARD, 60.0).tolist() == [True, False]
+
+
+def test_an_estimate_holds_until_something_happens() -> None:
+    """Whatever that is; and not for long."""
+    fleet = load()
+    fleet.reported(0, requests=1.0, prompt_tokens=0.0, max_running=4.0, read_at_s=1.0, held_s=9.0)
+    happenings: list[Callable[[], object]] = [
+        lambda: fleet.began(0, 10.0, 20.0, now_s=2.0),
+        lambda: fleet.fed(0, 10.0, now_s=2.0),
+        lambda: fleet.ended(0, 20.0, now_s=2.0),
+        lambda: fleet.reported(0, requests=3.0, prompt_tokens=0.0, max_running=4.0, read_at_s=2.0),
+        lambda: fleet.allocated(0, 8.0),
+        lambda: fleet.told(2.0),
+        lambda: fleet.forget(0),
+        fleet.untold,
+    ]
+    before = fleet.loads(2.0)
+    assert fleet.loads(2.0005) is before
+    assert fleet.loads(2.1) is not before
+    for happens in happenings:
+        before = fleet.loads(2.0)
+        happens()
+        assert fleet.loads(2.0) is not before

@@ -74,6 +74,17 @@ def test_a_sharp_cascade_beats_both_its_models() -> None:
     assert (cascades.latency_s > single_s).all()
 
 
+def test_load_makes_no_first_answer_better() -> None:
+    """A cascade accepts it from where it would without a price of capacity or want of time."""
+    found = candidates([0.6, 0.8], total_s=[0.5, 3.0], sharpness=2.0)
+    dear = replace(found, capacity_price=np.array([0.0, 0.3]))
+    idle, busy = (
+        {int(first): setting for first, setting in zip(each.first, each.setting, strict=True)}
+        for each in (priced_as("cascade", found), priced_as("cascade", dear, deadline_s=4.0))
+    )
+    assert busy == pytest.approx(idle)
+
+
 def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
     """Its probability of being in time is below its first model's."""
     priced = menu(candidates([0.8, 0.9], sharpness=2.0), POLICY, 1.5, {})

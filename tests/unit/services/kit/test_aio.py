@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from services.kit.aio import all_of, cancelled, fast_loop
+from services.kit.aio import all_of, cancelled, fast_loop, within
 from services.kit.errors import OverloadedError
 
 
@@ -36,6 +36,37 @@ async def test_the_first_failure_is_raised_bare_and_cancels_the_rest() -> None:
         await all_of(waits(), fails())
 
     assert stopped.is_set()
+
+
+async def test_whoever_is_cancelled_while_cancelling_is_cancelled() -> None:
+    """A task that swallowed that would go on for ever, and so would whoever waits for its end."""
+    go_on, asked = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asked.set()
+            await go_on.wait()
+
+    inner = asyncio.create_task(slow_to_end())
+    await asyncio.sleep(0)
+    outer = asyncio.create_task(cancelled(inner))
+    await asked.wait()
+    outer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+    go_on.set()
+    await cancelled(inner)
+
+
+async def test_within_waits_no_longer() -> None:
+    """What comes in time is waited for, and nothing for ever."""
+    event = asyncio.Event()
+    await within(0.0, event.wait())
+    asyncio.get_running_loop().call_soon(event.set)
+    await within(60.0, event.wait())
+    assert event.is_set()
 
 
 async def test_cancelled_waits_for_the_end() -> None:

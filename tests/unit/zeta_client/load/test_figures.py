@@ -44,8 +44,16 @@ def test_without_limits_every_answer_is_good() -> None:
 
 def test_groups_add_up() -> None:
     """Kinds and classes together are all there is."""
-    results = [ONE, replace(ONE, kind="general", priority="batch"), replace(ONE, priority="batch")]
+    results = [
+        ONE,
+        replace(ONE, kind="general", priority="batch", tenant="t"),
+        replace(ONE, priority="batch"),
+    ]
     found = summary(results, Objective(), 1.0)
 
     assert {k: v["requests"] for k, v in found["by_kind"].items()} == {"code": 2, "general": 1}
     assert {k: v["good"] for k, v in found["by_priority"].items()} == {"batch": 2, "standard": 1}
+    assert {k: v["by_model"] for k, v in found["by_tenant"].items()} == {
+        "": {"m": 2},
+        "t": {"m": 1},
+    }

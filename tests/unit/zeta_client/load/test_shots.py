@@ -1,6 +1,7 @@
 """Every arrival gets a question of its kind, class and length."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from zeta.inference.v1.inference_service_pb2 import PRIORITY_BATCH, PRIORITY_CRITICAL
@@ -11,7 +12,7 @@ from zeta_client.load.shots import Shot, shots
 EVEN = {"code": 1.0, "reasoning": 1.0, "general": 1.0}
 
 
-def asked(arrivals: list[Arrival], **options: float) -> list[Shot]:
+def asked(arrivals: list[Arrival], **options: Any) -> list[Shot]:
     """Questions of an even mix, a fifth of them critical."""
     return shots(
         arrivals,
@@ -36,6 +37,17 @@ def test_kinds_and_classes_follow_their_weights() -> None:
         assert shot.request.messages.messages[0].content == shot.task.prompt
         wanted = PRIORITY_CRITICAL if shot.priority == "critical" else PRIORITY_BATCH
         assert shot.request.priority == wanted
+
+
+def test_tenants_follow_their_weights_and_change_nothing_else() -> None:
+    """Who asks is drawn last: the same seed gives the same questions with and without."""
+    arrivals = poisson(100.0, 20.0, np.random.default_rng(1))
+    nobody, found = asked(arrivals), asked(arrivals, tenants={"big": 9.0, "small": 1.0})
+
+    assert {s.request.tenant for s in nobody} == {""}
+    assert 0.07 < Counter(s.tenant for s in found)["small"] / len(found) < 0.13
+    assert all(s.request.tenant == s.tenant for s in found)
+    assert [(s.task, s.priority) for s in found] == [(s.task, s.priority) for s in nobody]
 
 
 def test_a_traces_lengths_rank_its_questions() -> None:

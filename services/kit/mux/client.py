@@ -1,0 +1,228 @@
+"""The caller's end: one stream to a server, kept open, on which calls of `Generate` go."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final, Self
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from zeta.inference.v1 import call_service_pb2 as pb
+from zeta.inference.v1 import call_service_pb2_grpc as pb_grpc
+from zeta.inference.v1 import inference_service_pb2 as inference_pb
+
+from services.kit.aio import cancelled, within
+from services.kit.mux import headers
+from services.kit.mux.headers import Value
+from services.kit.mux.outbox import Outbox
+
+log = structlog.get_logger()
+
+WINDOW: Final = 128
+"""Events of a call that may wait for their reader; then its model waits, and no other call."""
+_REQUEST_BYTES: Final = 64 * 1024
+"""A longer request would hold up what is behind it: it goes by a call of its own."""
+_AGAIN_S: Final = 0.1
+"""Pause before a broken stream is opened again; the channel itself backs off up to a second."""
+_NEXT_S: Final = 30.0
+"""A server that had no stream is asked again after that, or when it serves anew."""
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Line:
+    """A stream to the server behind *channel* that is opened again whenever it breaks.
+
+    *name* is the server's in our log. Where there is no stream, or the server has none, callers
+    make calls of their own.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, name: str) -> None:
+        self._stub: Any = pb_grpc.CallServiceStub(channel)
+        self._name = name
+        self._stream: _Stream | None = None
+        self._settled, self._anew = asyncio.Event(), asyncio.Event()
+
+    def takes(self, request: bytes) -> bool:
+        """Whether *request* can go on the stream now."""
+        return self._stream is not None and len(request) <= _REQUEST_BYTES
+
+    def call(
+        self, request: bytes, timeout_s: float | None, metadata: Iterable[tuple[str, Value]]
+    ) -> "Call":
+        """Begin a call with an encoded `GenerateRequest` that the line `takes`."""
+        assert self._stream is not None, "asked before"
+        return self._stream.call(request, timeout_s, metadata)
+
+    async def settled(self, within_s: float) -> None:
+        """Wait until it is known whether the server has the stream; one that had none may now."""
+        if self._stream is None:
+            self._settled.clear()
+            self._anew.set()
+        await within(within_s, self._settled.wait())
+
+    async def keep(self) -> None:
+        """Keep the stream open for ever."""
+        while True:
+            self._anew.clear()
+            try:
+                await self._open()
+            except grpc.aio.AioRpcError as failed:
+                if failed.code() is not grpc.StatusCode.UNAVAILABLE:
+                    log.info("no stream for calls", server=self._name, status=failed.code().name)
+                    self._settled.set()
+                    await within(_NEXT_S, self._anew.wait())
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _open(self) -> None:
+        """Carry calls until the stream ends. Raises AioRpcError."""
+        # Waiting for the connection costs nothing, and notices it at once.
+        calls = self._stub.GenerateMany(wait_for_ready=True)
+        reason = "the server closed the stream"
+        try:
+            if await calls.read() is grpc.aio.EOF:
+                return
+            self._stream = _Stream(calls)
+            self._settled.set()
+            await self._stream.run()
+        except grpc.aio.AioRpcError as failed:
+            reason = failed.details() or failed.code().name
+            raise
+        finally:
+            calls.cancel()
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.lost(reason)
+
+
+class _Stream:
+    """The calls of one stream."""
+
+    def __init__(self, calls: Any) -> None:
+        self._calls = calls
+        self.out: Outbox[pb.CallOrder] = Outbox(self._send)
+        self.open: dict[int, Call] = {}
+        self._last = 0
+
+    def call(
+        self, request: bytes, timeout_s: float | None, metadata: Iterable[tuple[str, Value]]
+    ) -> "Call":
+        self._last += 1
+        start = pb.CallStart(request=request, headers=headers.written(metadata), window=WINDOW)
+        if timeout_s is not None:
+            start.timeout.CopyFrom(_duration(max(timeout_s, 0.0)))
+        self.out.put(pb.CallOrder(call=self._last, start=start), len(request))
+        call = self.open[self._last] = Call(self, self._last, timeout_s)
+        return call
+
+    async def run(self) -> None:
+        """Carry calls until the stream ends. Raises AioRpcError."""
+        writing = asyncio.create_task(self.out.run())
+        try:
+            while (message := await self._calls.read()) is not grpc.aio.EOF:
+                for news in message.news:
+                    call = self.open.get(news.call)
+                    if call is not None:
+                        call.got(news)
+        finally:
+            await cancelled(writing)
+
+    def lost(self, reason: str) -> None:
+        """Have every call fail as one whose connection broke."""
+        for call in list(self.open.values()):
+            call.fail(_error(grpc.StatusCode.UNAVAILABLE, reason))
+
+    async def _send(self, orders: list[pb.CallOrder]) -> None:
+        await self._calls.write(pb.GenerateManyRequest(orders=orders))
+
+
+class Call:
+    """One call: an iterator of its events, with one reader.
+
+    Raises AioRpcError where the call fails, and CancelledError behind `cancel`, as gRPC's own do.
+    """
+
+    def __init__(self, stream: _Stream, number: int, timeout_s: float | None) -> None:
+        self._stream, self._number = stream, number
+        self._events: deque[bytes] = deque()
+        self._taken = 0
+        """Events since more were allowed."""
+        self._end: BaseException | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout_s is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(timeout_s, 0.0), self._expire)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> inference_pb.GenerateResponse:
+        while not self._events:
+            if self._end is not None:
+                raise self._end
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        event = self._events.popleft()
+        self._taken += 1
+        if self._taken >= WINDOW // 2 and self._end is None:
+            self._order(pb.CallOrder(call=self._number, more=self._taken))
+            self._taken = 0
+        return inference_pb.GenerateResponse.FromString(event)
+
+    def cancel(self) -> bool:
+        """Stop the work; return whether it still ran."""
+        return self._give_up(asyncio.CancelledError())
+
+    def got(self, news: pb.CallNews) -> None:
+        """Take in what the server says."""
+        if news.HasField("end"):
+            code = _CODES.get(news.end.code, grpc.StatusCode.UNKNOWN)
+            if code is grpc.StatusCode.OK:
+                self.fail(StopAsyncIteration())
+            else:
+                self.fail(_error(code, news.end.message, headers.read(news.end.trailers)))
+        else:
+            self._events.append(news.event)
+            self._wake()
+
+    def fail(self, end: BaseException) -> None:
+        """Have the reader see *end* behind what came."""
+        if self._end is None:
+            self._end = end
+            del self._stream.open[self._number]
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wake()
+
+    def _expire(self) -> None:
+        self._give_up(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+
+    def _give_up(self, end: BaseException) -> bool:
+        if self._end is not None:
+            return False
+        self._events.clear()
+        self._order(pb.CallOrder(call=self._number, cancel=pb.CallCancel()))
+        self.fail(end)
+        return True
+
+    def _order(self, order: pb.CallOrder) -> None:
+        self._stream.out.put(order)
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+def _error(
+    code: grpc.StatusCode, message: str, trailers: tuple[tuple[str, Value], ...] = ()
+) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details=message
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
