@@ -38,11 +38,11 @@ def test_every_process_is_one_of_its_own(fleet: Fleet) -> None:
     assert len(fleet.processes()) == 1 + 2 + len(fleet.config.embedding.replicas) + 2 * models
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_told_to_stop_it_leaves_nothing_behind(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Ctrl-C and SIGTERM both drain, stop every process and free every port.
+    """Ctrl-C, SIGTERM and the end of its terminal drain, stop every process and free every port.
 
     What runs is answered to its end.
     """
@@ -63,6 +63,7 @@ async def test_told_to_stop_it_leaves_nothing_behind(
 
     assert [reader.end for reader in streams] == ["finished"] * 6
     assert not left
+    assert family[0].returncode == 0, "the supervisor did it, and not its absence"  # type: ignore[attr-defined] # set by wait_procs
     assert int(up.router.rpartition(":")[2]) not in taken
 
 

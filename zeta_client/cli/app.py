@@ -5,7 +5,6 @@ import sys
 
 import typer
 
-from services.kit.log import quiet_grpc
 from zeta_client.cli.ask import ask
 from zeta_client.cli.bench import bench
 from zeta_client.cli.check import check
@@ -48,7 +47,6 @@ app.add_typer(evaluation, name="eval")
 
 def main() -> None:
     """Run the program; a mistake of ours is a sentence too, unless ZETA_TRACEBACK is set."""
-    quiet_grpc()
     try:
         app()
     except Exception as broken:

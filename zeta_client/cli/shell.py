@@ -126,7 +126,10 @@ def run(command: Coroutine[None, None, T]) -> T:
 
 
 async def _interruptible(command: Coroutine[None, None, T]) -> T:
-    """Turn the first SIGINT or SIGTERM into a cancellation; the second one ends us outright."""
+    """Turn the first SIGINT or SIGTERM into a cancellation; the second one ends us outright.
+
+    So does the end of our terminal, unless we are to outlive it (`nohup`).
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
@@ -136,6 +139,15 @@ async def _interruptible(command: Coroutine[None, None, T]) -> T:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt, number)
+    terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+
+    def hang_up() -> None:
+        for fd in terminals:  # whatever is still said would fail
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+        interrupt(signal.SIGHUP)
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
     return await command
 
 

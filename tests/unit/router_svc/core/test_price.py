@@ -249,6 +249,14 @@ def test_a_caller_who_wants_the_likeliest_answer_has_no_model_drawn_from() -> No
     assert BestOf(("a", "b", "c"), 3, "verifier:json") in plans
 
 
+def test_hedges_are_among_the_four_that_are_worth_most() -> None:
+    """Each with each, and with its own spare."""
+    quality = [0.2, 0.9, 0.3, 0.8, 0.7, 0.6]
+    priced = menu(candidates(quality, spares=["x"] * 6), POLICY, None, NOTHING)
+    hedged = [priced.places[k] for k in range(len(priced.utility)) if priced.kind(k) == "hedge"]
+    assert sorted(hedged) == sorted(product((1, 3, 4, 5), repeat=2))
+
+
 def test_stalls_make_hedges_worth_more() -> None:
     """What a stall would cost comes off the expected time."""
     found = candidates([0.7, 0.7])
