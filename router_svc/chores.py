@@ -26,6 +26,10 @@ from services.kit.config import FleetConfig
 log = structlog.get_logger()
 
 _SAVE_EVERY_S: Final = 15.0
+_SAVE_SHARE: Final = 0.01
+"""Share of the time that may go into saving, which is a thread's,"""
+_SAVE_AT_LEAST_EVERY_S: Final = 300.0
+"""unless that would be so seldom."""
 _STUDY_EVERY_S: Final = 1.0
 _EXPIRE_EVERY_S: Final = 0.25
 _FOLLOW_EVERY_S: Final = 1.0
@@ -61,10 +65,21 @@ async def follow(router: ZetaDynamicRouter, siblings: Siblings) -> None:
 
 async def save(router: ZetaDynamicRouter, history: History) -> None:
     """Write down what was learned, now and then."""
+    took_s = 0.0
     while True:
-        await asyncio.sleep(_SAVE_EVERY_S)
+        await asyncio.sleep(pause_s(took_s))
+        began_s = time.monotonic()
         await router.verdicts.save()
+        took_s = time.monotonic() - began_s
         await history.save()
+
+
+def pause_s(took_s: float) -> float:
+    """Return how long to wait with the next saving after one that *took_s*.
+
+    What a table of outcomes taught is tens of megabytes; the journal has what came since.
+    """
+    return min(max(_SAVE_EVERY_S, took_s / _SAVE_SHARE), _SAVE_AT_LEAST_EVERY_S)
 
 
 async def look_ahead(router: ZetaDynamicRouter) -> None:

@@ -18,7 +18,12 @@ from typing import Protocol, Self, TypeVar
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest, Profile, ProfileRequest
+from zeta.embedding.v1.embedding_service_pb2 import (
+    EmbedRequest,
+    EmbedResponse,
+    Profile,
+    ProfileRequest,
+)
 from zeta.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from zeta.inference.v1.decision_pb2 import Decision
 from zeta.inference.v1.inference_service_pb2 import (
@@ -247,7 +252,11 @@ class Client:
         request = EmbedRequest(
             texts=texts, target_model=target_model, model=encoder, prompt_name=prompt_name
         )
-        return wire.vectors(self._call(self._embedding.Embed, request))
+        return wire.vectors(self.embedded(request))
+
+    def embedded(self, request: EmbedRequest) -> EmbedResponse:
+        """Embed, and say who made the vectors and whether they are adapted."""
+        return self._call(self._embedding.Embed, request)
 
     def profile(self, texts: Sequence[str], *, with_embedding: bool = False) -> Sequence[Profile]:
         """Say what kind of work each text is, and how hard."""

@@ -138,7 +138,8 @@ class Letters(EmbeddingServiceServicer):
         del context
         factor = 2.0 if request.target_model else 1.0
         found = [embedding.Embedding(values=[len(t) * factor, 0.0]) for t in request.texts]
-        return embedding.EmbedResponse(embeddings=found)
+        adapted = bool(request.target_model)
+        return embedding.EmbedResponse(embeddings=found, encoder="e", adapted=adapted)
 
     async def Profile(  # noqa: N802 - the name is the wire's
         self, request: embedding.ProfileRequest, context: Context
@@ -658,3 +659,15 @@ async def test_small_commands(served: Served) -> None:
         code, out, _ = await zeta(*command, "--json", "--target", served.target)
         assert code == 0
         assert json.loads(out)[key] == value
+
+
+@pytest.mark.parametrize(("options", "adapted"), [([], False), (["--model", "big"], True)])
+async def test_embed_says_whether_vectors_are_adapted(
+    served: Served, *, options: list[str], adapted: bool
+) -> None:
+    """Who asks for a model's adapter is told whether there was one."""
+    _, out, _ = await zeta("embed", "abc", *options, "--json", "--target", served.target)
+    said = json.loads(out)
+    assert (said["encoder"], said["adapted"]) == ("e", adapted)
+    _, out, _ = await zeta("embed", "abc", *options, "--target", served.target)
+    assert ("vectors of e, adapted to big" in out) is adapted

@@ -6,7 +6,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.table import Table
+from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest, EmbedResponse
 
+from zeta_client import wire
 from zeta_client.cli import shell
 
 
@@ -28,18 +30,29 @@ def embed(
 ) -> None:
     """Embed texts; with several, show how alike they are."""
     reach = shell.reach(config, target)
-    rows = shell.run(_embed(reach, texts, model, encoder=encoder, prompt_name=prompt_name))
+    request = EmbedRequest(texts=texts, target_model=model, model=encoder, prompt_name=prompt_name)
+    said = shell.run(_embed(reach, request))
+    rows = wire.vectors(said)
     if as_json:
-        shell.emit({"model": model, "dimensions": rows.shape[1], "embeddings": rows.tolist()})
-    else:
-        shell.out().print(_table(texts, rows))
+        shell.emit(
+            {
+                "model": model,
+                "encoder": said.encoder,
+                "adapted": said.adapted,
+                "dimensions": rows.shape[1],
+                "embeddings": rows.tolist(),
+            }
+        )
+        return
+    shell.out().print(_table(texts, rows))
+    if model:
+        what = "adapted to" if said.adapted else "as they are: no adapter is known to help with"
+        shell.out().print(f"vectors of {said.encoder}, {what} {model}", markup=False)
 
 
-async def _embed(
-    reach: shell.Reach, texts: list[str], model: str, *, encoder: str, prompt_name: str
-) -> NDArray[np.float32]:
+async def _embed(reach: shell.Reach, request: EmbedRequest) -> EmbedResponse:
     async with reach() as client:
-        return await client.embed(texts, model, encoder=encoder, prompt_name=prompt_name)
+        return await client.embedded(request)
 
 
 def _table(texts: list[str], rows: NDArray[np.float32]) -> Table:

@@ -31,6 +31,8 @@ from zeta_client.cli.fleet_rows import (
 _ALWAYS = frozenset(
     (TaskKind.TASK_KIND_CODE, TaskKind.TASK_KIND_REASONING, TaskKind.TASK_KIND_GENERAL)
 )
+_SHOWS_OUTCOMES, _SHOWS_QUALITY = 0.5, 0.005
+"""Less than that is nothing in the digits that are shown."""
 LINE_S = 1.5
 """Telemetry gives a sign of life every half second; after so long without, nothing holds."""
 
@@ -76,7 +78,11 @@ class FleetView:
         for key, done in self._done().items():
             found[key] = measured(found.get(key) or task_row(*key), done)
         # A kind of task that nobody was asked for and nobody judged says nothing.
-        told = {kind for (_, kind), row in found.items() if row.outcomes or row.ttft_p50_s}
+        told = {
+            kind
+            for (_, kind), row in found.items()
+            if (row.outcomes or 0.0) >= _SHOWS_OUTCOMES or row.ttft_p50_s
+        }
         shown = (key for key in found if key[1] in told | _ALWAYS)
         return [found[key] for key in sorted(shown, key=lambda key: (key[1], key[0]))]
 
@@ -135,5 +141,5 @@ def _preferred(beliefs: Sequence[Belief]) -> Iterator[tuple[str, TaskKind.ValueT
     """Yield the model that is expected to be best at each kind of task, where there is one."""
     for kind in {b.task_kind for b in beliefs}:
         first, *others = sorted((-b.quality, b.model) for b in beliefs if b.task_kind == kind)
-        if not others or first[0] < others[0][0]:
+        if not others or others[0][0] - first[0] >= _SHOWS_QUALITY:
             yield first[1], kind

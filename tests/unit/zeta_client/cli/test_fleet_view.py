@@ -146,11 +146,11 @@ def test_a_models_work_per_kind_of_task_is_that_of_its_replicas() -> None:
 
 
 def test_the_best_model_of_a_kind_is_preferred() -> None:
-    """One alone is; of two that are equal, none."""
+    """One alone is; of two that are equal as far as it is shown, none."""
     view = FleetView(beliefs=[belief("a", 0.7), belief("b", 0.9), belief("c", 0.8)])
     assert [row.model for row in view.tasks() if row.preferred] == ["b"]
 
-    view.beliefs = [belief("a", 0.7), belief("b", 0.7)]
+    view.beliefs = [belief("a", 0.7), belief("b", 0.701)]
     assert not any(row.preferred for row in view.tasks())
 
 
@@ -160,6 +160,8 @@ def test_a_kind_that_nobody_does_is_left_out() -> None:
     view = FleetView(beliefs=prior)
     assert [row.task_kind for row in view.tasks()] == ["code", "reasoning", "general"]
 
+    prior[3].outcomes = 0.01  # of a question of another kind
+    assert [row.task_kind for row in view.tasks()] == ["code", "reasoning", "general"]
     prior[3].outcomes = 1.0
     assert [row.task_kind for row in view.tasks()][3:] == ["embedding"]
 
