@@ -141,7 +141,7 @@ class Dispatch:
                     yield self._started(run, call)
                 yield delta
         before_end()
-        async for event in self._end(run, call):
+        for event in self._end(run, call):
             yield event
 
     def begun(self, run: Run, call: Call) -> Iterator[Event]:
@@ -305,7 +305,7 @@ class Dispatch:
         async for event in self.show(run, call, _each(call.deltas)):
             yield event
 
-    async def _end(self, run: Run, chosen: Call) -> AsyncGenerator[Event, None]:
+    def _end(self, run: Run, chosen: Call) -> Iterator[Event]:
         if not run.started:
             yield self._started(run, chosen)
         assert chosen.last is not None

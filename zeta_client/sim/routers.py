@@ -217,6 +217,8 @@ class Routed:
             slot_prices=self._ahead.prices if self._policy.forecast else None,
             places=places,
         )
+        # It is told how good each model is, and need not doubt it.
+        found = replace(found, quality_stddev=np.zeros(len(found.models)))
         try:
             decision = decide(ask, found, keeping(self._policy, places), self._rng, gains={})
         except NoCandidateError:

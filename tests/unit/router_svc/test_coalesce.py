@@ -52,20 +52,22 @@ class Source:
         error: Exception | None = None,
         *,
         pace_s: float = 0.0,
+        turns: bool = True,
         hangs: bool = False,
     ) -> None:
         self._events, self._error = events, error
-        self._pace_s, self._hangs = pace_s, hangs
+        self._pace_s, self._turns, self._hangs = pace_s, turns, hangs
         self.clock = ManualClock()
         self.sent = 0
 
     async def stream(self) -> AsyncGenerator[Event, None]:
-        """Send them, each after a turn of the loop."""
+        """Send them, each after a turn of the loop, or all in one; in the end, perhaps, nothing."""
         for event in self._events:
             self.clock.now_s += self._pace_s
             self.sent += 1
             yield event
-            await asyncio.sleep(0)
+            if self._turns:
+                await asyncio.sleep(0)
         if self._hangs:
             await asyncio.Event().wait()
         if self._error is not None:
@@ -122,6 +124,15 @@ async def test_a_short_answer_is_passed_on_as_it_is() -> None:
     assert all(one is other for one, other in zip(found, sent, strict=True))
 
 
+async def test_the_end_of_an_answer_waits_for_nothing() -> None:
+    """Not for its time, and not for the stream behind it."""
+    source = Source([*map(delta, range(1, 11)), finished()], hangs=True)
+    async with aclosing(coalesced(source.stream(), NEVER_S, source.clock)) as events:
+        found = [await anext(events) for _ in range(3)]
+    assert text(found) == text([*map(delta, range(1, 11))])
+    assert found[-1].HasField("finished")
+
+
 async def test_a_reader_who_falls_behind_is_given_all_that_came() -> None:
     """However short the interval is."""
     source = Source([*map(delta, range(1, 101)), finished()], pace_s=0.0001)
@@ -148,7 +159,7 @@ async def test_answers_are_not_mixed() -> None:
 async def test_what_follows_another_event_stays_behind_it() -> None:
     """Nothing is joined past it."""
     sent = [delta(1), delta(2), delta(3), started(), delta(4), delta(5), finished()]
-    found = await read(Source(sent), [])
+    found = await read(Source(sent, turns=False), [])
     assert [event.WhichOneof("event") for event in found] == [
         *("delta", "delta", "started", "delta", "finished")
     ]

@@ -132,6 +132,15 @@ def test_forecasts_raise_goodput_where_models_can_stand_in_for_each_other() -> N
     assert good["routed"] > 1.03 * good["reactive"]
 
 
+def test_a_model_nearly_as_good_stands_in_where_the_best_is_full() -> None:
+    """A simulated router is told how good each is, and doubts it no more than one that knows."""
+    full = edited(BUSY, models=ALIKE, rate=14.0, duration_s=12.0, deadline_s=4.0, mix={"code": 1.0})
+    found = run(full)
+
+    assert sum(r.model == "m1" for r in found) > 0.2 * len(found)
+    assert sum(r.status == OK for r in found) > 0.3 * len(found)
+
+
 def test_shared_slots_follow_the_mix(tmp_path: Path) -> None:
     """Where the mix shifts, twelve slots that move serve more right answers than four for each."""
     rng = np.random.default_rng(5)
