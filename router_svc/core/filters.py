@@ -7,6 +7,7 @@ nothing but its arguments, and judges a replica alike wherever it stands in the 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -66,7 +67,7 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
     ),
     Reason.UNHEALTHY: Filter(
         lambda _ask, _tokens, replicas: replicas.healthy,
-        lambda _ask, _tokens, r, i: f"does not serve; last report {r.report_age_s[i]:.1f} s old",
+        lambda _ask, _tokens, r, i: f"does not serve; {_reported(float(r.report_age_s[i]))}",
     ),
     Reason.DRAINING: Filter(
         lambda _ask, _tokens, replicas: ~replicas.draining, lambda *_: "takes no new work"
@@ -104,6 +105,10 @@ def rejections(ask: Ask, prompt_tokens: float, replicas: Replicas) -> tuple[Reje
                 ),
             )
     return tuple(found[i] for i in sorted(found))
+
+
+def _reported(age_s: float) -> str:
+    return "no report of it" if age_s == inf else f"last report {age_s:.1f} s old"
 
 
 def _everybody(replicas: Replicas) -> Bools:
