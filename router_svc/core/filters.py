@@ -34,7 +34,7 @@ def allowed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
     elif ask.allowed_models:
         names = np.array([name in ask.allowed_models for name in replicas.models])
     else:
-        return _everybody(replicas)
+        return _everybody(len(replicas.names))
     return names[replicas.model]
 
 
@@ -50,7 +50,7 @@ def fits(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
 def not_failed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
     """Admit what has not failed for this very request."""
     if not ask.failed:
-        return _everybody(replicas)
+        return _everybody(len(replicas.names))
     return np.array([name not in ask.failed for name in replicas.names])
 
 
@@ -84,7 +84,7 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
 
 def admitted(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
     """Apply every filter; (R,)."""
-    able = _everybody(replicas)
+    able = _everybody(len(replicas.names))
     for each in FILTERS.values():
         able = able & each.admits(ask, prompt_tokens, replicas)
     return able
@@ -111,12 +111,8 @@ def _reported(age_s: float) -> str:
     return "no report of it" if age_s == inf else f"last report {age_s:.1f} s old"
 
 
-def _everybody(replicas: Replicas) -> Bools:
-    return _all(len(replicas.names))
-
-
 @lru_cache(maxsize=16)
-def _all(count: int) -> Bools:
+def _everybody(count: int) -> Bools:
     admitted = np.ones(count, dtype=np.bool_)
     admitted.flags.writeable = False
     return admitted

@@ -259,9 +259,10 @@ class Scoped(grpc.aio.ServerInterceptor):
                 carrier.close()
             try:
                 await carrier.run()
-            except (DecodeError, ZetaError) as error:
-                known = errors.invalid("request", f"cannot be read: {error}")
-                await _abort(context, error if isinstance(error, ZetaError) else known)
+            except DecodeError as error:
+                await _abort(context, errors.invalid("request", f"cannot be read: {error}"))
+            except ZetaError as error:
+                await _abort(context, error)
             except (grpc.aio.InternalError, grpc.aio.UsageError):
                 log.info("a stream of calls broke", peer=context.peer())
 

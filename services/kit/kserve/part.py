@@ -4,26 +4,25 @@
 one call, each of which ends on its own, so that each has a context of its own.
 """
 
-from collections.abc import Callable
 from time import monotonic
-from typing import Any, cast
+from typing import cast
 
 import grpc
 
+from services.kit.done import Ending
 from services.kit.rpc import Context, deadline_s
 
 
-class Part:
+class Part(Ending):
     """One request's share of *context*: done when it ends, or when the whole call does.
 
     *timeout_s*: seconds from now that this request may take; None: as long as the call.
     """
 
     def __init__(self, context: Context, timeout_s: float | None = None) -> None:
+        super().__init__()
         self._whole = context
         self._until_s = None if timeout_s is None else monotonic() + timeout_s
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._ended = False
 
     @property
     def context(self) -> Context:
@@ -39,16 +38,3 @@ class Part:
     def invocation_metadata(self) -> grpc.aio.Metadata | None:
         """Return what the caller sent beside the message."""
         return self._whole.invocation_metadata()
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have *callback* called when this request ends."""
-        if self._ended:
-            callback(self)
-        else:
-            self._callbacks.append(callback)
-
-    def end(self) -> None:
-        """Tell whoever works on this request that it is over; again has no effect."""
-        self._ended = True
-        while self._callbacks:
-            self._callbacks.pop()(self)

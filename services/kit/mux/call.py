@@ -1,7 +1,7 @@
 """A call that came on a stream with others, as a servicer sees it."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import inf
 from time import monotonic
 from typing import Any, NoReturn, cast
@@ -9,6 +9,7 @@ from typing import Any, NoReturn, cast
 import grpc
 from zeta.inference.v1 import call_service_pb2 as pb
 
+from services.kit.done import Ending
 from services.kit.mux import headers
 from services.kit.mux.headers import Value
 
@@ -16,13 +17,14 @@ _LATE_S = -1e-6
 """What is left once the deadline has passed, whatever the clocks' resolution says."""
 
 
-class CallContext:
+class CallContext(Ending):
     """The context of one call on a stream, whose own is *whole*.
 
     Servicers and the interceptor use no more of a context than the methods below.
     """
 
     def __init__(self, whole: Any, start: pb.CallStart) -> None:
+        super().__init__()
         self._whole = whole
         self._metadata = headers.read(start.headers)
         self._until_s = inf
@@ -30,8 +32,7 @@ class CallContext:
             self._until_s = monotonic() + start.timeout.ToNanoseconds() / 1e9
         self._room: float = start.window or inf
         self._more: asyncio.Future[None] | None = None
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._ended = self.late = False
+        self.late = False
         self.code, self.message = grpc.StatusCode.OK, ""
         self.trailers: tuple[tuple[str, Value], ...] = ()
 
@@ -72,19 +73,6 @@ class CallContext:
         self.code, self.message = code, details
         self.trailers = tuple(trailing_metadata)
         raise grpc.aio.AbortError
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have *callback* called when the call ends."""
-        if self._ended:
-            callback(self)
-        else:
-            self._callbacks.append(callback)
-
-    def end(self) -> None:
-        """Tell whoever works on the call that it is over; again has no effect."""
-        self._ended = True
-        while self._callbacks:
-            self._callbacks.pop()(self)
 
     def allow(self, more: int) -> None:
         """Have room for so many events more."""

@@ -1,10 +1,11 @@
 """Metadata as calls on a stream carry it."""
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from zeta.inference.v1 import call_service_pb2 as pb
 
-Value = str | bytes
+Value: TypeAlias = str | bytes
 
 
 def written(metadata: Iterable[tuple[str, Value]]) -> list[pb.CallHeader]:
