@@ -94,7 +94,8 @@ def _seed(value: object) -> int:
 
 def _limit(value: object) -> int:
     """Read top_k, where -1 and 0 stand for no limit."""
-    return 0 if _decoded(value) in {-1, "-1"} else whole(value)
+    # A tuple: what is in JSON may be a list, which no set can be asked for.
+    return 0 if _decoded(value) in (-1, "-1") else whole(value)
 
 
 def _field(name: str) -> Callable[[inference.GenerateRequest, Any], None]:

@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from zeta.inference.v1 import inference_service_pb2 as inference
 from zeta.kserve.v2 import grpc_inference_service_pb2 as pb
@@ -243,6 +243,7 @@ PARAMETERS = st.one_of(
     parameters=st.dictionaries(NAMES, PARAMETERS, max_size=4),
     sampling=st.dictionaries(st.sampled_from([*SETTINGS, *OPTIONS, *NEUTRAL]), VALUES, max_size=4),
 )
+@example(tensors=[], parameters={}, sampling={"top_k": []})
 def test_whatever_comes_is_read_or_refused(
     tensors: list[tuple[Tensor, bytes]],
     parameters: dict[str, pb.InferParameter],
