@@ -161,7 +161,8 @@ class ZetaDynamicRouter:
         profiled = replace(profiled, features=features)
         tokens = prompt_tokens(ask, features) + features.expected_output_tokens * ask.samples
 
-        come = iter([True])  # what comes is noted once, however often it is decided about
+        # What comes is noted once, however often it is decided about or comes back.
+        come = iter([not self.admission.returns(ask)])
 
         def choose(places: Places | None) -> Choice[Made | ZetaError]:
             return self._choose(ask, features, arrived_s, places, first=next(come, False))
@@ -284,6 +285,9 @@ class ZetaDynamicRouter:
         except ZetaError as error:
             return Choice(value=error)
         except DeadlineError as late:
+            if first:
+                policy = weighed(self.policies.named(ask.policy), ask)
+                self.ahead.refused(ask, late.candidates, policy, now_s)
             wanted = self.fleet.models.index(late.model) if late.wait_s > 0.0 else -1
             return Choice(value=_too_late(ask, late), wanted=wanted)
         if first:

@@ -65,6 +65,11 @@ class Promises:
         at_s = self._times_s.get(key)
         return at_s is not None and at_s - _EARLY_S <= now_s <= at_s + _GRACE_S
 
+    def open(self, key: int, now_s: float) -> bool:
+        """Whether *key* was refused and has not come back when it was told to, nor let it pass."""
+        at_s = self._times_s.get(key)
+        return at_s is not None and now_s <= at_s + _GRACE_S
+
     def keep(self, key: int, now_s: float) -> float | None:
         """Return since when a place is *key*'s, None where none was promised for now."""
         if not self.due(key, now_s):

@@ -23,6 +23,12 @@ def sum_of(numbers: int) -> Features:
     return replace(profiled, expected_output_tokens=20.0, difficulty=0.5)
 
 
+def choice_of(numbers: int) -> Features:
+    """The profile of a question which of so many numbers is the largest."""
+    profiled = lexical_profile(f"Which is the largest of {', '.join(['17'] * numbers)}?")
+    return replace(profiled, expected_output_tokens=20.0, difficulty=0.5)
+
+
 @pytest.fixture
 def length() -> Length:
     return Length(["short", "long"])
@@ -54,6 +60,17 @@ def test_learns_that_more_to_reckon_is_a_longer_answer(length: Length) -> None:
     assert longer == pytest.approx(56.0, rel=0.25)
 
 
+def test_learns_what_a_number_adds_where(length: Length) -> None:
+    """A sum takes a step for each number, a choice among them is one word, however many."""
+    for numbers in (2, 6, 3, 7, 4, 5) * 12:
+        length.learn("long", sum_of(numbers), 8 * numbers)
+        length.learn("long", choice_of(numbers), 4)
+
+    sums, choices = ([float(length.predict(f(n))[1]) for n in (2, 7)] for f in (sum_of, choice_of))
+    assert sums == pytest.approx([16.0, 56.0], rel=0.2)
+    assert choices == pytest.approx([4.0, 4.0], rel=0.2)
+
+
 def test_forgets_a_model_s_former_way() -> None:
     """After a few half-lives only the recent answers count."""
     length = Length(["a"], half_life_outcomes=10.0)
@@ -80,11 +97,12 @@ def test_refuses_the_state_of_another_version(length: Length) -> None:
         length.restore({**length.to_arrays(), "version": np.array(99)})
 
 
-def test_what_knew_no_text_is_learned_anew(length: Length) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_knew_less_of_the_text_is_learned_anew(length: Length, version: int) -> None:
     """State of before leaves a router's other knowledge to be restored."""
     length.learn("long", profile(), 50)
     before = length.predict(profile()).tolist()
-    length.restore({**length.to_arrays(), "version": np.array(1)})
+    length.restore({**length.to_arrays(), "version": np.array(version)})
     assert length.predict(profile()).tolist() == before
 
 

@@ -36,6 +36,18 @@ def test_a_promise_holds_from_its_time_on_for_a_while_and_once() -> None:
     assert promises.keep(5, 200.0) is None
 
 
+def test_a_refusal_is_remembered_until_its_time_has_passed() -> None:
+    """Whoever comes sooner than told was seen already, too."""
+    promises = Promises(2)
+    at_s = made(promises, 5)
+    assert promises.open(5, 0.0)
+    assert promises.open(5, at_s + 10.0)
+    assert not promises.open(5, at_s + 10.1)
+    assert not promises.open(6, 0.0)
+    promises.keep(5, at_s)
+    assert not promises.open(5, at_s)
+
+
 def test_the_place_is_kept_free_until_it_is_claimed() -> None:
     """And no longer than a moment after its time."""
     promises = Promises(2)
