@@ -1,9 +1,5 @@
-"""The `zeta` program; cli.main wires the commands together."""
+"""The `zeta` program; cli.app wires the commands together."""
 
-from services.kit.log import quiet_grpc
-
-quiet_grpc()  # gRPC reads its verbosity when it is imported, which the commands do
-
-from zeta_client.cli.app import app, main  # noqa: E402
+from zeta_client.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,16 +20,6 @@ default_policy = "best"
 name = "Big Model"
 dir = "somewhere"
 replicas = [{ listen = "127.0.0.1:1", thread = 2 }]
-"""
-_SPY = """
-import os, sys
-os.environ.pop("GRPC_VERBOSITY", None)
-class Spy:
-    def find_spec(name, path=None, target=None):
-        if name == "grpc":
-            print(os.environ.get("GRPC_VERBOSITY"))
-sys.meta_path.insert(0, Spy)
-import zeta_client.cli
 """
 
 
@@ -116,18 +104,6 @@ def test_top_names_a_telemetry_service_that_hangs(zeta: CliRunner) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "telemetry gives no answer for 2 s; start a fleet" in result.stderr
     assert "--telemetry HOST:PORT" in result.stderr
-
-
-def test_grpc_is_told_to_be_quiet_before_it_is_there() -> None:
-    """It reads its verbosity when it is imported; later is too late."""
-    said = subprocess.run(
-        [sys.executable, "-c", _SPY],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert said.stdout.split() == ["ERROR"]
 
 
 def test_top_says_how_to_name_a_telemetry_service(zeta: CliRunner) -> None:
