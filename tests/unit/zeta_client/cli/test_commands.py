@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.kit.errors import OverloadedError, UnavailableError
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 from zeta_client.cli.shell import default_config, sentence
 
 WRONG = """
@@ -104,6 +104,36 @@ def test_top_names_a_telemetry_service_that_hangs(zeta: CliRunner) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert "telemetry gives no answer for 2 s; start a fleet" in result.stderr
     assert "--telemetry HOST:PORT" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["ask", "route", "embed"])
+def test_a_text_that_is_no_text_is_one_sentence(zeta: CliRunner, command: str) -> None:
+    """Bytes that are not UTF-8 reach a program as lone surrogates; nothing is asked."""
+    result = zeta.invoke(app, [command, "\udcff"])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: '\\udcff' is no Unicode text; send UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    "options", [["--max-tokens", "99999999999"], ["--seed", str(2**64)], ["--deadline", "1e12"]]
+)
+def test_a_number_out_of_range_is_refused(zeta: CliRunner, options: list[str]) -> None:
+    """By its option's name, as a mistake in the command line: exit code 2."""
+    result = zeta.invoke(app, ["ask", "hello", *options])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert options[0] in result.stderr
+
+
+def test_an_export_that_cannot_be_written_names_the_file(zeta: CliRunner, tmp_path: Path) -> None:
+    """The one that was asked for, and not what would have been written first."""
+    (tmp_path / "router.sqlite3").touch()
+    file = tmp_path / "missing" / "out.jsonl"
+    result = zeta.invoke(app, ["export", str(file), "--state-dir", str(tmp_path)])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith(f": {file}\n")
 
 
 def test_top_says_how_to_name_a_telemetry_service(zeta: CliRunner) -> None:
