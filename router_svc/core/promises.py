@@ -26,9 +26,9 @@ _EARLY_S: Final = 0.02
 """Clocks differ by so much."""
 _SHORTEST_S, _LONGEST_S = 0.05, 300.0
 _FIRST_GUESS: Final = 1.0
-_MARGIN: Final = 2.0
-"""Promises follow each other so much more slowly than places come free: every second place stays
-newcomers', and whoever comes back seldom waits behind others who do."""
+_MARGIN: Final = 2.5
+"""Promises follow each other so much more slowly than places come free: more than every second one
+stays newcomers', and whoever comes back seldom waits behind others who do."""
 _LEARNED: Final = 0.05
 
 

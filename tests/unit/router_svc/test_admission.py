@@ -133,7 +133,7 @@ async def test_a_full_house_refuses_with_an_honest_time() -> None:
     with pytest.raises(OverloadedError) as refused:
         house.admission.check(ask())
     # Of five places, one of them for who waits at the replica, one comes free every 0.4 s.
-    assert refused.value.retry_after_s == pytest.approx((1 + 2.0) * 2.0 / 5, rel=0.05)
+    assert refused.value.retry_after_s == pytest.approx((1 + 2.5) * 2.0 / 5, rel=0.05)
     house.clock.now_s += 1.5
     house.admission.check(ask())  # it came back when it was told to
     house.admission.check(ask(priority=Priority.CRITICAL))  # standard ones would make room
