@@ -135,8 +135,10 @@ def best_per_model(
     count = len(replicas.models)
     best, spare = [-1] * count, [-1] * count
     lowest, second = [inf] * count, [inf] * count
-    columns = zip(replicas.model.tolist(), np.where(able, keys, inf).tolist(), strict=True)
-    for i, (model, key) in enumerate(columns):
+    models: list[int] = replicas.model.tolist()
+    among: list[float] = np.where(able, keys, inf).tolist()
+    for i, key in enumerate(among):
+        model = models[i]
         if key < lowest[model]:
             best[model], spare[model] = i, best[model]
             lowest[model], second[model] = key, lowest[model]
