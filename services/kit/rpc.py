@@ -1,7 +1,7 @@
 """The one server interceptor, and the one place that turns errors into statuses and back.
 
-gRPC's own handler types are generic to the type checker only, hence the aliases below;
-this is the one file in Zeta that says `Any` on purpose.
+gRPC's own handler types are generic to the type checker only, hence the aliases below; handlers
+and calls are `Any`, here and in `mux`, because their types say nothing that a checker could use.
 """
 
 import asyncio
