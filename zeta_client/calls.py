@@ -47,6 +47,11 @@ class Calls:
         self._asked = True
         return self._stub.Generate(request, timeout=timeout_s, metadata=tuple(metadata))
 
+    @property
+    def shares(self) -> bool:
+        """Whether the next call goes on the stream, if it is not long."""
+        return self._share and self._line.takes(b"")
+
     def leave(self) -> None:
         """Have calls from now on go where a new connection leads: this server stops."""
         self._line.leave()

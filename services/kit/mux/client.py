@@ -64,7 +64,7 @@ class Line:
 
     async def settled(self, within_s: float) -> None:
         """Wait until it is known whether the server has the stream; one that had none may now."""
-        if self._stream is None:
+        if self._stream is None or self._stream.left:
             self._settled.clear()
             self._anew.set()
         await within(within_s, self._settled.wait())
