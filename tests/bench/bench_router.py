@@ -4,7 +4,9 @@ python -m tests.bench.bench_router [--json] [--seconds S] [--workers N]
 
 Every server is a process of its own on a Unix socket: an instant model that answers with as many
 deltas as `max_tokens` says, a bare `grpc.aio` proxy that forwards bytes, and the real router. The
-three are measured in turns, round by round, so that whatever else the machine does hits them alike.
+paths are measured in turns, round by round, so that whatever else the machine does hits them alike.
+On a *line* all callers share a stream, as answers of `AsyncClient` do; *added* is above the direct
+call that is one of its own, on every path.
 *cpu* is processor time of the process in between (of the model itself, where there is none): a busy
 machine stretches it less than the clock. With `--workers`, the router is so many processes behind
 one TCP port, and every caller has a connection of its own, on every path.
@@ -52,7 +54,7 @@ from services.kit.server import serving
 
 INFERENCE: Final = "zeta.inference.v1.InferenceService"
 GENERATE: Final = f"/{INFERENCE}/Generate"
-DELTAS: Final = {"unary-sized": 1}
+DELTAS: Final = {"unary-sized": 1, "64 deltas": 64}
 CALLERS: Final = (1, 16, 64)
 ROUNDS: Final = 5
 PATHS: Final = {

@@ -79,7 +79,7 @@ async def test_senders_wait_while_it_is_full() -> None:
     wire = Wire()
     wire.open.clear()
     out = Outbox(wire.write)
-    running, waiting_bytes = asyncio.create_task(out.run()), []
+    running, waiting_bytes = asyncio.create_task(out.run()), list[int]()
 
     async def send(part: str) -> None:
         for _ in range(10):
