@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from os import urandom
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -366,7 +367,7 @@ async def _abort(context: Context, error: ZetaError) -> None:
 
 
 def _request_id(context: Context) -> str:
-    return metadata_of(context, REQUEST_ID_KEY) or uuid.uuid4().hex
+    return metadata_of(context, REQUEST_ID_KEY) or urandom(16).hex()
 
 
 def metadata_of(context: Context, key: str) -> str:

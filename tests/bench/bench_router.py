@@ -55,7 +55,7 @@ from services.kit.server import serving
 INFERENCE: Final = "zeta.inference.v1.InferenceService"
 GENERATE: Final = f"/{INFERENCE}/Generate"
 DELTAS: Final = {"unary-sized": 1, "64 deltas": 64}
-CALLERS: Final = (1, 16, 64)
+CALLERS: Final = (1, 16)
 ROUNDS: Final = 5
 PATHS: Final = {
     "direct": ("direct", False),
