@@ -1,1 +1,3 @@
 """The router: one decision for model, replica and ensemble, learned from outcomes."""
+
+import services.kit as _before_grpc  # noqa: F401 - says why

@@ -59,7 +59,7 @@ their thresholds follow the policy's prices.
 def decisions(path: Path) -> Iterator[Recorded]:
     """Yield the decisions of a journal, oldest first. Raises ConfigError where it is none."""
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+        raise ConfigError(f"{path}: there is no such file")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]

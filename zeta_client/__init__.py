@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import services.kit as _before_grpc  # noqa: F401 - says why
+
 if TYPE_CHECKING:
     from router_svc.verifiers import verify
     from zeta_client.async_client import AsyncClient

@@ -249,9 +249,7 @@ class Client:
         *encoder* names who makes the vectors, which cannot be compared with another's; empty: the
         target's default. *prompt_name* is one of its prompts, such as "query".
         """
-        request = EmbedRequest(
-            texts=texts, target_model=target_model, model=encoder, prompt_name=prompt_name
-        )
+        request = wire.embed_request(texts, target_model, encoder=encoder, prompt_name=prompt_name)
         return wire.vectors(self.embedded(request))
 
     def embedded(self, request: EmbedRequest) -> EmbedResponse:

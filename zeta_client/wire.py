@@ -1,14 +1,15 @@
 """Requests built from plain arguments, plain values read from responses, errors read back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from math import exp
-from typing import Final, TypeAlias, cast
+from typing import Final, ParamSpec, TypeAlias, TypeVar, cast
 
 import grpc
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
-from zeta.embedding.v1.embedding_service_pb2 import EmbedResponse
+from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest, EmbedResponse
 from zeta.inference.v1.inference_service_pb2 import (
     Conversation,
     CountTokensRequest,
@@ -22,8 +23,17 @@ from zeta.inference.v1.inference_service_pb2 import (
 )
 from zeta.router.v1.router_service_pb2 import Comparison, SubmitFeedbackRequest, Verification
 
-from services.kit.errors import StreamBrokenError, UnavailableError, ZetaError, invalid
+from services.kit.errors import (
+    InvalidRequestError,
+    StreamBrokenError,
+    UnavailableError,
+    ZetaError,
+    invalid,
+)
 from services.kit.rpc import is_bare, zeta_error
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
 """A question, or a conversation: {"role": …, "content": …} each, the last one to be answered."""
@@ -40,6 +50,23 @@ _OF_CONNECTIONS: Final = (
 )
 
 
+def _sayable(build: Callable[P, T]) -> Callable[P, T]:
+    """Refuse what no message can hold: texts that are not Unicode, numbers out of range."""
+
+    @wraps(build)
+    def built(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return build(*args, **kwargs)
+        except UnicodeEncodeError as error:
+            text = error.object[max(0, error.start - 20) : error.end + 20]
+            raise InvalidRequestError(f"{text!r} is no Unicode text; send UTF-8") from error
+        except ValueError as error:
+            raise InvalidRequestError(f"{error}; give a smaller number") from error
+
+    return built
+
+
+@_sayable
 def question(
     prompt: Prompt,
     *,
@@ -55,7 +82,7 @@ def question(
 ) -> GenerateRequest:
     """Build the request to answer *prompt*; what is left out is the server's default.
 
-    Raises InvalidRequestError for a conversation that is none.
+    Raises InvalidRequestError for a conversation that is none, and for what no message can hold.
     """
     return GenerateRequest(
         model=model,
@@ -69,11 +96,13 @@ def question(
     )
 
 
+@_sayable
 def count_request(prompt: Prompt, model: str) -> CountTokensRequest:
     """Build the request to count the tokens of one question."""
     return CountTokensRequest(model=model, messages=_conversation(prompt))
 
 
+@_sayable
 def score_request(prompt: Prompt, continuations: Iterable[str], model: str) -> ScoreRequest:
     """Build the request to score answers to one question."""
     return ScoreRequest(
@@ -94,6 +123,7 @@ def judged(response: ScoreResponse) -> float:
     return 1.0 / (1.0 + exp(min(no - yes, _FAR)))
 
 
+@_sayable
 def feedback_request(
     decision_id: str,
     *,
@@ -114,6 +144,7 @@ def feedback_request(
     return request
 
 
+@_sayable
 def verification_request(
     decision_id: str, verifier: str, answer: str, reference: str, *, feedback_id: str
 ) -> SubmitFeedbackRequest:
@@ -121,6 +152,16 @@ def verification_request(
     asked = Verification(verifier=verifier, answer=answer, reference=reference)
     return SubmitFeedbackRequest(
         decision_id=decision_id, feedback_id=feedback_id, verification=asked
+    )
+
+
+@_sayable
+def embed_request(
+    texts: Sequence[str], target_model: str, *, encoder: str, prompt_name: str
+) -> EmbedRequest:
+    """Build the request to embed *texts*, for *target_model* and by *encoder* if they are named."""
+    return EmbedRequest(
+        texts=texts, target_model=target_model, model=encoder, prompt_name=prompt_name
     )
 
 

@@ -1,7 +1,6 @@
 """Structured logs: events with fields, on stderr, coloured in a terminal and JSON elsewhere."""
 
 import logging
-import os
 import sys
 from typing import TextIO, cast
 
@@ -10,7 +9,6 @@ import structlog
 
 def configure(process: str, level: str = "info") -> None:
     """Set up structlog for this process, whose name every event carries."""
-    quiet_grpc()
     terminal = sys.stderr.isatty()
     # Tracebacks without local variables: those hold what callers wrote.
     plain = structlog.dev.RichTracebackFormatter(show_locals=False)
@@ -31,14 +29,6 @@ def configure(process: str, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-
-
-def quiet_grpc() -> None:
-    """Keep gRPC's core from writing lines of its own among ours, unless GRPC_VERBOSITY says more.
-
-    It tells of every connection that a stopping server closes. Before the first channel or server.
-    """
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 class _Stderr:

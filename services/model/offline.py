@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from services.kit import config as kit_config
-from services.kit.errors import ConfigError, ZetaError
+from services.kit.errors import ConfigError, ZetaError, invalid
 from services.model import importer, solo, speed
 from services.model.graph import manifest
 from services.model.graph.decoder import PRECISIONS
@@ -67,6 +67,12 @@ def _import(arguments: argparse.Namespace) -> Any:
 
 
 def _generate(arguments: argparse.Namespace) -> Any:
+    try:
+        arguments.prompt.encode()
+    except UnicodeEncodeError:
+        raise invalid(
+            "prompt", f"{arguments.prompt!r:.80} is no Unicode text; give UTF-8"
+        ) from None
     asked = solo.Asked(
         prompt=arguments.prompt,
         raw=arguments.raw,

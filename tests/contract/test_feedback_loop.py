@@ -25,7 +25,7 @@ from tests.contract.router_fakes import (
     saying,
     world,
 )
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 
 
 async def judged(ready: World, request: inference_pb.GenerateRequest, score: float | None) -> str:

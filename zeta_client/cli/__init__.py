@@ -1,9 +1,12 @@
-"""The `zeta` program; cli.main wires the commands together."""
+"""The `zeta` program; cli.app wires the commands together."""
 
-from services.kit.log import quiet_grpc
+import sys
 
-quiet_grpc()  # gRPC reads its verbosity when it is imported, which the commands do
 
-from zeta_client.cli.app import app, main  # noqa: E402
-
-__all__ = ["app", "main"]
+def main() -> None:
+    """Run the program. Ctrl-C ends it without a word, also while it is being loaded."""
+    try:
+        from zeta_client.cli import app  # noqa: PLC0415 - loads for a second
+    except KeyboardInterrupt:
+        sys.exit(130)
+    app.main()

@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from zeta_client.cli import shell
 from zeta_client.cli.ask import ask
 from zeta_client.cli.bench import bench
 from zeta_client.cli.check import check
@@ -33,15 +34,15 @@ for command in (
     *(demo, up, ask, route, embed, feedback, export, forget),
     *(replay, top, bench, simulate),
 ):
-    app.command()(command)
+    app.command()(shell.ends_on_interrupt(command))
 
 config = typer.Typer(help="The fleet's configuration.", no_args_is_help=True)
-config.command()(check)
+config.command()(shell.ends_on_interrupt(check))
 app.add_typer(config, name="config")
 app.add_typer(model, name="model")
 evaluation = typer.Typer(help="How well the router judges.", no_args_is_help=True)
-evaluation.command()(outcomes)
-evaluation.command()(responses)
+evaluation.command()(shell.ends_on_interrupt(outcomes))
+evaluation.command()(shell.ends_on_interrupt(responses))
 app.add_typer(evaluation, name="eval")
 
 

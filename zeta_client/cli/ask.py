@@ -17,13 +17,18 @@ from zeta_client.answer import Answer
 from zeta_client.cli import decision, shell
 
 _STDIN = "-"
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
 Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="The question")]
 Policy = Annotated[
     str, typer.Option(help="fast, balanced, quality, or the operator's own; default: the router's")
 ]
-Deadline = Annotated[float | None, typer.Option(metavar="S", min=0.001, help="Seconds, in all")]
+Deadline = Annotated[
+    float | None, typer.Option(metavar="S", min=0.001, max=86_400, help="Seconds, in all")
+]
 Model = Annotated[str, typer.Option(metavar="NAME", help="Ask this model; default: routed")]
-MaxTokens = Annotated[int | None, typer.Option(metavar="N", min=1, help="Longest answer")]
+MaxTokens = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=_INT32, help="Longest answer")
+]
 
 
 def ask(
@@ -39,7 +44,9 @@ def ask(
     samples: Annotated[
         int, typer.Option(metavar="N", min=1, max=16, help="Several answers of one model")
     ] = 1,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the chance in sampling")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=_INT64, help="Of the chance in sampling")
+    ] = None,
     session: Annotated[
         str, typer.Option(metavar="NAME", help="Stay where the session's beginning is cached")
     ] = "",
@@ -112,7 +119,7 @@ async def _ask(
         shell.emit(summary(answer))
         return
     _say_samples(answer)
-    shell.notes().print(f"[dim]{_in_short(answer)}[/dim]")
+    shell.notes().print(_in_short(answer), style="dim")
     if answer.complete.HasField("decision"):
         decision.show(answer.complete.decision)
 
@@ -135,8 +142,8 @@ def _say_samples(answer: Answer) -> None:
         return
     for number, sample in enumerate(several):
         shell.notes().print(
-            f"[dim]sample {number} · {sample.completion_tokens} tokens · "
-            f"{sample.finish_reason}[/dim]"
+            f"sample {number} · {sample.completion_tokens} tokens · {sample.finish_reason}",
+            style="dim",
         )
         shell.say(sample.text)
 

@@ -1,16 +1,13 @@
 """`zeta bench`: requests at a given rate, come what may, and how many are answered in time."""
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from services.kit import aio
@@ -20,7 +17,7 @@ from services.kit.errors import ConfigError
 from zeta_client import wire
 from zeta_client.async_client import AsyncClient
 from zeta_client.cli import shell
-from zeta_client.cli.up import started
+from zeta_client.cli.up import started, state_in
 from zeta_client.fleet.processes import in_state_dir, on_free_ports
 from zeta_client.load import figures, options, plot, ways
 from zeta_client.load.arrivals import Arrival
@@ -72,7 +69,7 @@ def bench(
         str, typer.Option(metavar="NAME=W,…", help="Who asks, and how often; default: nobody named")
     ] = "",
     deadline: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="Each request's own")
+        float | None, typer.Option(min=0.001, max=86_400, metavar="S", help="Each request's own")
     ] = None,
     slo_ttft: Annotated[
         float | None, typer.Option(min=0.001, metavar="S", help="Good: first token by then")
@@ -139,7 +136,9 @@ def bench(
     objective = Objective(
         ttft_s=slo_ttft, total_s=deadline if slo_ttft is None and slo_total is None else slo_total
     )
-    runs = shell.run(_bench(settings, chosen, load, target=target, start=start))
+    with state_in(None, "zeta-bench-") if start else nullcontext() as folder:
+        own = in_state_dir(on_free_ports(settings), folder) if folder else None
+        runs = shell.run(_bench(settings, chosen, load, target=target, own=own))
     found = {n: figures.summary(r, objective, duration) for n, r in runs.items()}
     if picture:
         plot.draw(picture, runs, objective, duration)
@@ -150,15 +149,21 @@ def bench(
     for table in (comparison(found, duration), *groups(found)):
         shell.out().print(table)
     if picture:
-        shell.out().print(f"plots: {picture}", markup=False)
+        shell.out().print(f"plots: {picture}")
 
 
 async def _bench(
-    config: FleetConfig, chosen: Sequence[Way], load: Load, *, target: str | None, start: bool
+    config: FleetConfig,
+    chosen: Sequence[Way],
+    load: Load,
+    *,
+    target: str | None,
+    own: FleetConfig | None,
 ) -> dict[str, list[Result]]:
-    """Run the same load each way, one after the other."""
+    """Run the same load each way, one after the other, on a fleet of our *own* if there is one."""
     found: dict[str, list[Result]] = {}
-    async with _fleet(config, start=start) as settings:
+    settings = own or config
+    async with started(own) if own else nullcontext():
         router_at = target or settings.router.listen
         async with AsyncClient(router_at, settings=settings.server) as router:
             questions = await _questions(router, settings, load)
@@ -214,28 +219,10 @@ async def _taught(router: AsyncClient, task: Task) -> None:
     await router.feedback(decision_id, float(is_correct(task, text)), source="verifier:exact")
 
 
-@asynccontextmanager
-async def _fleet(config: FleetConfig, *, start: bool) -> AsyncIterator[FleetConfig]:
-    """Yield the fleet to load: the one that runs, or with *start* a new one."""
-    if not start:
-        yield config
-        return
-    folder = Path(tempfile.mkdtemp(prefix="zeta-bench-"))
-    own = in_state_dir(on_free_ports(config), folder)
-    async with started(own):
-        yield own
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Show progress on stderr, where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = shell.notes()
-    hidden = not console.is_terminal or not total
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden
-    ) as progress:
+    with shell.progress(hidden=not total) as progress:
         bar = progress.add_task(title, total=total)
         yield lambda *_: progress.advance(bar)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from rich.table import Table
+from rich.text import Text
 from zeta.inference.v1.decision_pb2 import (
     Candidate,
     Decision,
@@ -31,9 +32,10 @@ def show(decision: Decision) -> None:
     console = shell.out()
     why = "to learn" if decision.explored else "by utility"
     console.print(
-        f"[bold]{plan_text(decision.plan)}[/bold] {why}, policy {decision.policy}, "
+        Text(plan_text(decision.plan), "bold"),
+        f"{why}, policy {decision.policy}, "
         f"propensity {decision.propensity:.3f}, decided in "
-        f"{decision.decision_time.ToNanoseconds() / 1e6:.2f} ms, decision {decision.id}"
+        f"{decision.decision_time.ToNanoseconds() / 1e6:.2f} ms, decision {decision.id}",
     )
     console.print(profile_text(decision.profile))
     for table in (_candidates(decision.candidates), _plans(decision), _refused(decision)):

@@ -1,8 +1,6 @@
 """`zeta demo`: the pocket fleet answers prompts with known answers, and learns as it goes."""
 
 import csv
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.kit import aio
 from services.kit import log as kit_log
@@ -22,7 +19,7 @@ from zeta_client.answer import Answer
 from zeta_client.async_client import AsyncClient
 from zeta_client.cli import results, shell, tally
 from zeta_client.cli.tally import Result
-from zeta_client.cli.up import StateDir, started
+from zeta_client.cli.up import StateDir, started, state_in
 from zeta_client.fleet.processes import in_state_dir, on_free_ports
 from zeta_client.tasks import Task, generate, is_correct
 
@@ -48,7 +45,7 @@ def demo(
     settings = on_free_ports(shell.load(config))
     kit_log.configure("demo", "warning")
     tasks = generate(prompts, split="demo", seed=seed)
-    with _state(state_dir) as folder:
+    with state_in(state_dir, "zeta-demo-") as folder:
         routed, singles = shell.run(_demo(in_state_dir(settings, folder), tasks, quiet=as_json))
     if record is not None:
         _recorded(record, tasks, singles)
@@ -137,34 +134,10 @@ def _recorded(file: Path, tasks: Sequence[Task], singles: Mapping[str, Sequence[
 
 
 @contextmanager
-def _state(folder: Path | None) -> Iterator[Path]:
-    """Yield *folder*, else a new one that goes with the demo unless an error needs its logs."""
-    if folder is not None:
-        yield folder
-        return
-    made, failed = Path(tempfile.mkdtemp(prefix="zeta-demo-")), False
-    try:
-        yield made
-    except typer.Exit as end:
-        failed = end.exit_code == 1
-        raise
-    finally:
-        if not failed:
-            shutil.rmtree(made, ignore_errors=True)
-
-
-@contextmanager
 def _bar(console: Console, title: str, tasks: Sequence[Task], *, lines: bool) -> Iterator[Show]:
     """Show progress, and with *lines* each result as it comes."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     right = 0
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with shell.progress(console=console) as progress:
         bar = progress.add_task(title, total=len(tasks))
 
         def show(i: int, task: Task, result: Result) -> None:

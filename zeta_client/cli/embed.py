@@ -30,7 +30,9 @@ def embed(
 ) -> None:
     """Embed texts; with several, show how alike they are."""
     reach = shell.reach(config, target)
-    request = EmbedRequest(texts=texts, target_model=model, model=encoder, prompt_name=prompt_name)
+    request = shell.checked(
+        wire.embed_request, texts, model, encoder=encoder, prompt_name=prompt_name
+    )
     said = shell.run(_embed(reach, request))
     rows = wire.vectors(said)
     if as_json:
@@ -47,7 +49,7 @@ def embed(
     shell.out().print(_table(texts, rows))
     if model:
         what = "adapted to" if said.adapted else "as they are: no adapter is known to help with"
-        shell.out().print(f"vectors of {said.encoder}, {what} {model}", markup=False)
+        shell.out().print(f"vectors of {said.encoder}, {what} {model}")
 
 
 async def _embed(reach: shell.Reach, request: EmbedRequest) -> EmbedResponse:

@@ -1,14 +1,13 @@
 """`zeta eval outcomes`: how well quality is learned, replayed on a table of real outcomes."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from router_svc import warm
@@ -93,9 +92,7 @@ def outcomes(
     except (TableError, ConfigError) as error:
         shell.fail(str(error))
     except OSError as error:
-        shell.fail(f"{error.strerror or error}: {error.filename or file}")
-    except KeyboardInterrupt:
-        raise typer.Exit(shell.INTERRUPTED) from None
+        shell.fail(shell.of_system(error, file))
     summary = {**figures.summary(table, found.folded, found.online, found.curves), **gained}
     if as_json:
         shell.emit(summary)
@@ -111,7 +108,7 @@ def _replayed(table: Outcomes, settings: FleetConfig, folds: int, seed: int) -> 
         raise TableError(f"{different} different prompts are too few for --folds {folds}")
     rng = np.random.default_rng(seed)
     fold = evaluate.folds(group, folds, rng)
-    with _progress() as progress:
+    with shell.progress() as progress:
         features = _profiled(table, settings, progress)
         bar = progress.add_task(f"{folds} folds", total=len(features))
         found = replay.folded(
@@ -168,21 +165,6 @@ def _profiled(table: Outcomes, settings: FleetConfig, progress: Progress) -> lis
     )
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show progress on stderr, where that is a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    console = shell.notes()
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield progress
-
-
 def _report(
     found: Replayed, summary: Mapping[str, float | int | str | None], picture: Path | None
 ) -> None:
@@ -191,13 +173,12 @@ def _report(
     console.print(_quality(found.table, summary))
     console.print(_figures(found, summary))
     for note in found.table.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     if picture:
-        console.print(f"plots: {picture}", markup=False)
+        console.print(f"plots: {picture}")
     console.print(
         "next: --models A,B,C for a smaller pool, --seed N for other folds, "
         "--plot OUT.png for curves, --json for scripts",
-        markup=False,
     )
 
 

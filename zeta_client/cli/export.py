@@ -54,7 +54,8 @@ def export(
     except sqlite3.Error as error:
         shell.fail(f"{journal}: {error}; it belongs to another version, or is damaged")
     except OSError as error:
-        shell.fail(f"{error.strerror or error}: {error.filename or file}")
+        error.filename = None  # a name of ours, beside it
+        shell.fail(shell.of_system(error, file))
     if as_json:
         shell.emit({"file": str(file), "answers": count})
     else:

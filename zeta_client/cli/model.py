@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from services.kit.errors import ZetaError
@@ -53,6 +53,7 @@ Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Default: 
 
 
 @model.command("import")
+@shell.ends_on_interrupt
 def import_(
     source: Annotated[Path, typer.Argument(metavar="HF_DIR", help="A Hugging Face directory")],
     target: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new directory")],
@@ -79,6 +80,7 @@ def import_(
 
 
 @model.command()
+@shell.ends_on_interrupt
 def check(folder: Directory, *, as_json: shell.Json = False) -> None:
     """Compare every byte of an imported model with what the import wrote."""
     found = _work("check", (), (str(folder),), as_json=as_json)
@@ -91,6 +93,7 @@ def check(folder: Directory, *, as_json: shell.Json = False) -> None:
 
 
 @model.command()
+@shell.ends_on_interrupt
 def pull(
     repo: Annotated[str, typer.Argument(metavar="REPO", help="Such as Qwen/Qwen3-4B")],
     target: Annotated[
@@ -110,8 +113,6 @@ def pull(
             found = hub.pull(
                 repo, place, revision=revision, also=tuple(also or ()), progress=progress
             )
-    except KeyboardInterrupt:
-        raise typer.Exit(shell.INTERRUPTED) from None
     except ZetaError as error:
         shell.fail(str(error))
     size_bytes = sum(found.files.values())
@@ -125,6 +126,7 @@ def pull(
 
 
 @model.command()
+@shell.ends_on_interrupt
 def generate(
     folder: Directory,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The question")],
@@ -152,16 +154,18 @@ def generate(
     if samples == 1:
         shell.say("")
     for number, sample in enumerate(found["samples"] if samples > 1 else ()):
-        shell.notes().print(f"[dim]sample {number} · {sample['finish_reason']}[/dim]")
+        shell.notes().print(f"sample {number} · {sample['finish_reason']}", style="dim")
         shell.say(sample["text"])
     tokens = sum(len(sample["token_ids"]) for sample in found["samples"])
     shell.notes().print(
-        f"[dim]{tokens} tokens, {found['tokens_per_s']:.0f}/s · first token "
-        f"{found['ttft_s'] * 1e3:.0f} ms · {found['finish_reason']}[/dim]"
+        f"{tokens} tokens, {found['tokens_per_s']:.0f}/s · first token "
+        f"{found['ttft_s'] * 1e3:.0f} ms · {found['finish_reason']}",
+        style="dim",
     )
 
 
 @model.command()
+@shell.ends_on_interrupt
 def build(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the fleet")],
     *,
@@ -177,6 +181,7 @@ def build(
 
 
 @model.command()
+@shell.ends_on_interrupt
 def bench(folder: Directory, *, threads: Threads = None, as_json: shell.Json = False) -> None:
     """Time prefill and decode by batch size, and against what memory bandwidth allows."""
     found = _work("bench", _threads(threads), (str(folder),), as_json=as_json)
@@ -206,7 +211,7 @@ async def _watched(
 ) -> None:
     """Show what the process tells; its result goes to *found*."""
     wrong = ""
-    with _bar() as progress:
+    with shell.progress(TimeRemainingColumn()) as progress:
         bar = progress.add_task("loading", total=None)
         async with _process(arguments) as process:
             assert process.stdout is not None, "a pipe was asked for"
@@ -229,18 +234,11 @@ async def _watched(
 @contextmanager
 def _shown(first: str, *, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Draw a bar in a terminal, of whatever is told last."""
-    with _bar(hidden=hidden) as progress:
+    with shell.progress(TimeRemainingColumn(), hidden=hidden) as progress:
         bar = progress.add_task(first, total=None)
         yield lambda stage, done, total: progress.update(
             bar, description=stage, completed=done, total=total
         )
-
-
-def _bar(*, hidden: bool = False) -> Progress:
-    console = shell.notes()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    off = hidden or not console.is_terminal
-    return Progress(*columns, console=console, transient=True, disable=off)
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from router_svc import recorded
@@ -48,8 +47,6 @@ def replay(
             _estimate(journal, policy or settings.router.default_policy, settings, as_json=as_json)
     except ConfigError as error:
         shell.fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(shell.INTERRUPTED) from None
 
 
 def _check(journal: Path, *, as_json: bool) -> None:
@@ -64,7 +61,7 @@ def _check(journal: Path, *, as_json: bool) -> None:
     else:
         console = shell.out()
         for name, what in list(differing.items())[:_SHOWN]:
-            console.print(f"{name}: {what}", markup=False)
+            console.print(f"{name}: {what}")
         console.print(f"{count - len(differing)} of {count} decisions came out the same")
     if differing:
         raise typer.Exit(1)
@@ -108,8 +105,7 @@ def _target(policy: str, settings: FleetConfig) -> Target:
 
 def _read(journal: Path) -> Iterator[Recorded]:
     """Read decision by decision, with a count on a terminal."""
-    console = shell.notes()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with shell.progress() as progress:
         bar = progress.add_task("decisions", total=None)
         for each in recorded.decisions(journal):
             yield each
@@ -133,7 +129,6 @@ def _report(policy: str, found: Evaluation) -> None:
     console.print(
         f"worth {found.effective:.0f} decisions under the policy itself; largest weight "
         f"{found.largest_weight:.1f}; {found.support:.1%} of its choices could have been seen",
-        markup=False,
     )
     for warning in found.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}")

@@ -36,7 +36,7 @@ def responses(
     except TableError as error:
         shell.fail(str(error))
     except OSError as error:
-        shell.fail(f"{error.strerror or error}: {error.filename or file}")
+        shell.fail(shell.of_system(error, file))
     found = answered.replay(table, np.random.default_rng(seed))
     by_kind = {
         kind: sorted((e for e in found if e.plan.startswith(kind)), key=lambda e: -e.accuracy)

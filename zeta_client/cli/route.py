@@ -19,7 +19,14 @@ def route(
     as_json: shell.Json = False,
 ) -> None:
     """Show the decision for a question without running it."""
-    request = wire.question(prompt, model=model, policy=policy, max_tokens=max_tokens, explain=True)
+    request = shell.checked(
+        wire.question,
+        prompt,
+        model=model,
+        policy=policy,
+        max_tokens=max_tokens,
+        explain=True,
+    )
     shell.run(_route(shell.reach(config, target), request, deadline, as_json=as_json))
 
 

@@ -1,17 +1,26 @@
 """What every command shares: options, output, errors as one sentence, Ctrl-C."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from services.kit import config as kit_config
 from services.kit.config import FleetConfig
@@ -42,6 +51,7 @@ Reach = Callable[[], AsyncClient]
 """Makes a client; called inside the event loop, to which its channel belongs."""
 INTERRUPTED = 130
 _PIPE_WIDTH = 160
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NEXT: Mapping[type[ZetaError], str] = {
     UnavailableError: "start a fleet with `zeta up`, or name a running one with --target HOST:PORT",
@@ -53,14 +63,34 @@ _NEXT: Mapping[type[ZetaError], str] = {
 
 
 def out() -> Console:
-    """Return the console of results: stdout as it is now, wide where it is no terminal."""
-    console = Console(file=sys.stdout, highlight=False)
-    return console if console.is_terminal else Console(file=sys.stdout, width=_PIPE_WIDTH)
+    """Return the console of results: stdout as it is now, wide where it is no terminal.
+
+    What it prints is what was written: brackets and colons are no markup.
+    """
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def notes() -> Console:
     """Return the console of progress and remarks: stderr as it is now."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def progress(
+    *more: ProgressColumn, console: Console | None = None, hidden: bool = False
+) -> Progress:
+    """Return progress bars, on stderr unless *console* says where; drawn in a terminal only.
+
+    *more* stands for how many are done, and for how long.
+    """
+    console = console or notes()
+    columns = more or (MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(
+        *(TextColumn("{task.description}", markup=False), BarColumn(), *columns),
+        console=console,
+        transient=True,
+        disable=hidden or not console.is_terminal,
+    )
 
 
 def say(line: str) -> None:
@@ -109,6 +139,19 @@ def checked(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         fail(sentence(error))
 
 
+def ends_on_interrupt(command: Callable[P, T]) -> Callable[P, T]:
+    """Make *command* end without a word, with exit code 130, where Ctrl-C interrupts its work."""
+
+    @wraps(command)
+    def ended(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+    return ended
+
+
 def run(command: Coroutine[None, None, T]) -> T:
     """Run *command* to its end; errors become a sentence and exit code 1, Ctrl-C code 130."""
     try:
@@ -122,7 +165,7 @@ def run(command: Coroutine[None, None, T]) -> T:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except OSError as error:
-        fail(f"{error.strerror or error}: {error.filename or 'see above'}")
+        fail(of_system(error))
 
 
 async def _interruptible(command: Coroutine[None, None, T]) -> T:
@@ -149,6 +192,13 @@ async def _interruptible(command: Coroutine[None, None, T]) -> T:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, hang_up)
     return await command
+
+
+def of_system(error: OSError, file: Path | None = None) -> str:
+    """Return what the system refused, on which file (else *file*), and what to do about it."""
+    named = f": {name}" if (name := error.filename or file) else ""
+    hint = "; make room and try again" if error.errno in _FULL else ""
+    return f"{error.strerror or error}{named}{hint}"
 
 
 def sentence(error: ZetaError) -> str:

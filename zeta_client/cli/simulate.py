@@ -54,8 +54,6 @@ def simulate(
         runs = _runs(scene, ways.parse_all(names, scenarios.fleet_of(scene)), drawn, seed)
     except ConfigError as error:
         shell.fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(shell.INTERRUPTED) from None
     total_s = scene.deadline_s if scene.slo_ttft_s is None else None
     objective = Objective(ttft_s=scene.slo_ttft_s, total_s=scene.slo_total_s or total_s)
     found = {n: figures.summary(r, objective, scene.duration_s) for n, r in runs.items()}
@@ -70,7 +68,7 @@ def simulate(
     for per_s in most.values():
         shell.out().print(f"right and in time, whatever the way: at most {per_s:.1f}/s")
     if picture:
-        shell.out().print(f"plots: {picture}", markup=False)
+        shell.out().print(f"plots: {picture}")
 
 
 def _runs(

@@ -1,13 +1,16 @@
 """`zeta up`: run a fleet until told to stop."""
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import MofNCompleteColumn, SpinnerColumn
+from rich.text import Text
 
 from services.kit import log as kit_log
 from services.kit.config import FleetConfig
@@ -63,16 +66,30 @@ async def started(config: FleetConfig) -> AsyncIterator[Supervisor]:
             try:
                 yield supervisor
             finally:
-                shown.enter_context(shell.notes().status(f"stopping {config.fleet.name}"))
+                shown.enter_context(shell.notes().status(Text(f"stopping {config.fleet.name}")))
+
+
+@contextmanager
+def state_in(folder: Path | None, prefix: str) -> Iterator[Path]:
+    """Yield *folder*, else a new one that goes again unless an error needs its logs."""
+    if folder is not None:
+        yield folder
+        return
+    made, failed = Path(tempfile.mkdtemp(prefix=prefix)), False
+    try:
+        yield made
+    except typer.Exit as end:
+        failed = end.exit_code == 1
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 @contextmanager
 def _bar(config: FleetConfig) -> Iterator[Callable[[str], None]]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     servers = sum(1 for p in processes_of(config, Path()) if p.address)
-    console = shell.notes()
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with shell.progress(MofNCompleteColumn(), SpinnerColumn()) as progress:
         task = progress.add_task(f"starting {config.fleet.name}", total=servers)
 
         def serving(name: str) -> None:

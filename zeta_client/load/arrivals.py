@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.random import Generator
 
 from services.kit.errors import ConfigError
 from zeta_client.load.trace import Line
+
+MOST: Final = 1_000_000
+"""Requests of one run: each is a value in memory before the first is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,12 @@ class Burst:
 
 
 def poisson(rate: float, duration_s: float, rng: Generator) -> list[Arrival]:
-    """Draw *rate* independent arrivals per second for *duration_s*."""
+    """Draw *rate* independent arrivals per second for *duration_s*. Raises ConfigError."""
+    if not rate * duration_s <= MOST:
+        raise ConfigError(
+            f"{rate:g} requests per second for {duration_s:g} s are more than {MOST:,}; "
+            "lower the rate or the duration"
+        )
     count = int(rng.poisson(rate * duration_s))
     return [Arrival(at_s=at_s) for at_s in np.sort(rng.random(count) * duration_s).tolist()]
 

@@ -76,7 +76,7 @@ async def call(way: Way, config: FleetConfig, router: AsyncClient, opened: Async
         pool = Pool(config, way)
         await opened.enter_async_context(pool)
         return pool.generate
-    policy = await _policy(router, way) if way.balancer else way.policy
+    policy = await _policy(router, way)
 
     def generate(shot: Shot, left_s: float | None) -> AsyncIterator[GenerateResponse]:
         request = GenerateRequest()
@@ -90,7 +90,9 @@ async def call(way: Way, config: FleetConfig, router: AsyncClient, opened: Async
 
 
 async def _policy(router: AsyncClient, way: Way) -> str:
-    found = await router.policies()
+    found = await router.policies()  # a router that is not there is found out now
+    if not way.balancer:
+        return way.policy
     base = way.policy or found.default_policy
     policy = next(p for p in found.policies if p.name == base)
     policy.name = f"bench-{base}-{way.balancer}"

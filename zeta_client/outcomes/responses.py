@@ -58,6 +58,8 @@ def read(file: Path, *, models: Sequence[str] = (), where: str = "") -> Response
         raise TableError("reading tables needs pyarrow: pip install 'zeta[eval]'") from missing
     try:
         rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    except FileNotFoundError:
+        raise TableError(f"{file}: there is no such file") from None
     except (ValueError, OSError) as error:
         raise TableError(f"{file}: not a parquet table: {error}") from error
     column, _, value = where.partition("=")

@@ -22,7 +22,7 @@ from router_svc.journal import MIGRATIONS, Journal
 from router_svc.profiler import Profiled
 from services.kit.errors import ConfigError
 from tests.unit.router_svc.fixtures import ask, candidates, features
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 
 NOW, BEFORE = f'"version":{VERSION}', '"version":0'
 

@@ -13,7 +13,7 @@ from services.model.graph import checkpoint
 from tests.unit.services.model import tiny
 from tests.unit.zeta_client.hub_server import COMMIT, REPO, Hub, serving
 from zeta_client import hub as fetching
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 
 OTHERS = {
     "pytorch_model.bin": b"pickled",

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -33,13 +32,3 @@ def test_events_outlive_the_stderr_they_were_configured_under() -> None:
 
     event = json.loads(second.getvalue())
     assert (event["event"], event["process"], event["tokens"]) == ("ended", "worker", 3)
-
-
-def test_grpcs_core_is_as_loud_as_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors alone unless told otherwise."""
-    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
-    log.quiet_grpc()
-    assert os.environ["GRPC_VERBOSITY"] == "ERROR"
-    monkeypatch.setenv("GRPC_VERBOSITY", "INFO")
-    log.quiet_grpc()
-    assert os.environ["GRPC_VERBOSITY"] == "INFO"

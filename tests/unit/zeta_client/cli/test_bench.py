@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 from zeta_client.cli.bench import groups
 from zeta_client.load.figures import Objective, summary
 from zeta_client.load.send import Result
@@ -29,6 +29,9 @@ from zeta_client.load.send import Result
         (["--rate", "0.01", "--duration", "0.1"], "give a higher --rate"),
         (["--plot", "picture.doc"], "must end with one of"),
         (["--target", "127.0.0.1:9", "--duration", "1", "--compare", "balanced:p2c"], "zeta up"),
+        (["--target", "127.0.0.1:9", "--duration", "1"], "zeta up"),
+        (["--rate", "1e9", "--duration", "1"], "1e+09 requests per second for 1 s are more than"),
+        (["--burst", "9e9,9e9,1"], "more than 1,000,000; lower the rate"),
     ],
 )
 def test_a_mistake_is_a_sentence(options: list[str], expected: str) -> None:

@@ -2,15 +2,13 @@
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from services.kit.errors import OverloadedError, UnavailableError
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 from zeta_client.cli.shell import default_config, sentence
 
 WRONG = """
@@ -22,16 +20,6 @@ default_policy = "best"
 name = "Big Model"
 dir = "somewhere"
 replicas = [{ listen = "127.0.0.1:1", thread = 2 }]
-"""
-_SPY = """
-import os, sys
-os.environ.pop("GRPC_VERBOSITY", None)
-class Spy:
-    def find_spec(name, path=None, target=None):
-        if name == "grpc":
-            print(os.environ.get("GRPC_VERBOSITY"))
-sys.meta_path.insert(0, Spy)
-import zeta_client.cli
 """
 
 
@@ -118,16 +106,34 @@ def test_top_names_a_telemetry_service_that_hangs(zeta: CliRunner) -> None:
     assert "--telemetry HOST:PORT" in result.stderr
 
 
-def test_grpc_is_told_to_be_quiet_before_it_is_there() -> None:
-    """It reads its verbosity when it is imported; later is too late."""
-    said = subprocess.run(
-        [sys.executable, "-c", _SPY],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+@pytest.mark.parametrize("command", ["ask", "route", "embed"])
+def test_a_text_that_is_no_text_is_one_sentence(zeta: CliRunner, command: str) -> None:
+    """Bytes that are not UTF-8 reach a program as lone surrogates; nothing is asked."""
+    result = zeta.invoke(app, [command, "\udcff"])
 
-    assert said.stdout.split() == ["ERROR"]
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: '\\udcff' is no Unicode text; send UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    "options", [["--max-tokens", "99999999999"], ["--seed", str(2**64)], ["--deadline", "1e12"]]
+)
+def test_a_number_out_of_range_is_refused(zeta: CliRunner, options: list[str]) -> None:
+    """By its option's name, as a mistake in the command line: exit code 2."""
+    result = zeta.invoke(app, ["ask", "hello", *options])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert options[0] in result.stderr
+
+
+def test_an_export_that_cannot_be_written_names_the_file(zeta: CliRunner, tmp_path: Path) -> None:
+    """The one that was asked for, and not what would have been written first."""
+    (tmp_path / "router.sqlite3").touch()
+    file = tmp_path / "missing" / "out.jsonl"
+    result = zeta.invoke(app, ["export", str(file), "--state-dir", str(tmp_path)])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith(f": {file}\n")
 
 
 def test_top_says_how_to_name_a_telemetry_service(zeta: CliRunner) -> None:

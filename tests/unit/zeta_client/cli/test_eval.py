@@ -14,7 +14,7 @@ from router_svc.learner import Learner, priors_of
 from services.embedding.adapters import read
 from services.embedding.checkpoint import open_checkpoint
 from services.kit.config import load
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 from zeta_client.cli.shell import default_config
 from zeta_client.tasks import generate
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from services.model import solo
 from tests.unit.services.model import tiny
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 
 
 @pytest.fixture
@@ -72,6 +72,13 @@ def test_a_prompt_may_begin_with_a_dash(zeta: CliRunner, source: Path) -> None:
     options = ["--max-tokens", "2", "--json"]
     shown = zeta.invoke(app, ["model", "generate", *options, "--", str(source), "--raw"])
     assert len(json.loads(shown.stdout)["token_ids"]) in (1, 2)
+
+
+def test_a_prompt_that_is_no_text_is_one_sentence(zeta: CliRunner, source: Path) -> None:
+    """Bytes that are not UTF-8 reach a program as lone surrogates."""
+    shown = zeta.invoke(app, ["model", "generate", str(source), "\udcff", "--raw", "--json"])
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr == "error: prompt: '\\udcff' is no Unicode text; give UTF-8\n"
 
 
 @pytest.mark.parametrize("command", [["generate", "Hello"], ["bench"]])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 from zeta_client.cli.shell import default_config
 
 SCENARIO = str(default_config().with_name("simulate.toml"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from zeta_client.cli import app
+from zeta_client.cli.app import app
 from zeta_client.outcomes import responses
 from zeta_client.outcomes.table import TableError
 
@@ -98,4 +98,4 @@ def test_the_command_prints_one_object(tmp_path: Path) -> None:
     assert {"single", "vote", "agree", "vote_error"} <= found.keys()
     none = CliRunner().invoke(app, ["eval", "responses", str(tmp_path / "no.parquet")])
     assert none.exit_code == 1
-    assert "Traceback" not in none.output
+    assert "no.parquet: there is no such file" in none.stderr
