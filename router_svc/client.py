@@ -13,6 +13,7 @@ from collections.abc import (
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from math import inf
+from random import shuffle
 from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -367,8 +368,13 @@ class Embedders:
         raise last
 
     def _by_load(self) -> list[int]:
-        """Instances that serve, the least busy first."""
+        """Instances that serve, the least busy first; alike ones in any order.
+
+        Their work for other routers and workers is not known here: were ties always broken the
+        same way, all of these would meet at the first instance.
+        """
         able = [i for i, serving in enumerate(self._serving) if serving]
+        shuffle(able)
         return sorted(able, key=self._busy.__getitem__)
 
     async def _ask(

@@ -288,8 +288,17 @@ class Learner:
     def restore(self, arrays: Mapping[str, NDArray[Any]], *, taught: bool = False) -> None:
         """Take in what `to_arrays` returned; with *taught*, only what feedback teaches.
 
-        Raises ValueError or KeyError where it cannot be.
+        Raises ValueError or KeyError where it cannot be, and then has taken in nothing: what is
+        learned anew from feedback must not count twice.
         """
+        before = self.to_arrays()
+        try:
+            self._restore(arrays, taught=taught)
+        except (ValueError, KeyError):
+            self._restore(before, taught=taught)
+            raise
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]], *, taught: bool) -> None:
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"learned state of version {arrays['version']}, not {VERSION}")
         for part in _TAUGHT if taught else _PARTS:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from router_svc.core.quality import Quality
 from router_svc.learner import Learner, packed, unpacked
 from services.kit.errors import ConfigError
+from services.kit.files import write_whole
 
 log = structlog.get_logger()
 
@@ -35,9 +36,7 @@ def write(path: Path, quality: Quality, priors: Priors) -> None:
         "version": np.array(VERSION),
         "priors": np.array(sorted(_lines(priors, quality.models)), dtype=np.str_),
     }
-    half = path.with_name(f".{path.name}.partial")
-    half.write_bytes(packed({**head, **state}))
-    half.replace(path)
+    write_whole(path, packed({**head, **state}))
 
 
 def start(learner: Learner, path: Path, priors: Priors) -> None:

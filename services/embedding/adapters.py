@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from services.embedding.core.adapter import Floats
 from services.kit.errors import ConfigError
+from services.kit.files import write_whole
 
 FORMAT: Final = "zeta adapters"
 VERSION: Final = 1
@@ -31,9 +32,7 @@ def write(path: Path, models: Sequence[str], directions: Floats, *, encoder_sha2
         models=np.array(models, dtype=np.str_),
         directions=directions.astype(np.float32),
     )
-    half = path.with_name(f".{path.name}.partial")
-    half.write_bytes(file.getvalue())
-    half.replace(path)
+    write_whole(path, file.getvalue())
 
 
 def read(path: str, *, encoder_sha256: str, dimensions: int) -> Mapping[str, Floats]:

@@ -248,6 +248,26 @@ async def test_the_least_busy_replica_embeds(tmp_path: Path) -> None:
         assert sorted([await first, await second]) == [1.0, 2.0]
 
 
+async def test_idle_instances_share_calls_that_come_one_by_one(tmp_path: Path) -> None:
+    """Routers and workers do not see one another's calls: they must not all begin at the first."""
+    one, other = FakeEmbedder(), FakeEmbedder()
+    async with (
+        served(FakeModel("only")) as model,
+        served_embedder(one) as here,
+        served_embedder(other) as there,
+    ):
+        embedders = [here.address, there.address]
+        config = config_of(tmp_path, [("only", [model.address])], embedders=embedders)
+        async with routed(config) as ready:
+
+            async def both() -> bool:
+                with suppress(grpc.aio.AioRpcError):
+                    await ready.embedding.Embed(embedding_pb.EmbedRequest(texts=["x"]))
+                return one.calls > 0 and other.calls > 0
+
+            await until(both)
+
+
 async def until_both(ready: World, one: FakeEncoder, other: FakeEncoder) -> None:
     """Wait until the router knows both replicas: while one is held, the other answers."""
 

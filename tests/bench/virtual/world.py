@@ -54,13 +54,14 @@ class World:
         self._replicas = {replica_name(m.name, i): Replica(m) for m, i in self._models}
         self._fleet = Fleet(config.models, config.router, clock)
         self._learner = Learner(config.models, config.router.half_life_outcomes)
+        self._journal = _Memory()
         self.router = ZetaDynamicRouter(
             config.router,
             fleet=self._fleet,
             learner=self._learner,
             profiler=_by_text(config, clock),
             policies=Policies(config.router.policies, config.router.default_policy),
-            journal=_Memory(),
+            journal=self._journal,
             rng=np.random.default_rng(seed),
             clock=clock,
             new_id=map(str, count(1)).__next__,
@@ -103,6 +104,7 @@ class World:
         finally:
             for task in tasks:
                 await cancelled(task)
+            await self._journal.close()
 
     def _upstream(self, row: Row) -> Upstream:
         async def send(
@@ -181,6 +183,10 @@ class _Memory(Journal):
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return at once what *work* returns."""
         return work(self._database)
+
+    async def close(self) -> None:
+        """Let go of it all."""
+        self._database.close()
 
 
 class _Pool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
 from router_svc.core.features import EMBEDDING_SIZE
@@ -193,6 +194,25 @@ def test_damaged_or_later_state_is_refused() -> None:
     later = learner.to_arrays() | {"version": np.array(99)}
     with pytest.raises(ValueError, match="version"):
         learner.restore(later)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize(
+    "damage", [{"confidence.version": np.array(99.0)}, {"gains.sums": np.zeros(7)}]
+)
+def test_state_that_is_readable_in_part_is_not_taken_in(
+    damage: dict[str, NDArray[np.float64]], *, taught: bool
+) -> None:
+    """Its feedback is learned again by whoever finds it damaged, and must not count twice."""
+    teacher, learner = (Learner(models({"a": 1, "b": 1}), 1000.0) for _ in range(2))
+    for _ in range(20):
+        teacher.feedback(about(step("b"), kind="cascade"), 1.0)
+    before = quality(learner)
+    with pytest.raises((ValueError, KeyError)):
+        learner.restore(teacher.to_arrays() | damage, taught=taught)
+
+    assert quality(learner) == before
+    assert not learner.predictors.gains.by_kind()
 
 
 def test_a_storm_of_answers_is_counted_whole_and_learned_in_part() -> None:

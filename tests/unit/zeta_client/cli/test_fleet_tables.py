@@ -71,13 +71,14 @@ def titles(shown: str) -> str:
     return " ".join(shown.split("─", maxsplit=1)[0].split())
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 132, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 132, 200])
 def test_nothing_is_cut_whatever_the_width(width: int) -> None:
     """Columns are left out instead, in every table, with long figures everywhere."""
+    gpus = [gpu_table([GPU], width)] if width >= 60 else []  # where so much room is needed
     for table in (
         fleet_table([REPLICA, replace(REPLICA, health="draining")], width),
         task_table([TASK], width),
-        gpu_table([GPU], width),
+        *gpus,
     ):
         shown = text(table, width)
 

@@ -1,0 +1,17 @@
+"""Files that are there whole or not at all."""
+
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put *data* in the place of what *path* holds. Raises OSError, and then leaves it as it was.
+
+    A full disk leaves nothing half written behind, and no reader ever sees a part.
+    """
+    half = path.with_name(f".{path.name}.partial")
+    try:
+        half.write_bytes(data)
+        half.replace(path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise

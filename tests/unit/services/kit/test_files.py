@@ -1,0 +1,27 @@
+"""What is written is whole, or was never there."""
+
+from pathlib import Path
+
+import pytest
+
+from services.kit.files import write_whole
+
+
+def test_a_file_is_replaced(tmp_path: Path) -> None:
+    """By all of the new, and nothing stays beside it."""
+    file = tmp_path / "state"
+    file.write_bytes(b"before")
+    write_whole(file, b"after")
+
+    assert file.read_bytes() == b"after"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_cannot_be_written_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """Here a folder is in the way: no half of the file is left beside it."""
+    folder = tmp_path / "state"
+    (folder / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="state"):
+        write_whole(folder, b"data")
+
+    assert list(tmp_path.iterdir()) == [folder]
