@@ -8,6 +8,11 @@ COPY requirements.lock ./
 # The lock is complete and hashed; --no-deps keeps pip from adding to it.
 RUN python -m venv .venv \
  && .venv/bin/pip install --no-deps --require-hashes -r requirements.lock
+# What compiles the router's decisions stays in this stage: a C compiler, and mypyc.
+COPY requirements-compile.lock ./
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && python -m venv /compile \
+ && /compile/bin/pip install --no-deps --require-hashes -r requirements-compile.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY protos/gen protos/gen
@@ -15,6 +20,8 @@ COPY services services
 COPY router_svc router_svc
 COPY telemetry_svc telemetry_svc
 COPY zeta_client zeta_client
+COPY tools/compile_core.py tools/
+RUN PYTHONPATH=. /compile/bin/python tools/compile_core.py
 # --build-arg EXTRA=tensorrt: TensorRT from NVIDIA's index, which no lock can hold.
 ARG EXTRA=
 # Compiled here, because the root file system is read-only when it runs.

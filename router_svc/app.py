@@ -18,7 +18,7 @@ from zeta.kserve.v2 import grpc_inference_service_pb2_grpc as kserve_grpc
 from zeta.router.v1 import router_service_pb2 as router_pb
 from zeta.router.v1 import router_service_pb2_grpc as router_grpc
 
-from router_svc import chores, client, warm
+from router_svc import chores, client, compiled, warm
 from router_svc.allocation import Allocations
 from router_svc.client import Embedders, Upstreams
 from router_svc.core.breaker import Breaker, RetryBudget
@@ -55,6 +55,7 @@ async def serve(config: FleetConfig, worker: Worker) -> None:
     config = msgspec.structs.replace(config, router=worker.share(config.router))
     metrics.serve(config.router.metrics)
     async with running(config, worker=worker) as server:
+        log.info("decides", compiled=compiled.used())
         collect_seldom()
         await server.stopped.wait()
 

@@ -158,7 +158,8 @@ class ZetaDynamicRouter:
         self.admission.check(ask)
         profiled = await self._profiler.profile(ask.text)
         features = with_hint(profiled.features, ask)
-        profiled = replace(profiled, features=features)
+        if features is not profiled.features:
+            profiled = replace(profiled, features=features)
         tokens = prompt_tokens(ask, features) + features.expected_output_tokens * ask.samples
 
         come = iter([True])  # what comes is noted once, however often it is decided about

@@ -14,7 +14,7 @@ from contextlib import suppress
 from random import Random
 from time import monotonic, perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 import numpy as np
@@ -58,14 +58,12 @@ from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
 from services.kit.channel import open_channel
 from services.kit.config import Server
-from services.kit.errors import NotBuiltError, ZetaError
+from services.kit.errors import DrainingError, NotBuiltError, ZetaError
 from zeta_client import wire
 from zeta_client.answer import Answer
+from zeta_client.calls import Calls
 from zeta_client.lookaside import Direct, Left
 from zeta_client.resume import PATIENT, Patience, Thread
-
-if TYPE_CHECKING:  # a name that exists in the stubs' .pyi alone
-    from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -78,7 +76,8 @@ class AsyncClient:
 
     *target* is HOST:PORT or unix:PATH; *settings* hold TLS and message limits. Every call but
     a stream fails after *timeout_s*. Unreachable servers raise UnavailableError. *resume* says
-    how long to go on with an answer whose connection broke; `resume.NEVER`: not at all.
+    how long to go on with an answer whose connection broke; `resume.NEVER`: not at all. With
+    *share_stream*, answers that come over one connection share a stream where the server has it.
     """
 
     def __init__(
@@ -88,6 +87,7 @@ class AsyncClient:
         settings: Server | None = None,
         timeout_s: float = UNARY_TIMEOUT_S,
         resume: Patience = PATIENT,
+        share_stream: bool = True,
     ) -> None:
         self._target, self._timeout_s = target, timeout_s
         self._resume, self._rng = resume, Random()  # noqa: S311 - jitter
@@ -95,8 +95,10 @@ class AsyncClient:
         """Whether anything ever came from the server: a wrong address is told at once."""
         self._settings = settings or Server()
         self._channel = open_channel(target, self._settings)
-        self._replicas: dict[str, grpc.aio.Channel] = {}
-        """Channels of replicas that were called directly, by address."""
+        self._share_stream = share_stream
+        self._calls = Calls(self._channel, share=share_stream)
+        self._replicas: dict[str, tuple[grpc.aio.Channel, Calls]] = {}
+        """Replicas that were called directly, by address."""
         self._reports: set[asyncio.Task[None]] = set()
         """What nobody waits for."""
         self._inference = InferenceServiceStub(self._channel)
@@ -121,7 +123,8 @@ class AsyncClient:
         """Close the channel; running calls are cancelled."""
         self._reached = False
         await asyncio.gather(*self._reports)
-        for channel in (self._channel, *self._replicas.values()):
+        for channel, calls in ((self._channel, self._calls), *self._replicas.values()):
+            await calls.close()
             await channel.close()
 
     def generate(
@@ -363,7 +366,7 @@ class AsyncClient:
 
     async def _whole(self, thread: Thread) -> AsyncIterator[GenerateResponse]:
         while not thread.finished:
-            call = self._inference.Generate(thread.request, timeout=thread.left_s())
+            call = self._calls.begin(thread.request, thread.left_s())
             try:
                 async for event in call:
                     self._reached = True
@@ -373,7 +376,10 @@ class AsyncClient:
                     raise wire.cut_short()
             except grpc.aio.AioRpcError as failed:
                 broke = self._reached and wire.connection_broke(failed)
-                pause_s = thread.again_in_s(wire.error_of(failed, self._target), broke=broke)
+                error = wire.error_of(failed, self._target)
+                if isinstance(error, DrainingError):
+                    self._calls.leave()
+                pause_s = thread.again_in_s(error, broke=broke)
                 await asyncio.sleep(pause_s)
             finally:
                 call.cancel()
@@ -401,9 +407,7 @@ class AsyncClient:
         self, answer: Direct, timeout_s: float | None
     ) -> AsyncIterator[GenerateResponse]:
         """Stream what the replica gives, and report how it ended."""
-        call = self._replica(answer.address).Generate(
-            answer.request, timeout=timeout_s, metadata=answer.metadata
-        )
+        call = self._replica(answer.address).begin(answer.request, timeout_s, answer.metadata)
         try:
             async for event in call:
                 answer.note(event)
@@ -423,10 +427,11 @@ class AsyncClient:
             if answer.finished is None:
                 self._report_later(answer.outcome())
 
-    def _replica(self, address: str) -> "InferenceServiceAsyncStub":
+    def _replica(self, address: str) -> Calls:
         if address not in self._replicas:
-            self._replicas[address] = open_channel(address, self._settings)
-        return InferenceServiceStub(self._replicas[address])
+            channel = open_channel(address, self._settings)
+            self._replicas[address] = channel, Calls(channel, share=self._share_stream)
+        return self._replicas[address][1]
 
     def _report_later(self, outcome: ReportOutcomeRequest) -> None:
         """Report while nobody waits for it."""

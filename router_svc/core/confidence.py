@@ -20,7 +20,7 @@ Array: TypeAlias = NDArray[Any]
 
 VERSION: Final = 2
 _PRIOR_WEIGHTS: Final = (0.0, 1.0, 1.0)
-_PRIOR_PRECISION: Final = (8.0, 8.0, 4.0)
+_PRIOR_PRECISION: Final = np.diag((8.0, 8.0, 4.0))
 _KEPT: Final = 0.5 ** (1.0 / 1000.0)
 _SURPRISE_CENTRE, _SURPRISE_SCALE = log(0.1), 1.5
 """Of the logarithm of minus a mean log-probability."""
@@ -50,7 +50,7 @@ class Confidence:
         self._index = {name: i for i, name in enumerate(self.models)}
         count = len(self.models)
         self._weights = np.tile(np.array(_PRIOR_WEIGHTS), (count, 1))
-        self._precision = np.tile(np.diag(_PRIOR_PRECISION), (count, 1, 1))
+        self._precision = np.tile(_PRIOR_PRECISION, (count, 1, 1))
         self._logprobs = np.zeros((count, _CAPACITY))
         self._seen = np.zeros(count, dtype=np.int64)
         self._z = np.tile(_QUANTILES, (count, 1))
@@ -74,7 +74,7 @@ class Confidence:
         x, self._surprise = _regressors(z, quality), None
         p = _sigmoid(self._weights[i] @ x)
         # Old outcomes lose their hold, so that a model that changes is followed; the prior's stays.
-        self._precision[i] += (1.0 - _KEPT) * (np.diag(_PRIOR_PRECISION) - self._precision[i])
+        self._precision[i] += (1.0 - _KEPT) * (_PRIOR_PRECISION - self._precision[i])
         self._precision[i] += p * (1.0 - p) * np.outer(x, x)
         self._weights[i] += np.linalg.solve(self._precision[i], (score - p) * x)
         self._logprobs[i, self._seen[i] % _CAPACITY] = z

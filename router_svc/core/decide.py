@@ -23,7 +23,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 11
+VERSION: Final = 12
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 

@@ -84,9 +84,11 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
 
 def admitted(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
     """Apply every filter; (R,)."""
-    able = _everybody(len(replicas.names))
+    everybody = able = _everybody(len(replicas.names))
     for each in FILTERS.values():
-        able = able & each.admits(ask, prompt_tokens, replicas)
+        admits = each.admits(ask, prompt_tokens, replicas)
+        if admits is not everybody:
+            able = able & admits
     return able
 
 

@@ -100,7 +100,6 @@ def menu(
         pool, log_deadline = best(found, _ENSEMBLE_POOL), log_of(deadline_s)
         view = View(
             candidates=candidates,
-            agreement=candidates.agreement.tolist(),
             both_in_time=_both_in_time(pool, log_deadline),
             policy=policy,
             deadline_s=deadline_s,

@@ -5,7 +5,6 @@ arithmetic on it, which is why everything from here on to the choice is scalar.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp, expm1, log, log1p, sqrt
 from typing import Final
 
@@ -20,55 +19,86 @@ _MAX_SIGMA: Final = 1.5
 _SHORTEST_S: Final = 1e-6
 
 
-@dataclass(slots=True, eq=False)
 class Option:
-    """One candidate. Nobody changes it: that it is not frozen halves what making it takes."""
+    """One candidate. Nobody changes it; a plain class is what a compiler makes fast."""
 
-    place: int
-    """Its number among the candidates."""
-    quality: float
-    mean_s: float
-    """Expected time of a whole answer."""
-    cost_usd: float
-    capacity: float
-    """What a call takes from others, in units of quality."""
-    in_time: float
-    """Probability of finishing before the deadline."""
-    worth: float
-    """Utility of asking this candidate alone."""
-    variance_s2: float
-    median_s: float
-    sigma: float
-    """Standard deviation of the logarithm of its time."""
+    __slots__ = (
+        "capacity",
+        "cost_usd",
+        "in_time",
+        "mean_s",
+        "median_s",
+        "place",
+        "quality",
+        "sigma",
+        "variance_s2",
+        "worth",
+    )
+
+    def __init__(
+        self,
+        *,
+        place: int,
+        quality: float,
+        mean_s: float,
+        cost_usd: float,
+        capacity: float,
+        in_time: float,
+        worth: float,
+        variance_s2: float,
+        median_s: float,
+        sigma: float,
+    ) -> None:
+        self.place = place
+        """Its number among the candidates."""
+        self.quality = quality
+        self.mean_s = mean_s
+        """Expected time of a whole answer."""
+        self.cost_usd = cost_usd
+        self.capacity = capacity
+        """What a call takes from others, in units of quality."""
+        self.in_time = in_time
+        """Probability of finishing before the deadline."""
+        self.worth = worth
+        """Utility of asking this candidate alone."""
+        self.variance_s2 = variance_s2
+        self.median_s = median_s
+        self.sigma = sigma
+        """Standard deviation of the logarithm of its time."""
 
 
 def options(candidates: Candidates, policy: Policy, deadline_s: float | None) -> list[Option]:
     """Fit lognormals through every candidate's predicted median and 90th percentile."""
     of_quality, of_latency, of_cost, of_capacity = [score(policy) for score in SCORERS.values()]
     log_deadline = log_of(deadline_s)
-    columns = zip(
-        candidates.quality.tolist(),
-        candidates.total_p50_s.tolist(),
-        candidates.total_p90_s.tolist(),
-        candidates.cost_usd.tolist(),
-        candidates.capacity_price.tolist(),
-        strict=True,
-    )
+    qualities: list[float] = candidates.quality.tolist()
+    p50s_s: list[float] = candidates.total_p50_s.tolist()
+    p90s_s: list[float] = candidates.total_p90_s.tolist()
+    costs_usd: list[float] = candidates.cost_usd.tolist()
+    capacities: list[float] = candidates.capacity_price.tolist()
     found = []
-    for place, (quality, p50_s, p90_s, cost_usd, capacity) in enumerate(columns):
-        median_s = max(p50_s, _SHORTEST_S)
-        slower = p90_s / median_s
+    for place, quality in enumerate(qualities):
+        cost_usd, capacity = costs_usd[place], capacities[place]
+        median_s = max(p50s_s[place], _SHORTEST_S)
+        slower = p90s_s[place] / median_s
         sigma = clipped(log(slower) / _Z90, 1e-3, _MAX_SIGMA) if slower > 1.0 else 1e-3
         variance = sigma * sigma
         mean_s = median_s * exp(0.5 * variance)
         sure = in_time(log(median_s), sigma, log_deadline)
         worth = of_quality * quality * sure + of_latency * mean_s
         worth = worth + of_cost * cost_usd + of_capacity * capacity
-        spread_s2 = mean_s * mean_s * expm1(variance)
         found.append(
             Option(
-                *(place, quality, mean_s, cost_usd, capacity),
-                *(sure, worth, spread_s2, median_s, sigma),
+                place=place,
+                quality=quality,
+                mean_s=mean_s,
+                cost_usd=cost_usd,
+                capacity=capacity,
+                in_time=sure,
+                worth=worth,
+                variance_s2=mean_s * mean_s * expm1(variance),
+                median_s=median_s,
+                sigma=sigma,
             )
         )
     return found
@@ -76,7 +106,7 @@ def options(candidates: Candidates, policy: Policy, deadline_s: float | None) ->
 
 def best(found: Sequence[Option], count: int) -> list[Option]:
     """Return the *count* options that are worth most, best first."""
-    return sorted(found, key=lambda option: -option.worth)[:count]
+    return sorted(found, key=_worth, reverse=True)[:count]
 
 
 def log_of(deadline_s: float | None) -> float | None:
@@ -98,6 +128,10 @@ def both_in_time(one: Option, two: Option, log_deadline: float | None) -> float:
     mean_s = one.mean_s + two.mean_s
     squared = log1p((one.variance_s2 + two.variance_s2) / (mean_s * mean_s))
     return in_time(log(mean_s) - 0.5 * squared, sqrt(squared), log_deadline)
+
+
+def _worth(option: Option) -> float:
+    return option.worth
 
 
 def cumulative(z: float) -> float:

@@ -7,15 +7,11 @@ from outcomes. A pricer gets the options that may join an ensemble, the best alo
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate, combinations, product, repeat
+from itertools import accumulate, combinations
 from math import log, sqrt
 from typing import Final, TypeAlias
 
-import numpy as np
-
-from router_svc.core.clip import Floats, clipped
+from router_svc.core.clip import clipped
 from router_svc.core.hedging import STALL_S, late_after_s
 from router_svc.core.option import Option, in_time
 from router_svc.core.types import Candidates, Policy
@@ -42,8 +38,6 @@ _BEST_OF_POOL: Final = 3
 _LEVELS: Final = 4
 """Of confidence that a vote's price tells apart."""
 _PAIR: Final = 2
-_NOBODY: Final = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-"""Time, cost, capacity, being in time, quality and weight of who fills up a smaller group."""
 _HEDGE_POOL: Final = 4
 """Who is not among the best has hardly ever a hedge that is worth most: a third of the plans."""
 _LATE: Final = 0.05
@@ -57,18 +51,38 @@ that it makes the deadline; its candidates in order; and its setting: what a cas
 or the seconds after which a hedge asks its backup. A plain tuple: there are dozens per decision."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What pricers look at beside the options."""
+    """What pricers look at beside the options. As `Option`, what a compiler makes fast."""
 
-    candidates: Candidates
-    agreement: Sequence[Sequence[float]]
-    """(N, N) Correlation of success, the same whichever comes first."""
-    both_in_time: Mapping[tuple[int, int], float]
-    """By two candidates: the probability that both make the deadline, one after the other."""
-    policy: Policy
-    deadline_s: float | None
-    log_deadline: float | None
+    __slots__ = (
+        "agreement",
+        "both_in_time",
+        "candidates",
+        "confidence",
+        "deadline_s",
+        "log_deadline",
+        "policy",
+    )
+
+    def __init__(
+        self,
+        *,
+        candidates: Candidates,
+        both_in_time: Mapping[tuple[int, int], float],
+        policy: Policy,
+        deadline_s: float | None,
+        log_deadline: float | None,
+    ) -> None:
+        self.candidates = candidates
+        self.confidence: list[list[float]] = candidates.confidence.tolist()
+        """(N, Z) Equally likely confidences of each, ascending."""
+        self.agreement: list[list[float]] = candidates.agreement.tolist()
+        """(N, N) Correlation of success, the same whichever comes first."""
+        self.both_in_time = both_in_time
+        """By two candidates: the probability that both make the deadline, one after the other."""
+        self.policy = policy
+        self.deadline_s = deadline_s
+        self.log_deadline = log_deadline
 
 
 Pricer: TypeAlias = Callable[[Sequence[Option], View], list[Priced]]
@@ -86,9 +100,8 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
     """
     found: list[Priced] = []
     accept = [(two, clipped(_unloaded(two), 0.0, 1.0), _spread(two.quality)) for two in pool]
-    confidence = view.candidates.confidence
     for one in pool:
-        sure = confidence[one.place].tolist()
+        sure = view.confidence[one.place]
         count, spread = len(sure), _spread(one.quality)
         above = [*accumulate(reversed(sure), initial=0.0)]
         agreement = view.agreement[one.place]
@@ -123,29 +136,28 @@ def vote(pool: Sequence[Option], view: View) -> list[Priced]:
     Such a vote is at least as good as one weighed by what is expected of each model beforehand,
     and as taking the surest answer; the better of the two is its price.
     """
-    most, candidates = min(view.policy.max_calls, len(pool)), view.candidates
+    most = min(view.policy.max_calls, len(pool))
     if most < _PAIR:
         return []
-    pool = sorted(pool, key=lambda option: -option.quality)
-    among, places = groups(len(pool), most), np.array([option.place for option in pool])
-    together = correlations(candidates.agreement.take(places, 0).take(places, 1), among)
-    blocks = candidates.confidence.take(places, 0).reshape(len(pool), _LEVELS, -1)
-    right = surest(np.add.reduce(blocks, 2) / blocks.shape[2], among, together)
-    figures = [
-        (o.mean_s, o.cost_usd, o.capacity, o.in_time, o.quality, vote_weight(o.quality))
-        for o in pool
-    ]
-    rows = np.array(list(zip(*figures, _NOBODY, strict=True)))
-    latency_s, cost_usd, capacity, in_time, quality, weight = rows.take(among.padded, 1)
-    columns = (
-        _better(right, quality, weight, together, among),
-        np.maximum.reduce(latency_s, 0),
-        np.add.reduce(cost_usd, 0),
-        np.add.reduce(capacity, 0),
-        np.multiply.reduce(in_time, 0),
-    )
-    asked = _named(tuple([option.place for option in pool]), among)
-    return list(zip(*[each.tolist() for each in columns], asked, repeat(0.0), strict=False))
+    pool = sorted(pool, key=_quality, reverse=True)
+    among = groups(len(pool), most)
+    right = _right(pool, among, view)
+    found: list[Priced] = [(0.0, 0.0, 0.0, 0.0, 1.0, (), 0.0)]
+    for group in among.groups:
+        one = pool[group.tail]
+        _, latency_s, cost_usd, capacity, in_time, places, _ = found[group.rest]
+        found.append(
+            (
+                right[len(found)],
+                max(latency_s, one.mean_s),
+                cost_usd + one.cost_usd,
+                capacity + one.capacity,
+                in_time * one.in_time,
+                (*places, one.place),
+                0.0,
+            )
+        )
+    return found[len(pool) + 1 :]
 
 
 def best_of(pool: Sequence[Option], view: View) -> list[Priced]:
@@ -198,35 +210,36 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
     and saves a² / (a + b) on average. A stall is lost whole without a backup. Singles' prices
     leave stalls out, hence what a hedge saves comes off its primary's own time.
     """
-    c = view.candidates
-    found: list[Priced] = []
+    c, log_deadline = view.candidates, view.log_deadline
     stalled, stall_s = c.stall_ratio, min(STALL_S, view.deadline_s or STALL_S)
-    asked, log_deadline = _LATE + stalled, view.log_deadline
+    asked = _LATE + stalled
     ttft_p50_s, ttft_p90_s = c.ttft_p50_s.tolist(), c.ttft_p90_s.tolist()
-    calls = [
-        _first_token(each, ttft_p50_s[each.place], ttft_p90_s[each.place])
-        for each in pool[:_HEDGE_POOL]
-    ]
-    for (one, late_s, more_s, needs_one_s), (two, _, _, needs_two_s) in product(calls, calls):
-        if one is two and not c.spares[one.place]:
-            continue
-        races = more_s / (more_s + needs_two_s + 1e-6)
-        lost_s = max(stall_s - late_s - needs_two_s, 0.0)
-        backed = _LATE * races + stalled
-        rest_s = (two.mean_s - needs_two_s) - (one.mean_s - needs_one_s)
-        latency_s = one.mean_s - _LATE * races * more_s - stalled * lost_s + backed * rest_s
-        backup = in_time(log(two.median_s + late_s), two.sigma, log_deadline)
-        found.append(
-            (
-                one.quality + backed * (two.quality - one.quality),
-                max(latency_s, 0.0),
-                one.cost_usd + asked * two.cost_usd,
-                one.capacity + asked * two.capacity,
-                one.in_time + (1.0 - one.in_time) * backed * backup,
-                (one.place, two.place),
-                late_s,
+    calls = [_call(o, ttft_p50_s[o.place], ttft_p90_s[o.place]) for o in pool[:_HEDGE_POOL]]
+    found: list[Priced] = []
+    for primary in calls:
+        one, late_s = primary.option, primary.late_s
+        more_s = _EXCESS * (late_s - primary.ttft_p50_s)
+        for second in calls:
+            two = second.option
+            if one is two and not c.spares[one.place]:
+                continue
+            races = more_s / (more_s + second.needs_s + 1e-6)
+            lost_s = max(stall_s - late_s - second.needs_s, 0.0)
+            backed = _LATE * races + stalled
+            rest_s = (two.mean_s - second.needs_s) - (one.mean_s - primary.needs_s)
+            latency_s = one.mean_s - _LATE * races * more_s - stalled * lost_s + backed * rest_s
+            backup = in_time(log(two.median_s + late_s), two.sigma, log_deadline)
+            found.append(
+                (
+                    one.quality + backed * (two.quality - one.quality),
+                    max(latency_s, 0.0),
+                    one.cost_usd + asked * two.cost_usd,
+                    one.capacity + asked * two.capacity,
+                    one.in_time + (1.0 - one.in_time) * backed * backup,
+                    (one.place, two.place),
+                    late_s,
+                )
             )
-        )
     return found
 
 
@@ -236,25 +249,34 @@ PRICERS: Final[Mapping[str, Pricer]] = {
 """Every kind of ensemble: more than one call, by one policy or another."""
 
 
-def _better(
-    surest: Floats, quality: Floats, weight: Floats, together: Floats, among: Groups
-) -> Floats:
-    """Return the better of the *surest* answers (G,) and votes of *weight* (S, G) beforehand.
+def _right(pool: Sequence[Option], among: Groups, view: View) -> list[float]:
+    """Return the probability that the vote of each group of *pool*, best first, is right; (G,).
 
-    Of two, the better one alone decides such a vote: that is no better than the surest.
+    Of two, the better one alone decides a vote that is weighed beforehand: that is no better than
+    the surer one.
     """
-    found = surest.copy()
-    for size, some in among.blocks:
-        if size > _PAIR:
-            best, apart = quality[0, some], outweighing(quality[:size, some], weight[:size, some])
-            found[some] = np.maximum(surest[some], apart + together[some] * (best - apart))
+    rows = [view.agreement[option.place] for option in pool]
+    together = correlations([[row[option.place] for option in pool] for row in rows], among)
+    apart, alike = surest([_coarse(view.confidence[option.place]) for option in pool], among)
+    quality = [option.quality for option in pool]
+    weight = [vote_weight(q) for q in quality]
+    found = [0.0]
+    for group in among.groups:
+        i, members = len(found), group.members
+        shared, right = together[i], apart[i]
+        right += shared * (alike[i] - right)
+        if len(members) > _PAIR:
+            heavier = outweighing([quality[m] for m in members], [weight[m] for m in members])
+            beforehand = heavier + shared * (quality[members[0]] - heavier)
+            right = max(right, beforehand)
+        found.append(right)
     return found
 
 
-@lru_cache(maxsize=1024)
-def _named(places: tuple[int, ...], among: Groups) -> list[tuple[int, ...]]:
-    """Return the candidates of every group, which stand at *places*."""
-    return [tuple([places[i] for i in members]) for members in among.members]
+def _coarse(sure: Sequence[float]) -> list[float]:
+    """Return the means of `_LEVELS` equal parts of confidences (Z,), ascending."""
+    part = len(sure) // _LEVELS
+    return [sum(sure[i : i + part]) / part for i in range(0, part * _LEVELS, part)]
 
 
 def _asked_at_once(quality: float, asked: Sequence[Option]) -> Priced:
@@ -300,19 +322,32 @@ def _together(group: Sequence[Option], view: View) -> float:
     return correlation(view.agreement, [o.place for o in group])
 
 
-def _first_token(option: Option, p50_s: float, p90_s: float) -> tuple[Option, float, float, float]:
-    """Return with *option* when it is late, what it then needs yet, and needs to its first token.
+class _Call:
+    """When a call begins to answer."""
 
-    All in seconds. The last is the expectation of what was predicted as a median.
-    """
-    late_s = late_after_s(p50_s, p90_s)
+    __slots__ = ("late_s", "needs_s", "option", "ttft_p50_s")
+
+    def __init__(self, option: Option, ttft_p50_s: float, late_s: float, needs_s: float) -> None:
+        self.option = option
+        self.ttft_p50_s = ttft_p50_s
+        self.late_s = late_s
+        """After so long it is late."""
+        self.needs_s = needs_s
+        """Expectation of what was predicted as a median."""
+
+
+def _call(option: Option, p50_s: float, p90_s: float) -> _Call:
     needs_s = option.mean_s * p50_s / option.median_s
-    return option, late_s, _EXCESS * (late_s - p50_s), needs_s
+    return _Call(option, p50_s, late_after_s(p50_s, p90_s), needs_s)
 
 
 def _unloaded(option: Option) -> float:
     """Return what *option* would be worth if there were time and room."""
     return option.worth + option.quality * (1.0 - option.in_time) + option.capacity
+
+
+def _quality(option: Option) -> float:
+    return option.quality
 
 
 def _spread(quality: float) -> float:

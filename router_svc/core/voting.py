@@ -2,64 +2,77 @@
 
 The models are taken to fail together with the correlation that `agreement` learned, and wrong
 answers to scatter over about `_ALTERNATIVES` answers, so that they rarely outvote a right one.
-All groups of some models at once: six models make 35 groups of two or three, and one by one these
-take longer than the rest of a decision. Sums, products and comparisons only, which come out the
-same on every machine. P = models, L = levels of confidence, G = groups, S = models of the largest.
+What is known of a group follows from the same of the groups that lack one of its members, so all
+groups of some models are walked once, the smaller ones first. P = models, L = levels of confidence,
+G = groups: nobody, every model alone, then
+every larger one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache, reduce
-from itertools import combinations
+from functools import lru_cache
+from itertools import chain, combinations
 from math import log, prod
-from operator import add, mul
-from typing import Final, TypeAlias
+from operator import add, truediv
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from router_svc.core.clip import ONE, ZERO, Floats, clipped, within
-
-Ints: TypeAlias = NDArray[np.intp]
+from router_svc.core.clip import clipped
 
 _ALTERNATIVES: Final = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Groups:
-    """Every group of two or more of P models, the smaller ones first."""
+class Group:
+    """Some models. A plain class, and nobody changes it: what a compiler makes fast."""
 
-    members: tuple[tuple[int, ...], ...]
-    """(G,) Numbers of models, ascending."""
-    padded: Ints
-    """(S, G) The same; P, who is nobody, fills up smaller groups."""
-    pairs: Ints
-    """(S (S - 1) / 2, G) Every pair in a group, as its place in a table (P, P)."""
-    shares: Floats
-    """Of each pair in its group's mean; 0 for what fills up."""
-    blocks: tuple[tuple[int, slice], ...]
-    """Each size, and which groups have it."""
+    __slots__ = ("edges", "members", "pairs", "rest", "tail")
+
+    def __init__(
+        self,
+        members: tuple[int, ...],
+        rest: int,
+        tail: int,
+        edges: tuple[int, int, int],
+    ) -> None:
+        self.members = members
+        """Their numbers, ascending."""
+        self.rest = rest
+        """The number of the group without its last member, `tail`."""
+        self.tail = tail
+        self.edges = edges
+        """The numbers of the groups without the last, the first, and both; of itself if alone."""
+        self.pairs = len(members) * (len(members) - 1) // 2
+
+
+class Groups:
+    """Every group of up to so many of P models, the smaller ones first, nobody the very first."""
+
+    __slots__ = ("groups", "having")
+
+    def __init__(
+        self, groups: tuple[Group, ...], having: tuple[tuple[tuple[int, int], ...], ...]
+    ) -> None:
+        self.groups = groups
+        """(G - 1,) All but nobody."""
+        self.having = having
+        """(P,) The groups that have a model, each with its number and its number without that."""
 
 
 @lru_cache(maxsize=64)
 def groups(models: int, most: int) -> Groups:
-    """Return every group of two to *most* of so many *models*."""
-    found = [each for size in range(2, most + 1) for each in combinations(range(models), size)]
-    sizes = [len(each) for each in found]
-    padded = np.array([(*each, *[models] * (most - len(each))) for each in found], dtype=np.intp)
-    pairs = [[i * models + j for i, j in combinations(each, 2)] for each in found]
-    widest = most * (most - 1) // 2
-    shares = [[1.0 / len(each)] * len(each) + [0.0] * (widest - len(each)) for each in pairs]
-    filled = [each + [0] * (widest - len(each)) for each in pairs]
+    """Return every group of up to *most* of so many *models*."""
+    found = [each for size in range(most + 1) for each in combinations(range(models), size)]
+    number = {members: i for i, members in enumerate(found)}
+    having: list[list[tuple[int, int]]] = [[] for _ in range(models)]
+    for i, members in enumerate(found):
+        for model in members:
+            having[model].append((i, number[tuple([m for m in members if m != model])]))
     return Groups(
-        members=tuple(found),
-        padded=np.ascontiguousarray(padded.T),
-        pairs=np.array(filled, dtype=np.intp).T.copy(),
-        shares=np.array(shares).T.copy(),
-        blocks=tuple(
-            (size, slice(sizes.index(size), sizes.index(size) + sizes.count(size)))
-            for size in range(2, most + 1)
+        tuple(
+            [
+                Group(m, number[m[:-1]], m[-1], (number[m[:-1]], number[m[1:]], number[m[1:-1]]))
+                for m in found[1:]
+            ]
         ),
+        tuple([tuple(each) for each in having]),
     )
 
 
@@ -70,7 +83,8 @@ def vote_weight(quality: float) -> float:
     wrong ones, the optimal weight is log(q (A - 1) / (1 - q)) (Nitzan and Paroush, 1982).
     """
     q = clipped(quality, 0.01, 0.99)
-    return max(log(q * (_ALTERNATIVES - 1) / (1.0 - q)), 0.01)
+    weight = log(q * (_ALTERNATIVES - 1) / (1.0 - q))
+    return weight if weight > 0.01 else 0.01  # noqa: FURB136, PLR2004 - dozens a decision
 
 
 def vote_quality(qualities: Sequence[float], together: float) -> float:
@@ -79,56 +93,94 @@ def vote_quality(qualities: Sequence[float], together: float) -> float:
     Between independent models and models that all fail together, by the correlation *together*.
     """
     ordered = sorted(qualities, reverse=True)
-    weights = np.array([[vote_weight(q)] for q in ordered])
-    apart = float(outweighing(np.array([[q] for q in ordered]), weights)[0])
+    apart = outweighing(ordered, [vote_weight(q) for q in ordered])
     return ordered[0] + (1.0 - together) * (apart - ordered[0])
 
 
-def outweighing(quality: Floats, weight: Floats) -> Floats:
-    """Probability (G,) that votes of independent models are right; *quality*, *weight* (S, G).
+def outweighing(quality: Sequence[float], weight: Sequence[float]) -> float:
+    """Probability that the vote of independent models is right; *quality*, *weight* descending.
 
-    Both descending along S. Wrong answers differ, so that the right one needs more weight than any
-    single wrong one. The best model wins alone unless the next weighs as much; without it, others
-    have to outweigh it together.
+    Wrong answers differ, so that the right one needs more weight than any single wrong one. The
+    best model wins alone unless the next weighs as much; without it, others have to outweigh it
+    together.
     """
-    best, rest, most, lesser = quality[0], [*quality[1:]], weight[0], [*weight[1:]]
-    wrong = [ONE - each for each in rest]
-    others = range(len(rest))
-    found: Floats = best - best * reduce(mul, wrong, lesser[0] >= most)
-    for size in range(2, len(rest) + 1):
-        for some in combinations(others, size):
-            heavier = reduce(add, [lesser[i] for i in some]) > most
-            chances = [rest[i] if i in some else wrong[i] for i in others]
-            found += reduce(mul, chances, heavier) * (ONE - best)
+    best, most = quality[0], weight[0]
+    found = best + (1.0 - best) * _heavier(quality, weight, 1, most)
+    if weight[1] >= most:
+        found -= best * prod([1.0 - q for q in quality[1:]])
     return found
 
 
-def surest(levels: Floats, among: Groups, together: Floats) -> Floats:
+def _heavier(quality: Sequence[float], weight: Sequence[float], first: int, most: float) -> float:
+    """Probability that those from the *first* on that are right weigh more than *most*."""
+    if most < 0.0:
+        return 1.0
+    if first == len(quality):
+        return 0.0
+    q = quality[first]
+    right = _heavier(quality, weight, first + 1, most - weight[first])
+    return right * q + (1.0 - q) * _heavier(quality, weight, first + 1, most)
+
+
+def surest(levels: Sequence[Sequence[float]], among: Groups) -> tuple[list[float], list[float]]:
     """Probability that the answer is right whose model, of each of some groups, is surest; (G,).
 
-    *levels* (P, L) are equally likely calibrated confidences of each model, ascending. Between
-    independent models, and models that are sure of the same prompts, by *together* (G,). Whoever
-    is surest is right with that confidence: so the expectation of the highest of each group.
+    *levels* (P, L) are equally likely calibrated confidences of each model, ascending. Whoever is
+    surest is right with that confidence: so the expectation of the highest of each group. First of
+    independent models, then of models that are sure of the same prompts.
     """
-    (models, count), padded, flat = levels.shape, among.padded, levels.ravel()
-    order = flat.argsort()
-    # (P + 1, P·L) How likely each model is at most so sure; nobody always is.
-    below = np.add.accumulate(_marks(models, count).take(order, 1), 1)
-    below[models] = 1.0
-    drop = flat.take(order)
-    drop[:-1] -= drop[1:]
-    apart = np.add.reduce(np.multiply.reduce(below.take(padded, 0), 0) * drop, 1)
-    filled = np.zeros((models + 1, count))
-    filled[:models] = levels  # nobody is never the surest
-    alike = np.add.reduce(np.maximum.reduce(filled.take(padded, 0), 0), 1) / count
-    found: Floats = apart + together * (alike - apart)
+    return _apart(levels, among), _in_step(levels, among)
+
+
+def _apart(levels: Sequence[Sequence[float]], among: Groups) -> list[float]:
+    """Return the mean of the highest over every combination of each group's levels; (G,)."""
+    count, flat = len(levels[0]), [*chain.from_iterable(levels)]
+    # Of each group: how many combinations lie below the level that is looked at, and their sum.
+    below = [0.0] * (len(among.groups) + 1)
+    total = [0.0] * len(below)
+    below[0] = 1.0
+    for each in sorted(range(len(flat)), key=flat.__getitem__):
+        level = flat[each]
+        for i, rest in among.having[each // count]:
+            more = below[rest]
+            below[i] += more
+            total[i] += more * level
+    # By now all combinations of a group are below.
+    return [*map(truediv, total, below)]
+
+
+def _in_step(levels: Sequence[Sequence[float]], among: Groups) -> list[float]:
+    """Return the mean of the highest where each group's models are at the same level; (G,)."""
+    count = len(levels[0])
+    total = [0.0] * (len(among.groups) + 1)
+    for place in range(count):
+        row = [each[place] for each in levels]
+        highest = [0.0]
+        for group in among.groups:
+            one, others = row[group.tail], highest[group.rest]
+            highest.append(one if one > others else others)  # noqa: FURB136 - dozens a decision
+        total = [*map(add, total, highest)]
+    return [each / count for each in total]
+
+
+def correlations(agreement: Sequence[Sequence[float]], among: Groups) -> list[float]:
+    """Return the mean of *agreement* (P, P) between the members of each group, at least 0; (G,).
+
+    The pairs of a group are those without its last member and those without its first, less those
+    that are in both, and the two.
+    """
+    sums, found = [0.0], [0.0]
+    for group in among.groups:
+        if group.pairs == 0:
+            between, mean = 0.0, 0.0
+        else:
+            last, first, both = group.edges
+            between = agreement[group.members[0]][group.tail]
+            between += sums[last] + sums[first] - sums[both]
+            mean = between / group.pairs
+        sums.append(between)
+        found.append(clipped(mean, 0.0, 1.0))
     return found
-
-
-def correlations(agreement: Floats, among: Groups) -> Floats:
-    """Return the mean of *agreement* (P, P) between the members of each group, at least 0; (G,)."""
-    between = agreement.ravel().take(among.pairs) * among.shares
-    return within(np.add.reduce(between, 0), ZERO, ONE)
 
 
 def some_right(qualities: Sequence[float], together: float) -> float:
@@ -141,9 +193,3 @@ def correlation(agreement: Sequence[Sequence[float]], members: Sequence[int]) ->
     """Return the mean of *agreement* (N, N) between *members*, at least 0."""
     between = [agreement[i][j] for i, j in combinations(members, 2)]
     return clipped(sum(between) / len(between), 0.0, 1.0)
-
-
-@lru_cache(maxsize=64)
-def _marks(models: int, count: int) -> Floats:
-    """Return whose each of (P·L) levels is, as a share of its own ones; (P + 1, P·L)."""
-    return np.repeat(np.eye(models + 1, models), count, axis=1) / count

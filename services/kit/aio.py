@@ -23,6 +23,25 @@ def fast_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+class Bell:
+    """Wakes the one who waits, if anybody does. Owned by the event loop."""
+
+    __slots__ = ("_heard",)
+
+    def __init__(self) -> None:
+        self._heard: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake who waits; nobody who comes later hears of it."""
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(None)
+
+    def heard(self) -> asyncio.Future[None]:
+        """Return what is done once it rings from now on."""
+        self._heard = asyncio.get_running_loop().create_future()
+        return self._heard
+
+
 async def all_of(*calls: Coroutine[None, None, T]) -> list[T]:
     """Await all of *calls*; the first failure cancels the rest and is raised bare.
 

@@ -1,7 +1,7 @@
 """The one server interceptor, and the one place that turns errors into statuses and back.
 
-gRPC's own handler types are generic to the type checker only, hence the aliases below;
-this is the one file in Zeta that says `Any` on purpose.
+gRPC's own handler types are generic to the type checker only, hence the aliases below; handlers
+and calls are `Any`, here and in `mux`, because their types say nothing that a checker could use.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from os import urandom
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -366,7 +367,7 @@ async def _abort(context: Context, error: ZetaError) -> None:
 
 
 def _request_id(context: Context) -> str:
-    return metadata_of(context, REQUEST_ID_KEY) or uuid.uuid4().hex
+    return metadata_of(context, REQUEST_ID_KEY) or urandom(16).hex()
 
 
 def metadata_of(context: Context, key: str) -> str:

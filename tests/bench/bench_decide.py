@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from router_svc import compiled
 from router_svc.app import collect_seldom
 from router_svc.core.decide import Decision, decide
 from router_svc.core.features import Features, lexical_profile
@@ -110,6 +111,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({"decide": rows}))
         return
+    print("compiled" if compiled.used() else "plain Python")
     print(f"{'plans':>8} {'models':>6} {'replicas':>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu p50':>8}")
     for row in rows:
         print(

@@ -4,7 +4,9 @@ python -m tests.bench.bench_router [--json] [--seconds S] [--workers N]
 
 Every server is a process of its own on a Unix socket: an instant model that answers with as many
 deltas as `max_tokens` says, a bare `grpc.aio` proxy that forwards bytes, and the real router. The
-three are measured in turns, round by round, so that whatever else the machine does hits them alike.
+paths are measured in turns, round by round, so that whatever else the machine does hits them alike.
+On a *line* all callers share a stream, as answers of `AsyncClient` do; *added* is above the direct
+call that is one of its own, on every path.
 *cpu* is processor time of the process in between (of the model itself, where there is none): a busy
 machine stretches it less than the clock. With `--workers`, the router is so many processes behind
 one TCP port, and every caller has a connection of its own, on every path.
@@ -18,12 +20,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import numpy as np
@@ -33,6 +35,7 @@ from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 
 from services.kit import config as kit_config
 from services.kit import log
+from services.kit.aio import cancelled
 from services.kit.config import (
     Embedding,
     EmbeddingReplica,
@@ -45,6 +48,7 @@ from services.kit.config import (
     Server,
     Telemetry,
 )
+from services.kit.mux.client import Line
 from services.kit.rpc import Context
 from services.kit.server import serving
 
@@ -53,6 +57,14 @@ GENERATE: Final = f"/{INFERENCE}/Generate"
 DELTAS: Final = {"unary-sized": 1, "64 deltas": 64}
 CALLERS: Final = (1, 16)
 ROUNDS: Final = 5
+PATHS: Final = {
+    "direct": ("direct", False),
+    "proxy": ("proxy", False),
+    "router": ("router", False),
+    "direct line": ("direct", True),
+    "router line": ("router", True),
+}
+"""The server that is asked, and whether the calls share a stream."""
 
 
 class Instant:
@@ -125,11 +137,29 @@ async def serve_proxy(listen: str, target: str) -> None:
     await server.wait_for_termination()
 
 
-async def call(stub: "inference_grpc.InferenceServiceAsyncStub", deltas: int) -> None:
+Ask: TypeAlias = Callable[[inference_pb.GenerateRequest], AsyncIterable[Any]]
+
+
+@asynccontextmanager
+async def asking(target: str, *, line: bool) -> AsyncIterator[Ask]:
+    """Open a connection of its own: for a call per answer, or with a *line* for all of them."""
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(target, own) as channel:
+        if not line:
+            yield inference_grpc.InferenceServiceStub(channel).Generate
+            return
+        shared = Line(channel, target)
+        keeping = asyncio.create_task(shared.keep())
+        await shared.settled(5.0)
+        yield lambda request: shared.call(request.SerializeToString(), None, ())
+        await cancelled(keeping)
+
+
+async def call(ask: Ask, deltas: int) -> None:
     """Read one whole answer, and check that it is whole."""
     request = inference_pb.GenerateRequest(prompt="What is 2 + 2?", max_tokens=deltas)
     tokens, ended = 0, False
-    async for event in stub.Generate(request):
+    async for event in ask(request):
         # The router may join deltas, so that it is the tokens that count.
         tokens += len(event.delta.token_ids)
         ended = event.HasField("finished")
@@ -138,26 +168,25 @@ async def call(stub: "inference_grpc.InferenceServiceAsyncStub", deltas: int) ->
 
 
 async def load(
-    target: str, deltas: int, callers: int, seconds: float, *, connections: int = 1
+    target: str, deltas: int, callers: int, seconds: float, *, connections: int, line: bool
 ) -> tuple[list[float], float]:
     """Call for *seconds* from so many callers; return latencies and calls per second."""
     latencies: list[float] = []
     async with AsyncExitStack() as stack:
-        stubs = []
+        asks = []
         for _ in range(connections):
-            own = grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
-            stubs.append(inference_grpc.InferenceServiceStub(await stack.enter_async_context(own)))
-            await call(stubs[-1], deltas)
+            asks.append(await stack.enter_async_context(asking(target, line=line)))
+            await call(asks[-1], deltas)
         began = perf_counter()
 
-        async def caller(stub: "inference_grpc.InferenceServiceAsyncStub") -> None:
+        async def caller(ask: Ask) -> None:
             while (at := perf_counter()) < began + seconds:
-                await call(stub, deltas)
+                await call(ask, deltas)
                 latencies.append(perf_counter() - at)
 
         async with asyncio.TaskGroup() as group:
             for i in range(callers):
-                group.create_task(caller(stubs[i % connections]))
+                group.create_task(caller(asks[i % connections]))
         return latencies, len(latencies) / (perf_counter() - began)
 
 
@@ -171,10 +200,10 @@ def cpu_s(process: psutil.Process) -> float:
 
 async def ready(target: str) -> None:
     """Wait until *target* answers."""
-    async with asyncio.timeout(30.0), grpc.aio.insecure_channel(target) as channel:
+    async with asyncio.timeout(30.0), asking(target, line=False) as ask:
         while True:
             try:
-                await call(inference_grpc.InferenceServiceStub(channel), 1)
+                await call(ask, 1)
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
             else:
@@ -194,19 +223,24 @@ async def measure(
         await ready(target)
     for shape, deltas in DELTAS.items():
         for callers in CALLERS:
-            latencies: dict[str, list[float]] = {name: [] for name in targets}
-            rates: dict[str, list[float]] = {name: [] for name in targets}
-            cpu: dict[str, float] = dict.fromkeys(targets, 0.0)
+            latencies: dict[str, list[float]] = {name: [] for name in PATHS}
+            rates: dict[str, list[float]] = {name: [] for name in PATHS}
+            cpu: dict[str, float] = dict.fromkeys(PATHS, 0.0)
             for _ in range(ROUNDS):
-                for name, target in targets.items():
-                    before_s, each_s = cpu_s(processes[name]), seconds / ROUNDS
+                for name, (server, line) in PATHS.items():
+                    before_s, each_s = cpu_s(processes[server]), seconds / ROUNDS
                     found, rate = await load(
-                        target, deltas, callers, each_s, connections=callers if each_own else 1
+                        targets[server],
+                        deltas,
+                        callers,
+                        each_s,
+                        connections=callers if each_own else 1,
+                        line=line,
                     )
-                    cpu[name] += cpu_s(processes[name]) - before_s
+                    cpu[name] += cpu_s(processes[server]) - before_s
                     latencies[name] += found
                     rates[name].append(rate)
-            for name in targets:
+            for name in PATHS:
                 p50, p99 = np.percentile(latencies[name], [50, 99]) * 1e3
                 base50, base99 = np.percentile(latencies["direct"], [50, 99]) * 1e3
                 rows.append(
@@ -274,12 +308,12 @@ def main() -> None:
         print(json.dumps({"router": rows}))
         return None
     print(
-        f"{'shape':<12} {'callers':>7} {'path':<7} {'p50':>8} {'p99':>8} {'added':>8} {'/s':>8} "
+        f"{'shape':<12} {'callers':>7} {'path':<11} {'p50':>8} {'p99':>8} {'added':>8} {'/s':>8} "
         f"{'cpu':>8}"
     )
     for row in rows:
         print(
-            f"{row['shape']:<12} {row['callers']:>7} {row['path']:<7} {row['p50_ms']:>8.2f} "
+            f"{row['shape']:<12} {row['callers']:>7} {row['path']:<11} {row['p50_ms']:>8.2f} "
             f"{row['p99_ms']:>8.2f} {row['added_p50_ms']:>8.2f} {row['per_s']:>8.0f} "
             f"{row['cpu_ms']:>8.3f}"
         )

@@ -32,6 +32,7 @@ from services.kit.errors import (
 )
 from services.kit.metrics import RPC_DURATION
 from services.kit.mux.client import WINDOW, Call, Line
+from services.kit.mux.server import MOST_CALLS
 from services.kit.orca import REPORT_KEY, Use
 from services.kit.rpc import Context, is_bare, zeta_error
 from services.kit.server import serving
@@ -45,6 +46,7 @@ from tests.contract.router_fakes import (
     config_of,
     failing,
     hang,
+    mute,
     read,
     routed,
     saying,
@@ -339,6 +341,114 @@ async def test_a_slow_reader_holds_up_its_own_model_alone() -> None:
     assert first.HasField("started")
     assert waiting <= WINDOW + 1
     assert len(rest) == 1001
+
+
+async def test_who_does_not_read_is_not_served_on() -> None:
+    """A caller that allows everything and takes nothing costs a few megabytes, and no more."""
+    made, parts = 0, 300
+
+    async def much(
+        request: inference_pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb.GenerateResponse]:
+        nonlocal made
+        async for event in saying("x" * parts * 100_000, parts=parts)(request, context):
+            made += 1
+            yield event
+
+    async with carried(much, saying("four")) as it:
+        start = pb.CallStart(request=asking().SerializeToString())
+        stream: Any = pb_grpc.CallServiceStub(it.channel)
+        stream = stream.GenerateMany()
+        assert await stream.read() == pb.GenerateManyResponse()
+        await stream.write(pb.GenerateManyRequest(orders=[pb.CallOrder(call=1, start=start)]))
+        async with asyncio.timeout(LIMIT_S):
+            await it.model.arrived.wait()
+        await read(it.call())
+        waiting = made
+        news = 0
+        async for each in _messages(stream):
+            news += 1
+            if each.HasField("end"):
+                break
+        stream.cancel()
+
+    assert waiting < parts * 2 / 3
+    assert news == parts + 3
+
+
+async def test_a_stream_carries_so_many_calls_at_once() -> None:
+    """One more is refused, and the others are not."""
+    start = pb.CallStart(request=asking().SerializeToString())
+    async with carried(mute) as it:
+        stub: Any = pb_grpc.CallServiceStub(it.channel)
+        stream = stub.GenerateMany()
+        assert await stream.read() == pb.GenerateManyResponse()
+        orders = [pb.CallOrder(call=i, start=start) for i in range(MOST_CALLS + 1)]
+        await stream.write(pb.GenerateManyRequest(orders=orders))
+        begun, refused = 0, []
+        async with asyncio.timeout(LIMIT_S):
+            async for each in _messages(stream):
+                begun += each.HasField("event")
+                refused += [each] if each.HasField("end") else []
+                if begun == MOST_CALLS and refused:
+                    break
+        stream.cancel()
+
+    assert [(each.call, each.end.code) for each in refused] == [
+        (MOST_CALLS, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+    ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pb.CallHeader(key="x-request-id", value=b"one\ntwo"),
+        pb.CallHeader(key="X Request", value=b"one"),
+        pb.CallHeader(key="x-long", value=b"x" * 20_000),
+    ],
+)
+async def test_metadata_that_no_call_could_have_is_refused(header: pb.CallHeader) -> None:
+    """It would go into logs, and on to the next server, which takes it to be checked."""
+    start = pb.CallStart(request=asking().SerializeToString(), headers=[header])
+    async with carried() as it:
+        [only] = await _news(it.channel, start)
+        assert it.model.requests == []
+
+    assert only.end.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+async def test_a_line_that_is_left_ends_with_its_calls() -> None:
+    """What runs is finished, nothing new is taken, and another stream is opened behind it."""
+    go_on = asyncio.Event()
+
+    async def slow(
+        request: inference_pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb.GenerateResponse]:
+        events = [event async for event in saying("four")(request, context)]
+        yield events[0]
+        await go_on.wait()
+        for event in events[1:]:
+            yield event
+
+    async with carried(slow, saying("five")) as it:
+        running = it.call()
+        first = await anext(running)
+        it.line.leave()
+        taken = it.line.takes(b"")
+        go_on.set()
+        rest = [event async for event in running]
+        async with asyncio.timeout(LIMIT_S):
+            while not it.line.takes(b""):
+                await it.line.settled(LIMIT_S)
+        _, text, _ = await read(it.call())
+
+    assert not taken
+    assert [event.WhichOneof("event") for event in (first, *rest)] == [
+        "started",
+        "delta",
+        "finished",
+    ]
+    assert text == "five"
 
 
 async def test_a_connection_that_breaks_fails_each_call_as_its_own_would() -> None:

@@ -1,6 +1,5 @@
 """A call that came on a stream with others, as a servicer sees it."""
 
-import asyncio
 from collections.abc import Iterable
 from math import inf
 from time import monotonic
@@ -9,6 +8,7 @@ from typing import Any, NoReturn, cast
 import grpc
 from zeta.inference.v1 import call_service_pb2 as pb
 
+from services.kit.aio import Bell
 from services.kit.done import Ending
 from services.kit.mux import headers
 from services.kit.mux.headers import Value
@@ -20,18 +20,19 @@ _LATE_S = -1e-6
 class CallContext(Ending):
     """The context of one call on a stream, whose own is *whole*.
 
-    Servicers and the interceptor use no more of a context than the methods below.
+    Servicers and the interceptor use no more of a context than the methods below. Raises
+    ValueError for metadata that no call of its own could have.
     """
 
     def __init__(self, whole: Any, start: pb.CallStart) -> None:
         super().__init__()
         self._whole = whole
-        self._metadata = headers.read(start.headers)
+        self._metadata = headers.checked(start.headers)
         self._until_s = inf
         if start.HasField("timeout"):
             self._until_s = monotonic() + start.timeout.ToNanoseconds() / 1e9
         self._room: float = start.window or inf
-        self._more: asyncio.Future[None] | None = None
+        self._more = Bell()
         self.late = False
         self.code, self.message = grpc.StatusCode.OK, ""
         self.trailers: tuple[tuple[str, Value], ...] = ()
@@ -77,12 +78,10 @@ class CallContext(Ending):
     def allow(self, more: int) -> None:
         """Have room for so many events more."""
         self._room += more
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
+        self._more.ring()
 
     async def room(self) -> None:
         """Wait until one event more may be sent, and count it."""
         while self._room < 1:
-            self._more = asyncio.get_running_loop().create_future()
-            await self._more
+            await self._more.heard()
         self._room -= 1

@@ -12,7 +12,7 @@ from zeta.inference.v1 import call_service_pb2 as pb
 from zeta.inference.v1 import call_service_pb2_grpc as pb_grpc
 from zeta.inference.v1 import inference_service_pb2 as inference_pb
 
-from services.kit.aio import cancelled, within
+from services.kit.aio import Bell, cancelled, within
 from services.kit.mux import headers
 from services.kit.mux.headers import Value
 from services.kit.mux.outbox import Outbox
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 WINDOW: Final = 128
 """Events of a call that may wait for their reader; then its model waits, and no other call."""
+_MOST_CALLS: Final = 1000
+"""Open at once; a server takes 1024, and some that end here still end there."""
 _REQUEST_BYTES: Final = 64 * 1024
 """A longer request would hold up what is behind it: it goes by a call of its own."""
 _AGAIN_S: Final = 0.1
@@ -45,7 +47,13 @@ class Line:
 
     def takes(self, request: bytes) -> bool:
         """Whether *request* can go on the stream now."""
-        return self._stream is not None and len(request) <= _REQUEST_BYTES
+        stream = self._stream
+        return (
+            stream is not None
+            and len(request) <= _REQUEST_BYTES
+            and len(stream.open) < _MOST_CALLS
+            and not stream.left
+        )
 
     def call(
         self, request: bytes, timeout_s: float | None, metadata: Iterable[tuple[str, Value]]
@@ -56,17 +64,32 @@ class Line:
 
     async def settled(self, within_s: float) -> None:
         """Wait until it is known whether the server has the stream; one that had none may now."""
-        if self._stream is None:
+        if self._stream is None or self._stream.left:
             self._settled.clear()
             self._anew.set()
         await within(within_s, self._settled.wait())
+
+    def leave(self) -> None:
+        """Take no more calls until a stream is opened again; the present one ends with its calls.
+
+        For a server that stops: what comes after it is reached by a new connection.
+        """
+        if self._stream is not None:
+            self._stream.leave()
+
+    def cancel(self) -> None:
+        """Stop the work of every call."""
+        if self._stream is not None:
+            for call in list(self._stream.open.values()):
+                call.cancel()
 
     async def keep(self) -> None:
         """Keep the stream open for ever."""
         while True:
             self._anew.clear()
             try:
-                await self._open()
+                # Waiting for the connection costs nothing, and notices it at once.
+                await self.carry(wait_for_ready=True)
             except grpc.aio.AioRpcError as failed:
                 if failed.code() is not grpc.StatusCode.UNAVAILABLE:
                     log.info("no stream for calls", server=self._name, status=failed.code().name)
@@ -74,10 +97,9 @@ class Line:
                     await within(_NEXT_S, self._anew.wait())
             await asyncio.sleep(_AGAIN_S)
 
-    async def _open(self) -> None:
-        """Carry calls until the stream ends. Raises AioRpcError."""
-        # Waiting for the connection costs nothing, and notices it at once.
-        calls = self._stub.GenerateMany(wait_for_ready=True)
+    async def carry(self, *, wait_for_ready: bool = False) -> None:
+        """Open the stream once, and carry calls until it ends. Raises AioRpcError."""
+        calls = self._stub.GenerateMany(wait_for_ready=wait_for_ready)
         reason = "the server closed the stream"
         try:
             if await calls.read() is grpc.aio.EOF:
@@ -102,6 +124,8 @@ class _Stream:
         self._calls = calls
         self.out: Outbox[pb.CallOrder] = Outbox(self._send)
         self.open: dict[int, Call] = {}
+        self.left = False
+        """Whether it ends with the calls that it has."""
         self._last = 0
 
     def call(
@@ -117,7 +141,7 @@ class _Stream:
 
     async def run(self) -> None:
         """Carry calls until the stream ends. Raises AioRpcError."""
-        writing = asyncio.create_task(self.out.run())
+        writing = asyncio.create_task(self._write())
         try:
             while (message := await self._calls.read()) is not grpc.aio.EOF:
                 for news in message.news:
@@ -127,10 +151,26 @@ class _Stream:
         finally:
             await cancelled(writing)
 
+    def ended(self, number: int) -> None:
+        """Forget a call."""
+        del self.open[number]
+        if self.left and not self.open:
+            self.out.close()
+
+    def leave(self) -> None:
+        """End with the last of the calls."""
+        self.left = True
+        if not self.open:
+            self.out.close()
+
     def lost(self, reason: str) -> None:
         """Have every call fail as one whose connection broke."""
         for call in list(self.open.values()):
             call.fail(_error(grpc.StatusCode.UNAVAILABLE, reason))
+
+    async def _write(self) -> None:
+        await self.out.run()
+        await self._calls.done_writing()
 
     async def _send(self, orders: list[pb.CallOrder]) -> None:
         await self._calls.write(pb.GenerateManyRequest(orders=orders))
@@ -148,7 +188,7 @@ class Call:
         self._taken = 0
         """Events since more were allowed."""
         self._end: BaseException | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._news = Bell()
         self._timer: asyncio.TimerHandle | None = None
         if timeout_s is not None:
             loop = asyncio.get_running_loop()
@@ -161,8 +201,7 @@ class Call:
         while not self._events:
             if self._end is not None:
                 raise self._end
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            await self._news.heard()
         event = self._events.popleft()
         self._taken += 1
         if self._taken >= WINDOW // 2 and self._end is None:
@@ -184,16 +223,16 @@ class Call:
                 self.fail(_error(code, news.end.message, headers.read(news.end.trailers)))
         else:
             self._events.append(news.event)
-            self._wake()
+            self._news.ring()
 
     def fail(self, end: BaseException) -> None:
         """Have the reader see *end* behind what came."""
         if self._end is None:
             self._end = end
-            del self._stream.open[self._number]
+            self._stream.ended(self._number)
             if self._timer is not None:
                 self._timer.cancel()
-            self._wake()
+            self._news.ring()
 
     def _expire(self) -> None:
         self._give_up(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
@@ -208,10 +247,6 @@ class Call:
 
     def _order(self, order: pb.CallOrder) -> None:
         self._stream.out.put(order)
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
 
 
 def _error(

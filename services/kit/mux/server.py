@@ -15,6 +15,7 @@ from services.kit.aio import cancelled
 from services.kit.errors import invalid
 from services.kit.mux import headers
 from services.kit.mux.call import CallContext
+from services.kit.mux.headers import Value
 from services.kit.mux.outbox import Outbox
 
 log = structlog.get_logger()
@@ -23,6 +24,11 @@ CALLS: Final = "zeta.inference.v1.CallService"
 GENERATE_MANY: Final = f"/{CALLS}/GenerateMany"
 INFERENCE: Final = "zeta.inference.v1.InferenceService"
 GENERATE: Final = f"/{INFERENCE}/Generate"
+
+MOST_CALLS: Final = 1024
+"""Of one stream, at once; each holds memory, however little it asks."""
+_END_BYTES: Final = 512
+"""About what the end of a call takes on the stream."""
 
 Answer: TypeAlias = Callable[[bytes, Any], AsyncGenerator[Any, None]]
 """Takes an encoded request and a context, as a handler of `Generate` does."""
@@ -82,6 +88,9 @@ class Carrier:
         while (message := await self._stream.read()) is not grpc.aio.EOF:
             for order in message.orders:
                 self._take(order)
+            if self._out.full:
+                # Who does not read what came of its calls is not heard either.
+                await self._out.room()
         self.close()
 
     def _take(self, order: pb.CallOrder) -> None:
@@ -98,7 +107,15 @@ class Carrier:
             call.task.cancel()
 
     def _begin(self, number: int, start: pb.CallStart) -> None:
-        context = CallContext(self._stream, start)
+        if len(self._calls) >= MOST_CALLS:
+            said = f"{MOST_CALLS} calls are open on this stream; wait, or make a call of its own"
+            self._put_end(number, grpc.StatusCode.RESOURCE_EXHAUSTED, said)
+            return
+        try:
+            context = CallContext(self._stream, start)
+        except ValueError as wrong:
+            self._put_end(number, grpc.StatusCode.INVALID_ARGUMENT, str(wrong))
+            return
         task = asyncio.create_task(self._serve(number, start.request, context))
         task.add_done_callback(partial(self._ended, number))
         left_s, timer = context.time_remaining(), None
@@ -111,6 +128,8 @@ class Carrier:
             async with aclosing(self._answer(request, context)) as events:
                 async for event in events:
                     await context.room()
+                    if self._out.full:
+                        await self._out.room()
                     self._put_event(number, self._encode(event), context)
         except grpc.aio.AbortError:
             pass  # its status is in the context
@@ -123,7 +142,7 @@ class Carrier:
             context.code, context.message = grpc.StatusCode.UNKNOWN, "the call broke"
         finally:
             context.end()
-        self._put_end(number, context)
+        self._put_end(number, context.code, context.message, context.trailers)
 
     def _put_event(self, number: int, event: bytes, context: CallContext) -> None:
         if len(event) > self._event_bytes:
@@ -132,13 +151,15 @@ class Carrier:
             raise grpc.aio.AbortError
         self._out.put(pb.CallNews(call=number, event=event), len(event))
 
-    def _put_end(self, number: int, context: CallContext) -> None:
-        end = pb.CallEnd(
-            code=context.code.value[0],
-            message=context.message,
-            trailers=headers.written(context.trailers),
-        )
-        self._out.put(pb.CallNews(call=number, end=end))
+    def _put_end(
+        self,
+        number: int,
+        code: grpc.StatusCode,
+        message: str,
+        trailers: tuple[tuple[str, Value], ...] = (),
+    ) -> None:
+        end = pb.CallEnd(code=code.value[0], message=message, trailers=headers.written(trailers))
+        self._out.put(pb.CallNews(call=number, end=end), _END_BYTES)
 
     def _late(self, number: int) -> None:
         call = self._calls[number]

@@ -57,13 +57,11 @@ CONFIDENCES = st.lists(
 @given(CONFIDENCES)
 def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]]) -> None:
     """Counted out over every combination of confidences; alike, in step with one another."""
-    levels = np.array([[0.5, 0.5, 0.5, 1.0], *confidences])
+    levels = [[0.5, 0.5, 0.5, 1.0], *confidences]
     among = groups(len(levels), 3)
-    apart, alike = (
-        surest(levels, among, np.full(len(among.members), rho)).tolist() for rho in (0.0, 1.0)
-    )
-    for i, group in enumerate(among.members):
-        some = [levels[j].tolist() for j in group]
+    apart, alike = surest(levels, among)
+    for i, group in enumerate(among.groups, 1):
+        some = [levels[j] for j in group.members]
         assert apart[i] == pytest.approx(np.mean([max(each) for each in product(*some)]), abs=1e-9)
         stepped = [max(each) for each in zip(*some, strict=True)]
         assert alike[i] == pytest.approx(np.mean(stepped), abs=1e-9)
@@ -71,21 +69,26 @@ def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]])
 
 def test_of_equally_sure_models_one_is_the_surest() -> None:
     """Whichever: it is right as often as each of them."""
-    among = groups(3, 3)
-    found = surest(np.array([[0.2, 0.6]] * 3), among, np.zeros(4))
-    assert found[-1] == pytest.approx(0.55)
+    apart, alike = surest([[0.2, 0.6]] * 3, groups(3, 3))
+    assert apart[-1] == pytest.approx(0.55)
+    assert alike[-1] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(("models", "most"), [(2, 2), (3, 3), (6, 3), (6, 5)])
 def test_every_group_is_there_once(models: int, most: int) -> None:
-    """Of two to so many models, the smaller first; who is nobody fills up."""
+    """Of one to so many models, the smaller first, each beside the groups it is made of."""
     among = groups(models, most)
-    assert len(set(among.members)) == len(among.members)
-    assert len(among.members) == sum(comb(models, size) for size in range(2, most + 1))
-    for i, group in enumerate(among.members):
-        assert among.padded[:, i].tolist() == [*group, *[models] * (most - len(group))]
-    for size, some in among.blocks:
-        assert {len(group) for group in among.members[some]} == {size}
+    members = [(), *[each.members for each in among.groups]]
+    assert len(set(members)) == len(members)
+    assert len(members) == sum(comb(models, size) for size in range(most + 1))
+    assert members == sorted(members, key=len)
+    for each in among.groups:
+        assert each.members == (*members[each.rest], each.tail)
+        sides = (each.members[:-1], each.members[1:], each.members[1:-1])
+        assert tuple(members[i] for i in each.edges) == sides
+    for model, having in enumerate(among.having):
+        assert [i for i, _ in having] == [i for i, each in enumerate(members) if model in each]
+        assert all({*members[rest], model} == {*members[i]} for i, rest in having)
 
 
 def test_weights_follow_the_likelihood_ratio() -> None:
@@ -109,5 +112,7 @@ def test_correlations_of_all_groups_are_those_of_each(data: st.DataObject) -> No
     agreement = np.array(drawn).reshape(5, 5)
     agreement = (agreement + agreement.T) / 2.0
     among = groups(5, data.draw(st.integers(2, 5)))
-    each = [correlation(agreement.tolist(), group) for group in among.members]
-    assert correlations(agreement, among).tolist() == pytest.approx(each)
+    found = correlations(agreement.tolist(), among)
+    assert found[:6] == [0.0] * 6
+    each = [correlation(agreement.tolist(), group.members) for group in among.groups[5:]]
+    assert found[6:] == pytest.approx(each)

@@ -5,12 +5,26 @@ import sys
 
 import pytest
 
-from services.kit.aio import all_of, cancelled, fast_loop, within
+from services.kit.aio import Bell, all_of, cancelled, fast_loop, within
 from services.kit.errors import OverloadedError
 
 
 async def value(number: int) -> int:
     return number
+
+
+async def test_a_bell_wakes_who_waits_and_nobody_later() -> None:
+    """A ring that nobody waits for is lost; two are as good as one."""
+    bell = Bell()
+    bell.ring()
+    heard = bell.heard()
+    before = heard.done()
+    bell.ring()
+    bell.ring()
+    await heard
+
+    assert not before
+    assert not bell.heard().done()
 
 
 async def test_all_of_keeps_the_order() -> None:

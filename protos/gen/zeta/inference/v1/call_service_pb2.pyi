@@ -107,7 +107,7 @@ class CallStart(_message.Message):
 
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallHeader]:
-        """What goes with the call, as gRPC metadata does."""
+        """What goes with the call, as gRPC metadata does; 16 KiB at most."""
 
     def __init__(
         self,

@@ -49,10 +49,11 @@ class CallServiceServicer(object):
     """
 
     def GenerateMany(self, request_iterator, context):
-        """Carries many calls of `Generate` on one stream, for a caller with many at once: a router.
+        """Carries many calls of `Generate` on one stream, for a caller with many at once.
 
         Each call is as if it were one of its own, with its own deadline, metadata, cancel and
-        status. A stream that breaks breaks its calls.
+        status; who calls is who opened the stream. A stream that breaks breaks its calls. At most
+        1024 calls are open at once: more are refused with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

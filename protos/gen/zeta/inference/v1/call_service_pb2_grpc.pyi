@@ -38,10 +38,11 @@ class CallServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CallServiceAsyncStub: ...
     GenerateMany: _grpc.StreamStreamMultiCallable[_call_service_pb2.GenerateManyRequest, _call_service_pb2.GenerateManyResponse]
-    """Carries many calls of `Generate` on one stream, for a caller with many at once: a router.
+    """Carries many calls of `Generate` on one stream, for a caller with many at once.
 
     Each call is as if it were one of its own, with its own deadline, metadata, cancel and
-    status. A stream that breaks breaks its calls.
+    status; who calls is who opened the stream. A stream that breaks breaks its calls. At most
+    1024 calls are open at once: more are refused with RESOURCE_EXHAUSTED.
     """
 
 @_typing.type_check_only
@@ -52,10 +53,11 @@ class CallServiceAsyncStub(CallServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateMany: _aio.StreamStreamMultiCallable[_call_service_pb2.GenerateManyRequest, _call_service_pb2.GenerateManyResponse]  # type: ignore[assignment]
-    """Carries many calls of `Generate` on one stream, for a caller with many at once: a router.
+    """Carries many calls of `Generate` on one stream, for a caller with many at once.
 
     Each call is as if it were one of its own, with its own deadline, metadata, cancel and
-    status. A stream that breaks breaks its calls.
+    status; who calls is who opened the stream. A stream that breaks breaks its calls. At most
+    1024 calls are open at once: more are refused with RESOURCE_EXHAUSTED.
     """
 
 class CallServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -69,10 +71,11 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_call_service_pb2.GenerateManyRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_call_service_pb2.GenerateManyResponse], _abc.AsyncIterator[_call_service_pb2.GenerateManyResponse]]:
-        """Carries many calls of `Generate` on one stream, for a caller with many at once: a router.
+        """Carries many calls of `Generate` on one stream, for a caller with many at once.
 
         Each call is as if it were one of its own, with its own deadline, metadata, cancel and
-        status. A stream that breaks breaks its calls.
+        status; who calls is who opened the stream. A stream that breaks breaks its calls. At most
+        1024 calls are open at once: more are refused with RESOURCE_EXHAUSTED.
         """
 
 def add_CallServiceServicer_to_server(servicer: CallServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.kit.aio import cancelled
-from services.kit.mux.outbox import Outbox
+from services.kit.mux.outbox import ROOM_BYTES, Outbox
 
 
 class Wire:
@@ -72,6 +72,35 @@ async def test_a_message_is_bounded_and_the_order_kept() -> None:
     await sent(out)
 
     assert wire.messages == [["a", "b"], ["c"], ["d"], ["e"]]
+
+
+async def test_senders_wait_while_it_is_full() -> None:
+    """However many there are: each adds one part at a time."""
+    wire = Wire()
+    wire.open.clear()
+    out = Outbox(wire.write)
+    running, waiting_bytes = asyncio.create_task(out.run()), list[int]()
+
+    async def send(part: str) -> None:
+        for _ in range(10):
+            if out.full:
+                await out.room()
+            waiting_bytes.append(len(waiting_bytes) * 10**6 - len(wire.messages) * 10**6)
+            out.put(part, 10**6)
+
+    senders = [asyncio.create_task(send(part)) for part in "ab"]
+    await asyncio.wait(senders, timeout=0.0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = len(waiting_bytes)
+    wire.open.set()
+    await asyncio.gather(*senders)
+    out.close()
+    await running
+
+    assert before == -(-ROOM_BYTES // 10**6)
+    assert len(wire.messages) == 20
+    assert max(waiting_bytes) <= ROOM_BYTES
 
 
 async def test_a_wire_that_breaks_is_heard_of() -> None:
