@@ -22,7 +22,9 @@ class Recent:
         """When each was last chosen, counted in requests; 0 where it never was (R,)."""
         self._turns = 0.0
         self._peak_s = np.zeros(replicas)
-        self._at_s = np.zeros(replicas)
+        self._as_of_s = 0.0
+        """The peaks are as they were then: all fade alike, by one factor."""
+        self._took_at_s = [0.0] * replicas
 
     def began(self, i: int) -> None:
         """Note that a request went to replica *i*."""
@@ -34,13 +36,18 @@ class Recent:
 
         Peak EWMA as in Finagle's load balancer of that name.
         """
-        kept = exp(-max(now_s - self._at_s[i], 0.0) / _DECAY_S)
-        faded = kept * self._peak_s[i]
+        self._peak_s, self._as_of_s = self.peaks_s(now_s), now_s
+        faded, kept = float(self._peak_s[i]), _kept(now_s - self._took_at_s[i])
+        self._took_at_s[i] = now_s
         slower = latency_s > faded
         self._peak_s[i] = latency_s if slower else faded + (1.0 - kept) * latency_s
-        self._at_s[i] = now_s
 
     def peaks_s(self, now_s: float) -> Floats:
         """Return each replica's peak as it has faded by now, 0 where none was seen; (R,)."""
-        peaks: Floats = self._peak_s * np.exp((self._at_s - now_s) / _DECAY_S)
+        peaks: Floats = self._peak_s * _kept(now_s - self._as_of_s)
         return peaks
+
+
+def _kept(passed_s: float) -> float:
+    """Return what is left of a peak after so long."""
+    return exp(-max(passed_s, 0.0) / _DECAY_S)

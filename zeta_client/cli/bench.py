@@ -140,16 +140,14 @@ def bench(
         own = in_state_dir(on_free_ports(settings), folder) if folder else None
         runs = shell.run(_bench(settings, chosen, load, target=target, own=own))
     found = {n: figures.summary(r, objective, duration) for n, r in runs.items()}
-    if picture:
-        plot.draw(picture, runs, objective, duration)
     if as_json:
         slo = {"ttft_s": objective.ttft_s, "total_s": objective.total_s}
         shell.emit({"duration_s": duration, "seed": seed, "slo": slo, "runs": found})
-        return
-    for table in (comparison(found, duration), *groups(found)):
-        shell.out().print(table)
+    else:
+        for table in (comparison(found, duration), *groups(found)):
+            shell.out().print(table)
     if picture:
-        shell.out().print(f"plots: {picture}")
+        pictured(picture, runs, objective, duration)
 
 
 async def _bench(
@@ -217,6 +215,17 @@ async def _taught(router: AsyncClient, task: Task) -> None:
         decision_id = event.started.decision_id or decision_id
         text += event.delta.text
     await router.feedback(decision_id, float(is_correct(task, text)), source="verifier:exact")
+
+
+def pictured(
+    picture: Path, runs: Mapping[str, Sequence[Result]], objective: Objective, duration_s: float
+) -> None:
+    """Draw the runs, last of all: where that fails, their figures have been shown."""
+    try:
+        plot.draw(picture, runs, objective, duration_s)
+    except OSError as error:
+        shell.fail(shell.of_system(error, picture))
+    shell.notes().print(f"plots: {picture}")
 
 
 @contextmanager

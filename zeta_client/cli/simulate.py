@@ -9,7 +9,7 @@ import typer
 from services.kit import log as kit_log
 from services.kit.errors import ConfigError
 from zeta_client.cli import shell
-from zeta_client.cli.bench import bar, comparison
+from zeta_client.cli.bench import bar, comparison, pictured
 from zeta_client.load import figures, plot, ways
 from zeta_client.load.figures import Objective
 from zeta_client.load.send import Result
@@ -57,18 +57,16 @@ def simulate(
     total_s = scene.deadline_s if scene.slo_ttft_s is None else None
     objective = Objective(ttft_s=scene.slo_ttft_s, total_s=scene.slo_total_s or total_s)
     found = {n: figures.summary(r, objective, scene.duration_s) for n, r in runs.items()}
-    if picture:
-        plot.draw(picture, runs, objective, scene.duration_s)
     most = {"most_right_per_s": most_right(scene, drawn) / scene.duration_s} if bound else {}
     if as_json:
         replicas = sum(model.replicas for model in scene.models)
         shell.emit({"replicas": replicas, "seed": seed, "runs": found, **most})
-        return
-    shell.out().print(comparison(found, scene.duration_s))
-    for per_s in most.values():
-        shell.out().print(f"right and in time, whatever the way: at most {per_s:.1f}/s")
+    else:
+        shell.out().print(comparison(found, scene.duration_s))
+        for per_s in most.values():
+            shell.out().print(f"right and in time, whatever the way: at most {per_s:.1f}/s")
     if picture:
-        shell.out().print(f"plots: {picture}")
+        pictured(picture, runs, objective, scene.duration_s)
 
 
 def _runs(

@@ -20,7 +20,7 @@ def python(
     *arguments: str, wanted: str = "", root: Path = ROOT
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python in a checkout, with compiled modules as *wanted*."""
-    paths = os.pathsep.join([str(root), str(ROOT / "protos" / "gen")])
+    paths = os.pathsep.join([str(root), str(ROOT), str(ROOT / "protos" / "gen")])
     environment = {**os.environ, "PYTHONPATH": paths, "ZETA_COMPILED": wanted}
     return subprocess.run(
         [sys.executable, *arguments],

@@ -27,6 +27,20 @@ def test_the_same_seed_gives_the_same_json(tmp_path: Path) -> None:
     assert (tmp_path / "out.svg").stat().st_size > 1000
 
 
+def test_a_plot_on_a_full_disk_loses_no_figures(tmp_path: Path) -> None:
+    """They are told first; then what went wrong, and the exit code says that something did."""
+    short, full = tmp_path / "short.toml", tmp_path / "out.svg"
+    text = Path(SCENARIO).read_text().replace("duration_s = 30.0", "duration_s = 1.0")
+    short.write_text(text.partition("[[failures]]")[0])
+    full.symlink_to("/dev/full")
+    command = ["simulate", str(short), "--json", "--plot", str(full)]
+    result = CliRunner().invoke(app, command)
+
+    assert result.exit_code == 1
+    assert set(json.loads(result.stdout)["runs"]) == {"routed"}
+    assert result.stderr == (f"error: No space left on device: {full}; make room and try again\n")
+
+
 def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
     """A file that is not there, and a way that is not known."""
     for arguments, expected in [
