@@ -54,6 +54,10 @@ class Admission:
         if self._gate.refuses(ticket, self._clock()):
             raise self._refusal(ticket)
 
+    def returns(self, ask: Ask) -> bool:
+        """Whether *ask* was refused before, and so was seen to come."""
+        return self._gate.returns(self._ticket(ask, 0.0, 0.0), self._clock())
+
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[None]:
         """Hold one of the router's own places. Raises OverloadedError."""

@@ -157,11 +157,12 @@ class Fleet:
         serving = np.bincount(self.model_of, able, count)
         # Where nobody serves, who waits, waits for all of them to be back.
         back = able | (serving == 0.0)[self.model_of]
-        slots = np.bincount(self.model_of, back * self._load.slots(), count)
+        # A call's time has its wait at the replica in it, for which there are places besides slots.
+        places = np.bincount(self.model_of, back * self._load.places(), count)
         return Vacancy(
             full=full,
             room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),
-            pace_s=self._call_s / np.maximum(slots, 1.0),
+            pace_s=self._call_s / np.maximum(places, 1.0),
         )
 
     def next_change(self) -> asyncio.Future[None]:

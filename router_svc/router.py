@@ -111,6 +111,12 @@ class ZetaDynamicRouter:
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(fleet, settings.max_in_flight, settings.max_queued, clock)
+        self._kept = Places(
+            full=np.zeros(len(fleet.names), dtype=np.bool_),
+            wait_s=np.zeros(len(fleet.models)),
+            promised=True,
+        )
+        """What stands before whom a place is kept for: nothing."""
         self._trails = Trails(settings.resume_keep_s, clock)
         self._dispatch = Dispatch(
             fleet,
@@ -162,7 +168,8 @@ class ZetaDynamicRouter:
             profiled = replace(profiled, features=features)
         tokens = prompt_tokens(ask, features) + features.expected_output_tokens * ask.samples
 
-        come = iter([True])  # what comes is noted once, however often it is decided about
+        # What comes is noted once, however often it is decided about or comes back.
+        come = iter([not self.admission.returns(ask)])
 
         def choose(places: Places | None) -> Choice[Made | ZetaError]:
             return self._choose(ask, features, arrived_s, places, first=next(come, False))
@@ -285,6 +292,10 @@ class ZetaDynamicRouter:
         except ZetaError as error:
             return Choice(value=error)
         except DeadlineError as late:
+            if first:
+                policy = weighed(self.policies.named(ask.policy), ask)
+                self.ahead.refused(ask, late.candidates, policy, now_s)
+            late = self._anyway(ask, features, late)
             wanted = self.fleet.models.index(late.model) if late.wait_s > 0.0 else -1
             return Choice(value=_too_late(ask, late), wanted=wanted)
         if first:
@@ -292,6 +303,18 @@ class ZetaDynamicRouter:
         choice = choice_of(decision, self.fleet.models)
         made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
         return Choice(value=made, model=choice.model, service_s=choice.service_s)
+
+    def _anyway(self, ask: Ask, features: Features, late: DeadlineError) -> DeadlineError:
+        """Return why *ask* would be refused even if a place were kept for it, else *late*.
+
+        Whom a kept place would not help is not told to come back for one.
+        """
+        if late.wait_s > 0.0:
+            try:
+                self._decide(ask, features, places=self._kept)
+            except DeadlineError as anyway:
+                return anyway
+        return late
 
     def _begin(
         self,

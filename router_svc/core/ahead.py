@@ -69,7 +69,8 @@ class _Seen:
     policy: Policy
     deadline_s: float | None
     critical: bool
-    plan: Plan
+    plan: Plan | None
+    """None for what was refused."""
 
 
 class Ahead:
@@ -107,18 +108,27 @@ class Ahead:
 
     def decided(self, decision: Decision, ask: Ask, now_s: float) -> None:
         """Note what a request could be served by, and what was chosen."""
+        self._came(ask, decision.candidates, decision.policy, decision.plan, now_s)
+
+    def refused(self, ask: Ask, candidates: Candidates, policy: Policy, now_s: float) -> None:
+        """Note what a request could have been served by for which there was no time or room.
+
+        What comes is what is to be foreseen, not what is let in. It is to be noted once, however
+        often it comes back.
+        """
+        self._came(ask, candidates, policy, None, now_s)
+
+    def _came(
+        self,
+        ask: Ask,
+        candidates: Candidates,
+        policy: Policy,
+        plan: Plan | None,
+        now_s: float,
+    ) -> None:
         self._lost += len(self._pending) == _PENDING
         critical = ask.priority is Priority.CRITICAL
-        self._pending.append(
-            _Seen(
-                now_s,
-                decision.candidates,
-                decision.policy,
-                ask.deadline_s,
-                critical,
-                decision.plan,
-            )
-        )
+        self._pending.append(_Seen(now_s, candidates, policy, ask.deadline_s, critical, plan))
 
     def step(self, replicas: Replicas, now_s: float, wall_s: float | None = None) -> None:
         """Forecast and price anew, from what came since the last step and the fleet's load now.
@@ -203,8 +213,8 @@ class Ahead:
         """Return the work that plans ask for beyond the call that the sample counts (M,)."""
         more = np.zeros(len(self._models))
         for k, each in enumerate(pending):
-            asked = models_of(each.plan)
-            if len(asked) > 1:
+            asked = () if each.plan is None else models_of(each.plan)
+            if each.plan is not None and len(asked) > 1:
                 places = [self._index[name] for name in asked if name in self._index]
                 places.remove(max(places, key=lambda m, k=k: values[k, m]))  # type: ignore[misc] # bound now
                 share = _LATER.get(kind_of(each.plan), 1.0)

@@ -60,11 +60,15 @@ class DeadlineError(LookupError):
     """No plan is expected to finish in time; `best` is the highest probability of it.
 
     `wait_s` is how long the request would wait for a place at the model that suits it best: where
-    that is above 0, load is what stands in its way, at `model`.
+    that is above 0, load is what stands in its way, at `model`. The *candidates* are those that
+    were decided about.
     """
 
-    def __init__(self, best: float, expected_s: float, wait_s: float, model: str) -> None:
+    def __init__(
+        self, candidates: Candidates, best: float, expected_s: float, wait_s: float, model: str
+    ) -> None:
         super().__init__("no plan makes the deadline")
+        self.candidates = candidates
         self.best = best
         self.expected_s = expected_s
         self.wait_s = wait_s
@@ -259,6 +263,7 @@ def _able(
     if not fit:
         best = _highest(quality, good)
         raise DeadlineError(
+            candidates,
             max(in_time[k] for k in good),
             min(priced.latency_s[k] for k in good),
             wait_s[best] if wait_s else 0.0,

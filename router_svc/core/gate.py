@@ -151,6 +151,10 @@ class Gate(Generic[T]):
         at_s = self._promises.keep(ticket.key, now_s)
         return ticket if at_s is None else replace(ticket, promised_s=at_s)
 
+    def returns(self, ticket: Ticket, now_s: float) -> bool:
+        """Whether *ticket* was refused before and told to come back, now or later."""
+        return self._promises.open(ticket.key, now_s)
+
     def retry_after_s(self, ticket: Ticket, model: int, now_s: float) -> float:
         """Promise a place to *ticket*, which is refused; -1: no model is known that it wants."""
         pace_s = self._vacancy(ticket.priority).pace_s

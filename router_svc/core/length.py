@@ -1,8 +1,8 @@
 """How many tokens a model's answer will have: the profile's guess, corrected per model online.
 
-A ridge regression in log space whose prior is the profile's own expectation, over the profile and
-what stands in the text: of one kind of task, how many numbers there are says how long a model will
-reckon. M = models.
+A ridge regression in log space whose prior is the profile's own expectation, over the profile, what
+stands in the text, and what stands there beside numbers: how many numbers there are says how long a
+model will reckon, and how much each adds depends on what is asked of them. M = models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,14 @@ from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
 
-VERSION: Final = 2
-_SHORTER: Final = 1
-"""Knew the first `_PROFILE` regressors alone."""
-_PROFILE: Final = 6
-_PRIOR_MEAN: Final = np.eye(1, _PROFILE + len(LEXICAL))[0]
-_PRIOR_PRECISION: Final = np.array([16.0] + [2.0] * (_PROFILE - 1) + [1.0] * len(LEXICAL))
+VERSION: Final = 3
+_SHORTER: Final = (1, 2)
+"""Knew the profile alone, and the text without its products."""
+_NUMBERS: Final = LEXICAL.index("numbers")
+_OF_PROFILE: Final = [16.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+_OF_TEXT: Final = [0.3] * (2 * len(LEXICAL))
+_PRIOR_PRECISION: Final = np.array([*_OF_PROFILE, *_OF_TEXT])
+_PRIOR_MEAN: Final = np.eye(1, len(_PRIOR_PRECISION))[0]
 _LONGEST: Final = 131_072.0
 _LOG_LONGEST: Final = constant(log(_LONGEST))
 
@@ -67,12 +69,12 @@ class Length:
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take in what `to_arrays` returned; new models keep their prior.
 
-        Of what knew no text, nothing: a few dozen answers say more. Raises ValueError if it was
-        written by yet another version.
+        Of what knew less of the text, nothing: a few dozen answers say more. Raises ValueError if
+        it was written by yet another version.
         """
-        if (version := int(arrays["version"])) not in (_SHORTER, VERSION):
+        if (version := int(arrays["version"])) not in (*_SHORTER, VERSION):
             raise ValueError(f"length state of version {version}, not {VERSION}")
-        if version == _SHORTER:
+        if version in _SHORTER:
             return
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
@@ -82,4 +84,5 @@ class Length:
 def _regressors(features: Features) -> Floats:
     log_tokens = log(clipped(features.expected_output_tokens, 1.0, _LONGEST))
     profile = (log_tokens, 1.0, *features.tasks[:3].tolist(), features.difficulty)
-    return np.concatenate([profile, features.lexical])
+    text = features.lexical
+    return np.concatenate([profile, text, text[_NUMBERS] * text])

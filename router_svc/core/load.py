@@ -179,17 +179,16 @@ class Load:
     def full(self, priority: Priority, now_s: float) -> Bools:
         """Which replicas have no place for a request of class *priority*; (R,).
 
-        A few wait at each replica, so that no slot stands empty between two requests. For critical
-        ones the engine stops others.
+        For critical ones the engine stops others.
         """
         if priority is Priority.CRITICAL:
             return np.asarray(self._critical >= self._max_running)
-        most = self._max_running + np.maximum(self._max_running // _SLOTS_PER_SPARE, 1.0)
-        return np.asarray(self._known(self.ages_s(now_s) < _STALE_S) >= most)
+        return np.asarray(self._known(self.ages_s(now_s) < _STALE_S) >= self.places())
 
-    def slots(self) -> Floats:
-        """Requests that each replica runs at once; (R,)."""
-        return self._max_running
+    def places(self) -> Floats:
+        """Requests that each replica takes: those that run at once, and a few that wait; (R,)."""
+        spare: Floats = np.maximum(self._max_running // _SLOTS_PER_SPARE, 1.0)
+        return self._max_running + spare
 
     def _known(self, fresh: Bools) -> Floats:
         """Return the requests in flight, as far as is known; (R,)."""

@@ -26,9 +26,9 @@ _EARLY_S: Final = 0.02
 """Clocks differ by so much."""
 _SHORTEST_S, _LONGEST_S = 0.05, 300.0
 _FIRST_GUESS: Final = 1.0
-_MARGIN: Final = 2.0
-"""Promises follow each other so much more slowly than places come free: every second place stays
-newcomers', and whoever comes back seldom waits behind others who do."""
+_MARGIN: Final = 2.5
+"""Promises follow each other so much more slowly than places come free: more than every second one
+stays newcomers', and whoever comes back seldom waits behind others who do."""
 _LEARNED: Final = 0.05
 
 
@@ -64,6 +64,11 @@ class Promises:
         """Whether a place was promised to *key* for now."""
         at_s = self._times_s.get(key)
         return at_s is not None and at_s - _EARLY_S <= now_s <= at_s + _GRACE_S
+
+    def open(self, key: int, now_s: float) -> bool:
+        """Whether *key* was refused and has not come back when it was told to, nor let it pass."""
+        at_s = self._times_s.get(key)
+        return at_s is not None and now_s <= at_s + _GRACE_S
 
     def keep(self, key: int, now_s: float) -> float | None:
         """Return since when a place is *key*'s, None where none was promised for now."""

@@ -51,6 +51,8 @@ from tests.contract.router_fakes import (
 )
 from tests.proxy import proxied
 
+PLACES = 20
+"""Of one replica: those that run, and who waits there."""
 NO_EXPLORING = Policy(explore_ratio=0.0, max_calls=1)
 
 
@@ -338,6 +340,20 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(tmp_path: Path) 
         assert not model.requests
         await read(ready.inference.Generate(asking(max_tokens=8), timeout=5.0))
     assert isinstance(error, PredictedDeadlineMissError)
+
+
+async def test_whom_no_place_would_help_is_not_told_to_come_back(tmp_path: Path) -> None:
+    """All places are taken; an answer that is too long for any place is refused as just that."""
+    busy, embedder = FakeModel("busy", [hang]), FakeEmbedder(expected_output_tokens=100_000)
+    async with world(tmp_path, busy, embedder=embedder) as ready:
+        calls = [ready.inference.Generate(asking(max_tokens=8)) for _ in range(PLACES)]
+        for call in calls:
+            await anext(aiter(call))
+        error = await refusal(ready.inference.Generate(asking(max_tokens=100_000), timeout=5.0))
+        for call in calls:
+            call.cancel()
+    assert isinstance(error, PredictedDeadlineMissError)
+    assert error.retry_after_s is None
 
 
 async def test_too_many_requests_are_refused_with_a_time_to_retry(tmp_path: Path) -> None:

@@ -155,8 +155,10 @@ class Routed:
             tokens=question.prompt_tokens + features.expected_output_tokens,
         )
 
+        come = iter([not failed and not self._gate.returns(ticket, self._clock())])
+
         def choose(places: Places | None) -> Choice[Decision | Refused]:
-            return self._choose(question, features, failed, places)
+            return self._choose(question, features, failed, places, first=next(come, False))
 
         ticket = self._gate.promised(ticket, self._clock())
         choice = choose(None if failed else self._gate.places(ticket, self._clock()))
@@ -196,6 +198,8 @@ class Routed:
         features: Features,
         failed: frozenset[int],
         places: Places | None,
+        *,
+        first: bool,
     ) -> Choice[Decision | Refused]:
         ask = Ask(
             text=_TEXT,
@@ -224,9 +228,11 @@ class Routed:
         except NoCandidateError:
             return Choice(value=Refused("NO_REPLICA"))
         except DeadlineError as late:
+            if first:
+                self._ahead.refused(ask, late.candidates, self._policy, self._clock())
             wanted = self._fleet.models.index(late.model) if late.wait_s > 0.0 else -1
             return Choice(value=Refused("PREDICTED_DEADLINE_MISS"), wanted=wanted)
-        if question.number not in self._asked:
+        if first:
             self._ahead.decided(decision, ask, self._clock())
         choice = choice_of(decision, self._fleet.models)
         return Choice(value=decision, model=choice.model, service_s=choice.service_s)

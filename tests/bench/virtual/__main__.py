@@ -6,11 +6,11 @@
         [--duration 24] [--deadline 4] [--returns 0] [--warm-up 150] [--json]
 
 `record` starts the fleet of the configuration and has each model answer prompts of the demo; that
-takes real time. `run` learns on one half of them and asks the other half: every seed anew, the same
-requests each way, at last without load. "Against idle" is the share of right answers less what the
-router without load has right of the same requests. Steps take what `models.pace` says. Models tell
-how sure they are of an answer at its end, not token by token, and prompts are profiled by their
-text alone. The same arguments give the same figures.
+takes real time. `run` learns on one half of them and asks the other half: every seed and way anew,
+the same requests each way, at last without load. "Against idle" is the share of right answers less
+what the router without load has right of the same requests. Steps take what `models.pace` says.
+Models tell how sure they are of an answer at its end, not token by token, and prompts are profiled
+by their text alone. The same arguments give the same figures.
 """
 
 import argparse
@@ -64,16 +64,23 @@ def _run(its: argparse.Namespace, config: FleetConfig) -> None:
     count = sum(len(each.idle) for each in found)
     title = f"{count} requests in {len(found)} x {its.duration:g} s"
     shell.out().print(report.table(told, title))
+    at_least, at_most = report.known_per_s(found, its.duration)
+    shell.out().print(
+        f"all known beforehand, each kind on its own model: {at_least:.2f} good/s found, "
+        f"{at_most:.2f} at most"
+    )
 
 
 def _of(its: argparse.Namespace, found: list[Found], told: dict[str, Any]) -> dict[str, Any]:
     idle = [right for each in found for right in each.idle]
     slo = {"ttft_s": None, "total_s": its.deadline}
+    at_least, at_most = report.known_per_s(found, its.duration)
     return {
         "duration_s": its.duration,
         "seeds": _seeds(its.seeds),
         "slo": slo,
         "idle_right_ratio": sum(idle) / len(idle),
+        "known_good_per_s": {"found": at_least, "most": at_most},
         "runs": told,
     }
 

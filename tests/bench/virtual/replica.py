@@ -18,7 +18,7 @@ from services.kit.errors import ConfigError
 from tests.bench.virtual.recorded import Given
 from zeta_client.sim.server import Costs, Job, Server
 
-_OVERHEAD_S: Final = 0.008
+OVERHEAD_S: Final = 0.008
 """Of a request besides: network, tokenizer and router; half on the way there, half back."""
 
 
@@ -26,12 +26,7 @@ class Replica:
     """One replica of *model* on the running loop; ConfigError for one without a pace."""
 
     def __init__(self, model: Model) -> None:
-        if model.pace is None:
-            raise ConfigError(
-                f"models.{model.name}.pace: must be set, for the time that steps take"
-            )
-        costs = Costs(step_s=model.pace.step_s, prefill_s_per_token=model.pace.prefill_s_per_token)
-        self.server = Server(costs, model.max_running)
+        self.server = Server(costs_of(model), model.max_running)
         self._model = model.name
         self._events: dict[int, tuple[asyncio.Event, asyncio.Event]] = {}
         """Of each job by number: it has its first token; it has ended."""
@@ -39,7 +34,7 @@ class Replica:
 
     async def generate(self, given: Given) -> AsyncGenerator[GenerateResponse, None]:
         """Stream *given* when its tokens are due; closing it cancels the work."""
-        await asyncio.sleep(_OVERHEAD_S / 2)
+        await asyncio.sleep(OVERHEAD_S / 2)
         job = self._begin(given)
         first, ended = self._events[job.number]
         try:
@@ -49,7 +44,7 @@ class Replica:
             yield _delta(1, given.text[:1], 1)
             await ended.wait()
             yield _delta(2, given.text[1:], given.tokens - 1)
-            await asyncio.sleep(_OVERHEAD_S / 2)
+            await asyncio.sleep(OVERHEAD_S / 2)
             yield GenerateResponse(finished=_finished(given))
         finally:
             self._leave(job)
@@ -90,6 +85,13 @@ class Replica:
         for job in ended:
             self._events[job.number][1].set()
         self._foresee()
+
+
+def costs_of(model: Model) -> Costs:
+    """Return what steps of *model* take. Raises ConfigError for one without a pace."""
+    if model.pace is None:
+        raise ConfigError(f"models.{model.name}.pace: must be set, for the time that steps take")
+    return Costs(step_s=model.pace.step_s, prefill_s_per_token=model.pace.prefill_s_per_token)
 
 
 def _delta(seq: int, text: str, tokens: int) -> GenerateResponse:

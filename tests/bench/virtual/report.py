@@ -30,6 +30,12 @@ def summary(found: Sequence[Found], objective: Objective, duration_s: float) -> 
     return told
 
 
+def known_per_s(found: Sequence[Found], duration_s: float) -> tuple[float, float]:
+    """Return goodput for who knows all beforehand: as found, and the most that it can be."""
+    whole_s = duration_s * len(found)
+    return sum(f.known.found for f in found) / whole_s, sum(f.known.most for f in found) / whole_s
+
+
 def table(told: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """Tabulate the figures of each way."""
     shown = Table(title)

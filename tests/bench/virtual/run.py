@@ -1,9 +1,14 @@
-"""One seed: prompts with feedback first, then the same load each way, then without load."""
+"""One seed: the same load each way, and without load.
+
+Each way, and the one without load, has a router of its own that first learns the same from prompts
+with feedback: what one way taught the router would be to the next one's credit.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,19 +17,20 @@ from zeta.inference.v1.inference_service_pb2 import GenerateRequest, GenerateRes
 from services.kit import aio
 from services.kit.config import FleetConfig
 from services.kit.errors import ConfigError
+from tests.bench.virtual.bound import Known, known
 from tests.bench.virtual.loop import VirtualLoop
 from tests.bench.virtual.recorded import Row, halves
-from tests.bench.virtual.world import Asked, World
+from tests.bench.virtual.world import World
 from zeta_client.answer import Answer
 from zeta_client.load.arrivals import Arrival
 from zeta_client.load.send import OK, Result, send
 from zeta_client.load.shots import Shot
 from zeta_client.load.ways import Way
 
+T = TypeVar("T")
+
 _CALLERS, _ALONE = 4, 2
 """At once while learning, and without load."""
-_QUIET_S: Final = 5.0
-"""Between two ways."""
 _FIRST: Final = 7777
 """What is learned on and what is asked are drawn independently."""
 _UNRECORDED: Final = frozenset({"best_of", "refine"})
@@ -46,10 +52,15 @@ class Load:
 class Found:
     """What came of it."""
 
-    runs: dict[str, list[Result]] = field(default_factory=dict)
+    runs: dict[str, list[Result]]
     """By way; each R, in the order in which they came."""
-    idle: list[bool] = field(default_factory=list)
+    idle: list[bool]
     """(R,) Whether the router of the default policy is right when it has nothing else to do."""
+    known: Known
+    """How many can be in time for who knows all beforehand."""
+
+
+Work: TypeAlias = Callable[[Load, World], Awaitable[T]]
 
 
 def run(config: FleetConfig, rows: Sequence[Row], ways: Sequence[Way], load: Load) -> Found:
@@ -58,8 +69,14 @@ def run(config: FleetConfig, rows: Sequence[Row], ways: Sequence[Way], load: Loa
     Raises ConfigError where a policy permits plans whose answers were not recorded.
     """
     config, ways = _prepared(config, ways)
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(_run(config, rows, ways, load))
+    before, asked = halves(rows)
+    drawn, runs = _drawn(asked, load), dict[str, list[Result]]()
+    for way in ways:
+        # Nobody behind a plain balancer learns.
+        taught = [] if way.direct else before
+        runs[way.name] = _alone(config, taught, load, partial(_loaded, drawn, way))
+    idle = _alone(config, before, load, partial(_without_load, drawn))
+    return Found(runs=runs, idle=idle, known=known(config, load.arrivals, drawn, load.deadline_s))
 
 
 def _prepared(config: FleetConfig, ways: Sequence[Way]) -> tuple[FleetConfig, list[Way]]:
@@ -84,17 +101,18 @@ def _prepared(config: FleetConfig, ways: Sequence[Way]) -> tuple[FleetConfig, li
     return msgspec.structs.replace(config, router=router), found
 
 
-async def _run(config: FleetConfig, rows: Sequence[Row], ways: Sequence[Way], load: Load) -> Found:
-    world, found = World(config, load.seed), Found()
-    before, asked = halves(rows)
-    async with world.running():
-        await _learn(world, before, load)
-        drawn = _drawn(asked, load)
-        for way in ways:
-            found.runs[way.name] = await _loaded(drawn, world.way(way), load)
-            await asyncio.sleep(_QUIET_S)
-        found.idle.extend(await _without_load(world, drawn))
-    return found
+def _alone(config: FleetConfig, taught: Sequence[Row], load: Load, work: Work[T]) -> T:
+    """Return what *work* does with a fleet of its own, whose router was *taught* before."""
+
+    async def main() -> T:
+        world = World(config, load.seed)
+        async with world.running():
+            if taught:
+                await _learn(world, taught, load)
+            return await work(load, world)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main())
 
 
 async def _learn(world: World, rows: Sequence[Row], load: Load) -> None:
@@ -125,8 +143,9 @@ def _drawn(rows: Sequence[Row], load: Load) -> list[Row]:
     return found
 
 
-async def _loaded(rows: Sequence[Row], asked: Asked, load: Load) -> list[Result]:
+async def _loaded(rows: Sequence[Row], way: Way, load: Load, world: World) -> list[Result]:
     """Send *rows* when they are due."""
+    asked = world.way(way)
     shots = [
         Shot(
             at_s=a.at_s,
@@ -147,7 +166,7 @@ async def _loaded(rows: Sequence[Row], asked: Asked, load: Load) -> list[Result]
     return [_judged(result, row) for result, row in zip(results, rows, strict=True)]
 
 
-async def _without_load(world: World, rows: Sequence[Row]) -> list[bool]:
+async def _without_load(rows: Sequence[Row], _: Load, world: World) -> list[bool]:
     """Ask the same again, a few at a time and without a deadline; return which are right."""
     found: dict[int, bool] = {}
     waiting = iter(enumerate(rows))

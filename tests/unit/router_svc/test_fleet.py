@@ -1,11 +1,12 @@
 """What is known of replicas."""
 
+from collections import deque
 from functools import partial
 
 import pytest
 
 from router_svc.core.types import Priority
-from router_svc.fleet import Fleet, Info
+from router_svc.fleet import Fleet, Info, Lease
 from services.kit.config import Router
 from tests.unit.router_svc.fixtures import ManualClock, models
 
@@ -222,15 +223,16 @@ def test_a_model_has_room_while_some_replica_of_it_has_a_place() -> None:
 
 
 def test_places_come_free_at_the_pace_at_which_calls_end() -> None:
-    """A call of two seconds on four slots: a place every half second; and the gate hears of it."""
-    clock = ManualClock()
+    """Four slots, calls of two seconds and one that waits: a place each half second; all heard."""
+    clock, there = ManualClock(), deque[Lease]()
     found, heard = Fleet(models({"m": 1}), Router(), clock), []
     found.health("m-0", serving=True)
     found.freed = lambda: heard.append(clock.now_s)
-    for _ in range(200):
-        lease = found.begin("m-0", 1.0, 1.0)
-        found.first_token(lease)
-        clock.now_s += 2.0
-        found.end(lease)
+    for _ in range(205):
+        if found.crowded(Priority.STANDARD):
+            found.end(there.popleft())
+        there.append(found.begin("m-0", 1.0, 1.0))
+        found.first_token(there[-1])
+        clock.now_s += 0.5
     assert found.vacancy(Priority.STANDARD).pace_s[0] == pytest.approx(0.5, rel=0.01)
     assert len(heard) == 200

@@ -256,6 +256,20 @@ def test_what_cannot_go_elsewhere_is_not_expected_to() -> None:
     assert [round(o.requests_per_s, 2) for o in ahead.outlooks()] == [0.0, 4.0, 4.0]
 
 
+def test_what_is_refused_came_as_well() -> None:
+    """A forecast of what is let in would foresee less the more is refused."""
+    ahead = Ahead(MODELS, target=0.9)
+    fleet = SmallFleet()
+    fleet.ahead = [ahead]
+    found = replace(candidates([0.4, 0.75, 0.65]), work_s=np.full(3, 0.5))
+    told(ahead, found, 0.0)
+    for _ in range(3):
+        ahead.refused(ask(), found, POLICY, 0.1)
+    ahead.step(fleet.seen_by(0), 0.25)
+
+    assert [round(o.requests_per_s, 2) for o in ahead.outlooks()] == [0.0, 16.0, 0.0]
+
+
 def test_a_late_step_counts_for_the_time_that_passed() -> None:
     """Ten requests in two seconds are five a second, however seldom steps come."""
     ahead = Ahead(MODELS, target=0.9)

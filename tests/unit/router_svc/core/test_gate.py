@@ -125,9 +125,9 @@ def test_the_time_to_retry_is_what_the_queue_takes() -> None:
     house = House()
     for number in range(5):
         house.wait(ticket(number))
-    assert house.gate.retry_after_s(ticket(9), 0, 0.0) == pytest.approx(5 * 0.5 + 1.0)
-    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2.0)
-    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(0.2)
+    assert house.gate.retry_after_s(ticket(9), 0, 0.0) == pytest.approx(5 * 0.5 + 1.25)
+    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2.5)
+    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(0.25)
 
 
 def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:

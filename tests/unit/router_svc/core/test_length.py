@@ -23,6 +23,12 @@ def sum_of(numbers: int) -> Features:
     return replace(profiled, expected_output_tokens=20.0, difficulty=0.5)
 
 
+def numbered(numbers: int, asked: str) -> Features:
+    """The profile of so many numbers and what is *asked* of them."""
+    profiled = lexical_profile(asked + " and ".join(["17"] * numbers))
+    return replace(profiled, expected_output_tokens=20.0, difficulty=0.5)
+
+
 @pytest.fixture
 def length() -> Length:
     return Length(["short", "long"])
@@ -54,6 +60,18 @@ def test_learns_that_more_to_reckon_is_a_longer_answer(length: Length) -> None:
     assert longer == pytest.approx(56.0, rel=0.25)
 
 
+def test_learns_what_a_number_adds_where(length: Length) -> None:
+    """Where one thing is asked a model takes a step for each, where another it says one word."""
+    for numbers in (2, 6, 3, 7, 4, 5) * 12:
+        length.learn("long", numbered(numbers, ""), 8 * numbers)
+        length.learn("long", numbered(numbers, "Repeat "), 4)
+
+    steps = [float(length.predict(numbered(n, ""))[1]) for n in (2, 7)]
+    words = [float(length.predict(numbered(n, "Repeat "))[1]) for n in (2, 7)]
+    assert steps == pytest.approx([16.0, 56.0], rel=0.14)
+    assert words == pytest.approx([4.0, 4.0], rel=0.14)
+
+
 def test_forgets_a_model_s_former_way() -> None:
     """After a few half-lives only the recent answers count."""
     length = Length(["a"], half_life_outcomes=10.0)
@@ -80,11 +98,12 @@ def test_refuses_the_state_of_another_version(length: Length) -> None:
         length.restore({**length.to_arrays(), "version": np.array(99)})
 
 
-def test_what_knew_no_text_is_learned_anew(length: Length) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_knew_less_of_the_text_is_learned_anew(length: Length, version: int) -> None:
     """State of before leaves a router's other knowledge to be restored."""
     length.learn("long", profile(), 50)
     before = length.predict(profile()).tolist()
-    length.restore({**length.to_arrays(), "version": np.array(1)})
+    length.restore({**length.to_arrays(), "version": np.array(version)})
     assert length.predict(profile()).tolist() == before
 
 

@@ -17,10 +17,10 @@ def owed(promises: Promises, now_s: float, until_s: float) -> list[float]:
 
 
 def test_places_are_promised_one_after_the_other() -> None:
-    """Behind what waits, every second one as they come free, each model's apart."""
+    """Behind what waits, two of five as they come free, each model's apart."""
     promises = Promises(2)
-    assert [made(promises, key) for key in range(3)] == pytest.approx([5.0, 9.0, 13.0])
-    assert promises.make(9, 0, wait_s=0.0, pace_s=0.1, now_s=0.0) == pytest.approx(0.2)
+    assert [made(promises, key) for key in range(3)] == pytest.approx([6.0, 11.0, 16.0])
+    assert promises.make(9, 0, wait_s=0.0, pace_s=0.1, now_s=0.0) == pytest.approx(0.25)
 
 
 def test_a_promise_holds_from_its_time_on_for_a_while_and_once() -> None:
@@ -34,6 +34,18 @@ def test_a_promise_holds_from_its_time_on_for_a_while_and_once() -> None:
     assert promises.keep(5, at_s + 1.0) is None
     made(promises, 5, now_s=100.0)
     assert promises.keep(5, 200.0) is None
+
+
+def test_a_refusal_is_remembered_until_its_time_has_passed() -> None:
+    """Whoever comes sooner than told was seen already, too."""
+    promises = Promises(2)
+    at_s = made(promises, 5)
+    assert promises.open(5, 0.0)
+    assert promises.open(5, at_s + 10.0)
+    assert not promises.open(5, at_s + 10.1)
+    assert not promises.open(6, 0.0)
+    promises.keep(5, at_s)
+    assert not promises.open(5, at_s)
 
 
 def test_the_place_is_kept_free_until_it_is_claimed() -> None:
