@@ -9,7 +9,8 @@ What is kept free is as much as is usually claimed: nothing, where nobody comes 
 M = models; time is an argument.
 """
 
-from collections import OrderedDict, deque
+from bisect import bisect_left, insort
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -38,8 +39,10 @@ class Promises:
     def __init__(self, models: int) -> None:
         self._until_s = np.full(models, -np.inf)
         """(M,) Until when each model's places are promised."""
-        self._times_s: OrderedDict[int, float] = OrderedDict()
-        """When each key is to come back."""
+        self._times_s: dict[int, list[float]] = {}
+        """When each key is to come back, ascending; several may ask the same."""
+        self._made: deque[tuple[int, float]] = deque()
+        """All of them, in the order in which they were made."""
         self._open = [deque[tuple[float, int]]() for _ in range(models)]
         """By model, the promises whose places are kept free or will be, in order."""
         self._claimed_ratio = np.full(models, _FIRST_GUESS)
@@ -53,28 +56,44 @@ class Promises:
         free_s = max(now_s + wait_s, float(self._until_s[model]))
         at_s = free_s + _MARGIN * pace_s * float(self._claimed_ratio[model])
         at_s = min(max(at_s, now_s + _SHORTEST_S), now_s + _LONGEST_S)
-        self._until_s[model] = self._times_s[key] = at_s
-        self._times_s.move_to_end(key)
+        self._until_s[model] = at_s
+        insort(self._times_s.setdefault(key, []), at_s)
+        self._made.append((key, at_s))
         self._open[model].append((at_s, key))
-        if len(self._times_s) > _KEPT:
-            self._times_s.popitem(last=False)
+        if len(self._made) > _KEPT:
+            self._forget(*self._made.popleft())
         return at_s - now_s
 
     def due(self, key: int, now_s: float) -> bool:
         """Whether a place was promised to *key* for now."""
-        at_s = self._times_s.get(key)
-        return at_s is not None and at_s - _EARLY_S <= now_s <= at_s + _GRACE_S
+        at_s = self._next_s(key, now_s)
+        return at_s is not None and at_s - _EARLY_S <= now_s
 
     def open(self, key: int, now_s: float) -> bool:
         """Whether *key* was refused and has not come back when it was told to, nor let it pass."""
-        at_s = self._times_s.get(key)
-        return at_s is not None and now_s <= at_s + _GRACE_S
+        return self._next_s(key, now_s) is not None
 
     def keep(self, key: int, now_s: float) -> float | None:
         """Return since when a place is *key*'s, None where none was promised for now."""
-        if not self.due(key, now_s):
+        at_s = self._next_s(key, now_s)
+        if at_s is None or now_s < at_s - _EARLY_S:
             return None
-        return self._times_s.pop(key)
+        self._forget(key, at_s)
+        return at_s
+
+    def _next_s(self, key: int, now_s: float) -> float | None:
+        """Return the first time of *key*'s that has not passed."""
+        times_s = self._times_s.get(key, ())
+        first = bisect_left(times_s, now_s - _GRACE_S)
+        return times_s[first] if first < len(times_s) else None
+
+    def _forget(self, key: int, at_s: float) -> None:
+        """Drop a promise, if it still stands."""
+        times_s = self._times_s.get(key, [])
+        if at_s in times_s:
+            times_s.remove(at_s)
+            if not times_s:
+                del self._times_s[key]
 
     def owed(self, now_s: float, until_s: Floats) -> Floats:
         """Return how many of each model's places up to *until_s* are to be kept free; (M,)."""
@@ -89,7 +108,7 @@ class Promises:
         for at_s, key in self._open[model]:
             if at_s > until_s:
                 break
-            count += self._times_s.get(key) == at_s
+            count += at_s in self._times_s.get(key, ())
         return count
 
     def _expire(self, now_s: float) -> None:
@@ -97,5 +116,5 @@ class Promises:
         for model, promised in enumerate(self._open):
             while promised and promised[0][0] + _HELD_S < now_s:
                 at_s, key = promised.popleft()
-                claimed = self._times_s.get(key) != at_s
+                claimed = at_s not in self._times_s.get(key, ())
                 self._claimed_ratio[model] += _LEARNED * (claimed - self._claimed_ratio[model])

@@ -36,6 +36,18 @@ def test_a_promise_holds_from_its_time_on_for_a_while_and_once() -> None:
     assert promises.keep(5, 200.0) is None
 
 
+def test_who_asks_the_same_has_a_promise_each() -> None:
+    """Both places are kept free, and each is there when it was said."""
+    promises = Promises(2)
+    first, second = made(promises, 5), made(promises, 5)
+    assert owed(promises, 0.0, second) == [0.0, 2.0]
+    assert promises.keep(5, first) == first
+    assert promises.open(5, first)
+    assert promises.keep(5, first) is None
+    assert promises.keep(5, second) == second
+    assert not promises.open(5, second)
+
+
 def test_a_refusal_is_remembered_until_its_time_has_passed() -> None:
     """Whoever comes sooner than told was seen already, too."""
     promises = Promises(2)
