@@ -17,9 +17,10 @@ from typing import Final
 
 import msgspec
 
-_NEARLY: Final = 1e-9
 _QUICKEST_S: Final = 1e-4
 """No step is quicker: times of day could not tell apart what is."""
+_SOON_S: Final = 1e-8
+"""What is due so soon is due now: an event loop's timers come up to a nanosecond early."""
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,15 +120,13 @@ class Server:
     def fire(self, now_s: float) -> tuple[list[Job], list[Job]]:
         """Move on to *now_s*; return who has its first token now, and who has ended."""
         self._advance(now_s)
-        first, ended = [], []
-        if self._feeding and self._unfed <= _NEARLY * max(self._feeding.prompt_tokens, 1):
+        first, ended, step_s = [], [], self._step_s()
+        if self._feeding and self._unfed / self._chunk() * step_s <= _SOON_S:
             job, self._feeding, self._unfed = self._feeding, None, 0.0
             first.append(job)
             mark = self._progress + max(job.output_tokens - 1, 0)
             heappush(self._running, (mark, job.number, job))
-        while self._running and self._running[0][0] <= self._progress + _NEARLY * (
-            1.0 + self._progress
-        ):
+        while self._running and (self._running[0][0] - self._progress) * step_s <= _SOON_S:
             ended.append(heappop(self._running)[2])
         self._start()
         return first, ended

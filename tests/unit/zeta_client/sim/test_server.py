@@ -57,6 +57,17 @@ def test_only_so_many_run_at_once() -> None:
     assert first[3] == pytest.approx(last[1] + 0.012 + 0.02)
 
 
+def test_what_is_due_within_a_clocks_resolution_is_due() -> None:
+    """However often a timer comes a nanosecond early, a prompt that costs nothing gets fed."""
+    server = Server(Costs(step_s=0.12), 4)
+    server.add(job(1), 1000.0)
+    fed, ended = server.fire(server.next_s() - 1e-9)
+    assert [each.number for each in fed] == [1]
+    assert ended == []
+    fed, ended = server.fire(server.next_s() - 1e-9)
+    assert [each.number for each in ended] == [1]
+
+
 def test_a_slower_machine_takes_longer_in_proportion() -> None:
     """Every time is multiplied."""
     fast, slow = Server(COSTS, 4), Server(COSTS, 4, slowdown=3.0)
