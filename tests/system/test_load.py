@@ -101,11 +101,17 @@ async def test_a_caller_that_leaves_stops_the_work(fleet: Fleet, through: str) -
 async def test_a_deadline_stops_the_work(fleet: Fleet, through: str) -> None:
     """When a caller's deadline passes it hears so, and the model's work ends too."""
     address = fleet.router if through == "router" else fleet.model(MODEL)
+    request = endless(MODEL)
     async with fleet.channel(address) as channel, fleet.channel(fleet.model(MODEL)) as direct:
+        if through == "router":
+            # It may know by now that such answers are long, and refuse them under other policies.
+            hopeful = Policy(name="hopeful", max_calls=1, deadline_confidence=1.0)
+            await RouterServiceStub(channel).UpdatePolicy(UpdatePolicyRequest(policy=hopeful))
+            request.preference.policy = hopeful.name
         before = await state(direct)
         stub, start = InferenceServiceStub(channel), time.monotonic()
         # As many as have a place: the router refuses at once who would have to wait too long.
-        calls = [stub.Generate(endless(MODEL), timeout=DEADLINE_S) for _ in range(12)]
+        calls = [stub.Generate(request, timeout=DEADLINE_S) for _ in range(12)]
         ended = await asyncio.gather(*(answer(call) for call in calls), return_exceptions=True)
         waited_s = time.monotonic() - start
         await eventually(lambda: idle(fleet, MODEL), 2.0, "late answers dropped")
