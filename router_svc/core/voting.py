@@ -4,8 +4,7 @@ The models are taken to fail together with the correlation that `agreement` lear
 answers to scatter over about `_ALTERNATIVES` answers, so that they rarely outvote a right one.
 What is known of a group follows from the same of the groups that lack one of its members, so all
 groups of some models are walked once, the smaller ones first. P = models, L = levels of confidence,
-G = groups: nobody, every model alone, then
-every larger one.
+G = groups: nobody, every model alone, then every larger one.
 """
 
 from collections.abc import Sequence
