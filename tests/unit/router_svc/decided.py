@@ -67,7 +67,9 @@ def decided(seed: int) -> str:
     try:
         made = decide(ask, candidates(rng), policy, rng, gains=gains)
     except LookupError as error:
-        return repr((error, vars(error)))
+        # By name: what is compiled has no `vars` on every version of Python.
+        why = [getattr(error, name, None) for name in ("best", "expected_s", "wait_s", "model")]
+        return repr((error, why))
     figures = [getattr(made.menu, name) for name in ("quality", "latency_s", "in_time", "utility")]
     found = (made.plan, made.propensity, made.explored, made.probabilities, figures, made.plans())
     return repr(found)
