@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import msgspec
 import pytest
 from zeta.inference.v1.decision_pb2 import PlanKind
 from zeta.inference.v1.inference_service_pb2 import TaskKind
@@ -21,6 +22,7 @@ from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 from zeta.telemetry.v1.telemetry_service_pb2 import QueryHistoryRequest
 from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
+from services.kit.config import FleetConfig
 from tests.system.calls import TIMEOUT_S, answer, question
 from tests.system.fleet import Fleet, eventually, running
 from zeta_client.tasks import Task, stream
@@ -39,10 +41,16 @@ LEFT_WITHIN = 40
 FOUND_WITHIN = 200
 
 
+def unhurried(config: FleetConfig) -> FleetConfig:
+    """Give every profile its time: prompts then look the same however busy the machine is."""
+    router = msgspec.structs.replace(config.router, profile_timeout_s=TIMEOUT_S)
+    return msgspec.structs.replace(config, router=router)
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Fleet]:
     """A fleet that has learned nothing."""
-    with running(tmp_path) as up:
+    with running(tmp_path, unhurried) as up:
         yield up
 
 
@@ -120,3 +128,30 @@ async def in_history(fleet: Fleet, replica: str) -> bool:
         found = await TelemetryServiceStub(channel).QueryHistory(asked, timeout=TIMEOUT_S)
     tasks = [task for each in found.replicas for task in each.tasks]
     return any(t.kind == TaskKind.TASK_KIND_CODE and t.requests_total > 0 for t in tasks)
+
+
+async def test_how_long_each_model_s_answers_are_is_learned(fresh: Fleet) -> None:
+    """The reasoner writes its thoughts down and the general model does not: soon that is expected.
+
+    Before the first answer they are expected to be alike.
+    """
+    names = ("reasoner-14b", "general-4b")
+    async with fresh.channel(fresh.router) as channel:
+        before = await expected_tokens(channel)
+        inference: InferenceServiceAsyncStub = InferenceServiceStub(channel)
+        for _, task in zip(range(20), prompts("arithmetic"), strict=False):
+            for name in names:
+                asked = question(task.prompt, model=name, max_tokens=96)
+                await answer(inference.Generate(asked, timeout=TIMEOUT_S))
+        after = await expected_tokens(channel)
+
+    first, since = (each["reasoner-14b"] / each["general-4b"] for each in (before, after))
+    assert first < 2.0
+    assert since > 2.0 * first
+
+
+async def expected_tokens(channel: grpc.aio.Channel) -> dict[str, float]:
+    """Return how long every model's answer to one more sum is expected to be, in tokens."""
+    asked = RouteRequest(generate=question("What is 7 + 12 - 5?"))
+    found = await RouterServiceStub(channel).Route(asked, timeout=TIMEOUT_S)
+    return {one.model: one.output_tokens for one in found.decision.candidates}

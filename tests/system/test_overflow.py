@@ -26,22 +26,44 @@ if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
 PROMPT = "In Python, what is 'rocket'.index('t')?"
 WORTH = {"coder-7b": 1.0, "reasoner-14b": 0.97, "general-4b": 0.95}
 """What answers to questions of code are scored here, so that any model may stand in."""
+SUMS_WORTH = {"reasoner-14b": 1.0, "general-4b": 0.95}
+SLOWLY = Pace(step_s=0.15)
+DEADLINE_S = 2.0
+"""Too short for the slow reasoner, which writes its thoughts down, and long for the others."""
 TAUGHT = 16
+ROOM = 96
+"""Tokens that no answer here needs: what is cut off says nothing of how long answers are."""
 SLOTS = 4
 CALLERS = 2 * SLOTS
 WITHIN_S = 60.0
 
 
+def alone(config: FleetConfig) -> FleetConfig:
+    """Single models, none to try out, and time for every profile."""
+    policy = Policy(latency_weight_per_s=0.0, plans=("single",), explore_ratio=0.0)
+    router = msgspec.structs.replace(
+        config.router, policies={"balanced": policy}, profile_timeout_s=TIMEOUT_S
+    )
+    return msgspec.structs.replace(config, router=router)
+
+
+def slow_to_reason(config: FleetConfig) -> FleetConfig:
+    """A reasoner that takes seconds, and may."""
+    models = tuple(
+        msgspec.structs.replace(model, pace=SLOWLY if model.name == "reasoner-14b" else None)
+        for model in config.models
+    )
+    return msgspec.structs.replace(alone(config), models=models)
+
+
 def small(config: FleetConfig) -> FleetConfig:
-    """Four slots a model at the pace of larger ones, and a policy of single models."""
+    """Four slots a model, at the pace of larger ones."""
     paces = (Pace(step_s=0.01), Pace(step_s=0.04), Pace(step_s=0.02))
     models = tuple(
         msgspec.structs.replace(model, max_running=SLOTS, pace=pace)
         for model, pace in zip(config.models, paces, strict=True)
     )
-    policy = Policy(latency_weight_per_s=0.05, plans=("single",), explore_ratio=0.0)
-    router = msgspec.structs.replace(config.router, policies={"balanced": policy})
-    return msgspec.structs.replace(config, models=models, router=router)
+    return msgspec.structs.replace(alone(config), models=models)
 
 
 @pytest.fixture
@@ -51,12 +73,14 @@ def modest(tmp_path: Path) -> Iterator[Fleet]:
         yield up
 
 
-async def taught(channel: grpc.aio.Channel, model: str, task: Task) -> None:
-    """Have *model* answer, and score it as the table above says."""
+async def taught(channel: grpc.aio.Channel, model: str, task: Task, score: float) -> None:
+    """Have *model* answer, and give that *score*."""
     inference: InferenceServiceAsyncStub = InferenceServiceStub(channel)
-    got = await answer(inference.Generate(question(task.prompt, model=model), timeout=TIMEOUT_S))
-    score = SubmitFeedbackRequest(decision_id=got.started.decision_id, score=WORTH[model])
-    await RouterServiceStub(channel).SubmitFeedback(score, timeout=TIMEOUT_S)
+    got = await answer(
+        inference.Generate(question(task.prompt, model=model, max_tokens=ROOM), timeout=TIMEOUT_S)
+    )
+    told = SubmitFeedbackRequest(decision_id=got.started.decision_id, score=score)
+    await RouterServiceStub(channel).SubmitFeedback(told, timeout=TIMEOUT_S)
 
 
 async def goes_to(channel: grpc.aio.Channel, model: str) -> bool:
@@ -92,8 +116,8 @@ async def test_code_overflows_to_the_idle_reasoner_then_to_the_small_model(modes
     """The coder busy: the reasoner; both busy: the general model; idle again: the coder."""
     tasks = generate(TAUGHT, split="demo", seed=1, weights={"python_string": 1.0})
     async with modest.channel(modest.router) as channel:
-        for model in WORTH:
-            await asyncio.gather(*(taught(channel, model, task) for task in tasks))
+        for model, score in WORTH.items():
+            await asyncio.gather(*(taught(channel, model, task, score) for task in tasks))
         settled = partial(eventually, within_s=WITHIN_S)
 
         await settled(lambda: goes_to(channel, "coder-7b"), what="idle: the coder")
@@ -102,3 +126,28 @@ async def test_code_overflows_to_the_idle_reasoner_then_to_the_small_model(modes
             async with busy(channel, "reasoner-14b"):
                 await settled(lambda: goes_to(channel, "general-4b"), what="the general model")
         await settled(lambda: goes_to(channel, "coder-7b"), what="idle again: the coder")
+
+
+async def test_a_short_deadline_takes_the_faster_model(tmp_path: Path) -> None:
+    """The reasoner where there is time; where there is none, who is nearly as good."""
+    tasks = generate(8, split="demo", seed=1, weights={"arithmetic": 1.0})
+    with running(tmp_path, slow_to_reason) as fleet:
+        async with fleet.channel(fleet.router) as channel:
+            inference: InferenceServiceAsyncStub = InferenceServiceStub(channel)
+            await asyncio.gather(
+                *(
+                    taught(channel, model, task, score)
+                    for model, score in SUMS_WORTH.items()
+                    for task in tasks
+                )
+            )
+            patient = await answer(
+                inference.Generate(question(tasks[0].prompt, max_tokens=ROOM), timeout=TIMEOUT_S)
+            )
+            hurried = await answer(
+                inference.Generate(question(tasks[0].prompt, max_tokens=ROOM), timeout=DEADLINE_S)
+            )
+
+    assert patient.finished.model == "reasoner-14b"
+    assert patient.finished.timings.total.ToMilliseconds() > DEADLINE_S * 1e3
+    assert hurried.finished.model == "general-4b"
