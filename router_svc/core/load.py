@@ -261,8 +261,8 @@ class Load:
                 self._fresh[i] = counts
                 self._changed.add(i)
         # What holds is as old as it can be while telemetry is there, and ages once it is not.
-        there, young_s = now_s - self._told_s < _LINE_S, read_s + _STALE_S
-        holds_s = self._told_s + (_LINE_S if there else _STALE_S - held_s)
+        young_s, told = read_s + _STALE_S, np.array(self._told_s)
+        holds_s = np.maximum(told + _LINE_S, told + _STALE_S - held_s)
         until_s = np.where(held_s < _STALE_S, np.maximum(young_s, holds_s), young_s)
         self._fresh_from_s = now_s
         self._fresh_to_s = float(until_s.min(where=fresh, initial=np.inf)) - _SOON_S

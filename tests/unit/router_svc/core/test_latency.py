@@ -14,6 +14,9 @@ PRIOR = LatencyPrior(
     overhead_s=0.01, prefill_s_per_token=0.001, step_s=0.004, step_s_per_running=0.001
 )
 
+QUANTILES = ["ttft_p50_s", "ttft_p90_s", "total_p50_s", "total_p90_s"]
+QUANTILES += ["tpot_s", "wait_s", "total_sigma"]
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:
@@ -52,7 +55,7 @@ def predicted(latency: Latency, loads: ReplicaLoads, output_tokens: float = 11) 
 
 
 def arrays(quantiles: Quantiles) -> np.ndarray:
-    return np.array([getattr(quantiles, name) for name in Quantiles.__slots__])
+    return np.array([getattr(quantiles, name) for name in QUANTILES])
 
 
 def observe(latency: Latency, loads: ReplicaLoads, ttft_s: float, total_s: float) -> None:
