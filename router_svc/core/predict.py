@@ -169,7 +169,7 @@ def candidates(
         capacity_price=capacity,
         spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=of(predictors.confidence.spread(judged.quality)),
+        confidence=predictors.confidence.spread(model.tolist(), of(judged.quality).tolist()),
         agreement=of(of(predictors.agreement.correlation(features.tasks)).T),
         work_s=work_s,
         probe_ratio=of(judged.probes),

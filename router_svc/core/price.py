@@ -74,7 +74,7 @@ class View:
         log_deadline: float | None,
     ) -> None:
         self.candidates = candidates
-        self.confidence: list[list[float]] = candidates.confidence.tolist()
+        self.confidence = candidates.confidence
         """(N, Z) Equally likely confidences of each, ascending."""
         self.agreement: list[list[float]] = candidates.agreement.tolist()
         """(N, N) Correlation of success, the same whichever comes first."""

@@ -169,7 +169,7 @@ class Candidates:
     """Each model's second best replica, "" where it has no other that can serve."""
     stall_ratio: float
     """Share of calls that stay silent for no reason that the latency model knows."""
-    confidence: Floats
+    confidence: list[list[float]]
     """(N, Z) Equally likely confidences that each model's answer will have, ascending."""
     agreement: Floats
     """(N, N) Correlation of success; on the diagonal, of two answers of one model."""

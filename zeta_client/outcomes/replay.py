@@ -123,7 +123,7 @@ def _decided(
         capacity_price=nothing,
         spares=("",) * len(names),
         stall_ratio=0.0,
-        confidence=mean[available][:, None],
+        confidence=mean[available][:, None].tolist(),
         agreement=np.eye(len(names)),
     )
     return models_of(decide(_ASK, found, policy, rng, gains={}).plan)[0]

@@ -38,7 +38,7 @@ def candidates(rng: Generator) -> Candidates:
         capacity_price=rng.uniform(0.0, 0.1, count) * some[0],
         spares=tuple("spare" if has else "" for has in some[1].tolist()),
         stall_ratio=0.001,
-        confidence=np.sort(sure, axis=1),
+        confidence=np.sort(sure, axis=1).tolist(),
         agreement=(agreement + agreement.T) / 2.0,
         wait_s=rng.random(count) * some[2],
         probe_ratio=0.05 * some[3] / count,

@@ -30,7 +30,7 @@ def drawn(rng: np.random.Generator) -> tuple[Decision, Ask]:
         capacity_price=0.1 * rng.random(count),
         spares=tuple(f"{m}-1" if rng.random() < 0.5 else "" for m in "abcdef"[:count]),
         stall_ratio=0.01 * rng.random(),
-        confidence=np.sort(rng.random((count, 8)), axis=1),
+        confidence=np.sort(rng.random((count, 8)), axis=1).tolist(),
         agreement=np.full((count, count), rng.random()),
     )
     policy = Policy(
