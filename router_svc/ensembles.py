@@ -120,7 +120,7 @@ async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None
     def enough(found: dict[int, str], rest: list[int]) -> bool:
         for voter in found:
             call = voters[voter]
-            expected = float(candidates.quality[index[voter]])
+            expected = candidates.quality[index[voter]]
             sure = expected if call.mean_logprob is None else calls.sureness(run, call)
             weights[voter] = vote_weight(sure)
         return decided(found, weights, rest)

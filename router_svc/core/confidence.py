@@ -83,10 +83,11 @@ class Confidence:
         self._odds[i] = self._odds_of(i)
 
     def spread(self, models: Sequence[int], quality: Sequence[float]) -> list[list[float]]:
-        """Return the confidences that answers of *models* (N, numbers) will have; (N, Z), ascending.
+        """Return the confidences that answers of *models* (N,) will have; (N, Z), ascending.
 
-        *quality* (N,) is predicted. They follow from the log-probabilities remembered of each
-        model, and from a prior spread of them; their mean is its quality.
+        *models* are numbers, and *quality* (N,) is predicted. Confidences follow from the
+        log-probabilities remembered of each model, and from a prior spread of them; their mean is
+        its quality.
         """
         return [spread(q, *self._odds[i]) for i, q in zip(models, quality, strict=True)]
 
