@@ -147,6 +147,7 @@ def candidates(
     tokens = output * ask.samples if ask.samples > 1 else output
     cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * tokens
     of = _some_of(model, len(replicas.models))
+    quality: list[float] = of(judged.quality)
     times_s = [when.ttft_p50_s, when.ttft_p90_s, when.total_p50_s, when.total_p90_s]
     times_s = [each.take(best) for each in times_s]
     waits_s = np.zeros(len(best))
@@ -157,7 +158,7 @@ def candidates(
     return Candidates(
         models=tuple([replicas.models[m] for m in model.tolist()]),
         replicas=tuple([replicas.names[r] for r in chosen]),
-        quality=of(judged.quality),
+        quality=quality,
         quality_stddev=of(judged.stddev),
         ttft_p50_s=times_s[0].tolist(),
         ttft_p90_s=times_s[1].tolist(),
@@ -169,7 +170,7 @@ def candidates(
         capacity_price=capacity.tolist(),
         spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=of(predictors.confidence.spread(judged.quality)),
+        confidence=predictors.confidence.spread(model.tolist(), quality),
         agreement=of(predictors.agreement.correlation(features.tasks).take(model, axis=1)),
         work_s=work_s.tolist(),
         probe_ratio=of(judged.probes),
