@@ -15,8 +15,6 @@ from itertools import accumulate
 from math import exp
 from typing import Final, Protocol
 
-import numpy as np
-
 from router_svc.core.clip import clipped
 from router_svc.core.gate import Choice
 from router_svc.core.menu import Menu, menu, rates
@@ -212,13 +210,13 @@ def decide(
 def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
     """Return whether *decision* waits for a place, and at which of the fleet's *models*."""
     found = decision.candidates
-    if not found.wait_s.any():
+    if not any(found.wait_s):
         return Choice(value=decision)
     asked = [found.models.index(name) for name in models_of(decision.plan)]
-    i = max(asked, key=lambda i: float(found.wait_s[i]))
+    i = max(asked, key=found.wait_s.__getitem__)
     if found.wait_s[i] <= 0.0:
         return Choice(value=decision)
-    service_s = float(found.total_p50_s[i] - found.wait_s[i])
+    service_s = found.total_p50_s[i] - found.wait_s[i]
     return Choice(value=decision, model=models.index(found.models[i]), service_s=service_s)
 
 
@@ -274,8 +272,8 @@ def _able(
 
 def _awaited(priced: Menu, candidates: Candidates, k: int) -> str:
     """Name the model of plan *k* for whose place it would wait longest."""
-    wait_s = candidates.wait_s + np.zeros(priced.singles)
-    return candidates.models[max(priced.places[k], key=lambda i: float(wait_s[i]))]
+    wait_s = candidates.wait_s or [0.0] * priced.singles
+    return candidates.models[max(priced.places[k], key=wait_s.__getitem__)]
 
 
 def _proven(
@@ -288,14 +286,14 @@ def _proven(
     must be good *enough* even if the least known of them is worse than believed. Of models that
     both ask, both know as little, as long as both ask the best of them.
     """
-    stddev, quality = (_DOUBT * candidates.quality_stddev).tolist(), candidates.quality.tolist()
+    stddev, quality = candidates.quality_stddev, candidates.quality
     shared = {*priced.places[wanted]}
     best = max(shared, key=quality.__getitem__)
     found = []
     for k in fit:
         asked = priced.places[k]
         unknown = [i for i in asked if i not in shared] if best in asked else asked
-        doubt = max([stddev[i] for i in unknown], default=0.0)
+        doubt = _DOUBT * max([stddev[i] for i in unknown], default=0.0)
         if k == wanted or max(priced.quality[k] - doubt, 0.0) >= enough:
             found.append(k)
     return found
@@ -306,9 +304,9 @@ def _waits(priced: Menu, candidates: Candidates) -> Sequence[float]:
 
     Empty where nobody does.
     """
-    if not np.count_nonzero(candidates.wait_s):
+    wait_s = candidates.wait_s
+    if not any(wait_s):
         return ()
-    wait_s = (candidates.wait_s + np.zeros(priced.singles)).tolist()
     return [max([wait_s[i] for i in asked]) for asked in priced.places]
 
 
@@ -356,8 +354,8 @@ def _chances(
     """
     chances, utility = [0.0] * len(priced.utility), priced.utility
     if share > 0.0:
-        stddev = candidates.quality_stddev.tolist()
-        probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
+        stddev = candidates.quality_stddev
+        probes = candidates.probe_ratio or [0.0] * len(stddev)
         showing = _showing(priced, fit, able)
         unsure = max(sum([stddev[i] for i in showing]), 1e-12)
         for i, k in showing.items():

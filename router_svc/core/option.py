@@ -71,13 +71,10 @@ def options(candidates: Candidates, policy: Policy, deadline_s: float | None) ->
     """Fit lognormals through every candidate's predicted median and 90th percentile."""
     of_quality, of_latency, of_cost, of_capacity = [score(policy) for score in SCORERS.values()]
     log_deadline = log_of(deadline_s)
-    qualities: list[float] = candidates.quality.tolist()
-    p50s_s: list[float] = candidates.total_p50_s.tolist()
-    p90s_s: list[float] = candidates.total_p90_s.tolist()
-    costs_usd: list[float] = candidates.cost_usd.tolist()
-    capacities: list[float] = candidates.capacity_price.tolist()
+    p50s_s, p90s_s = candidates.total_p50_s, candidates.total_p90_s
+    costs_usd, capacities = candidates.cost_usd, candidates.capacity_price
     found = []
-    for place, quality in enumerate(qualities):
+    for place, quality in enumerate(candidates.quality):
         cost_usd, capacity = costs_usd[place], capacities[place]
         median_s = max(p50s_s[place], _SHORTEST_S)
         slower = p90s_s[place] / median_s

@@ -5,7 +5,7 @@ R = replicas, M = models, N = candidates.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -147,6 +147,7 @@ def candidates(
     tokens = output * ask.samples if ask.samples > 1 else output
     cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * tokens
     of = _some_of(model, len(replicas.models))
+    quality: list[float] = of(judged.quality)
     times_s = [when.ttft_p50_s, when.ttft_p90_s, when.total_p50_s, when.total_p90_s]
     times_s = [each.take(best) for each in times_s]
     waits_s = np.zeros(len(best))
@@ -157,31 +158,31 @@ def candidates(
     return Candidates(
         models=tuple([replicas.models[m] for m in model.tolist()]),
         replicas=tuple([replicas.names[r] for r in chosen]),
-        quality=of(judged.quality),
+        quality=quality,
         quality_stddev=of(judged.stddev),
-        ttft_p50_s=times_s[0],
-        ttft_p90_s=times_s[1],
-        total_p50_s=times_s[2],
-        total_p90_s=times_s[3],
+        ttft_p50_s=times_s[0].tolist(),
+        ttft_p90_s=times_s[1].tolist(),
+        total_p50_s=times_s[2].tolist(),
+        total_p90_s=times_s[3].tolist(),
         cost_usd=of(cost),
         output_tokens=of(output),
-        report_age_s=replicas.report_age_s.take(best),
-        capacity_price=capacity,
+        report_age_s=replicas.report_age_s.take(best).tolist(),
+        capacity_price=capacity.tolist(),
         spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=of(predictors.confidence.spread(judged.quality)),
-        agreement=of(of(predictors.agreement.correlation(features.tasks)).T),
-        work_s=work_s,
+        confidence=predictors.confidence.spread(model.tolist(), quality),
+        agreement=of(predictors.agreement.correlation(features.tasks).take(model, axis=1)),
+        work_s=work_s.tolist(),
         probe_ratio=of(judged.probes),
-        wait_s=waits_s,
+        wait_s=waits_s.tolist(),
     )
 
 
-def _some_of(model: Ints, models: int) -> Callable[[Floats], Floats]:
-    """Return what takes those of each *model* (N,), in order, of an array (M, …): often all."""
+def _some_of(model: Ints, models: int) -> Callable[[Floats], list[Any]]:
+    """Return what lists those of each *model* (N,), in order, of an array (M, …): often all."""
     if len(model) == models:
-        return lambda each: each
-    return lambda each: each.take(model, axis=0)
+        return lambda each: each.tolist()
+    return lambda each: each.take(model, axis=0).tolist()
 
 
 def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Floats]:

@@ -74,9 +74,9 @@ class View:
         log_deadline: float | None,
     ) -> None:
         self.candidates = candidates
-        self.confidence: list[list[float]] = candidates.confidence.tolist()
+        self.confidence = candidates.confidence
         """(N, Z) Equally likely confidences of each, ascending."""
-        self.agreement: list[list[float]] = candidates.agreement.tolist()
+        self.agreement = candidates.agreement
         """(N, N) Correlation of success, the same whichever comes first."""
         self.both_in_time = both_in_time
         """By two candidates: the probability that both make the deadline, one after the other."""
@@ -213,8 +213,7 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
     c, log_deadline = view.candidates, view.log_deadline
     stalled, stall_s = c.stall_ratio, min(STALL_S, view.deadline_s or STALL_S)
     asked = _LATE + stalled
-    ttft_p50_s, ttft_p90_s = c.ttft_p50_s.tolist(), c.ttft_p90_s.tolist()
-    calls = [_call(o, ttft_p50_s[o.place], ttft_p90_s[o.place]) for o in pool[:_HEDGE_POOL]]
+    calls = [_call(o, c.ttft_p50_s[o.place], c.ttft_p90_s[o.place]) for o in pool[:_HEDGE_POOL]]
     found: list[Priced] = []
     for primary in calls:
         one, late_s = primary.option, primary.late_s

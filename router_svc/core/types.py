@@ -1,6 +1,8 @@
 """The vocabulary of a decision: frozen values without behaviour and without wire format.
 
 R = replicas, M = models, N = candidates (models that can serve now, each with one replica).
+What there is for each replica are arrays; what there is for each candidate are plain numbers in
+lists, since on so few the arithmetic of arrays takes longer than the one of numbers.
 """
 
 from dataclasses import dataclass, field
@@ -150,35 +152,35 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """The models that can serve, each with its best replica; arrays (N,)."""
+    """The models that can serve, each with its best replica; lists (N,) that nobody changes."""
 
     models: tuple[str, ...]
     replicas: tuple[str, ...]
-    quality: Floats
-    quality_stddev: Floats
-    ttft_p50_s: Floats
-    ttft_p90_s: Floats
-    total_p50_s: Floats
-    total_p90_s: Floats
-    cost_usd: Floats
-    output_tokens: Floats
-    report_age_s: Floats
-    capacity_price: Floats
+    quality: list[float]
+    quality_stddev: list[float]
+    ttft_p50_s: list[float]
+    ttft_p90_s: list[float]
+    total_p50_s: list[float]
+    total_p90_s: list[float]
+    cost_usd: list[float]
+    output_tokens: list[float]
+    report_age_s: list[float]
+    capacity_price: list[float]
     """What a call takes from others, in units of quality."""
     spares: tuple[str, ...]
     """Each model's second best replica, "" where it has no other that can serve."""
     stall_ratio: float
     """Share of calls that stay silent for no reason that the latency model knows."""
-    confidence: Floats
+    confidence: list[list[float]]
     """(N, Z) Equally likely confidences that each model's answer will have, ascending."""
-    agreement: Floats
+    agreement: list[list[float]]
     """(N, N) Correlation of success; on the diagonal, of two answers of one model."""
-    work_s: Floats = field(default_factory=lambda: np.zeros(()))
-    """Seconds of a slot that a call takes, (N,); or () where nobody asks. No decision reads it."""
-    probe_ratio: Floats = field(default_factory=lambda: np.zeros(()))
-    """Share of such requests to spend on a model that fell, (N,); or () for none of all."""
-    wait_s: Floats = field(default_factory=lambda: np.zeros(()))
-    """Part of the times above that the request would wait for a place, (N,); or () for none."""
+    work_s: list[float] = field(default_factory=list)
+    """Seconds of a slot that a call takes; empty where nobody asks. No decision reads it."""
+    probe_ratio: list[float] = field(default_factory=list)
+    """Share of such requests to spend on a model that fell; empty for none of all."""
+    wait_s: list[float] = field(default_factory=list)
+    """Part of the times above that the request would wait for a place; empty for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

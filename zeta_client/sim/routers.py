@@ -221,7 +221,7 @@ class Routed:
             places=places,
         )
         # It is told how good each model is, and need not doubt it.
-        found = replace(found, quality_stddev=np.zeros(len(found.models)))
+        found = replace(found, quality_stddev=[0.0] * len(found.models))
         try:
             decision = decide(ask, found, keeping(self._policy, places), self._rng, gains={})
         except NoCandidateError:
