@@ -262,6 +262,21 @@ class Fleet:
         self._leases[i].add(lease)
         return lease
 
+    def hold(self, replicas: Sequence[str], *, critical: bool = False) -> None:
+        """Note that a request is about to go to *replicas*, as often as each is named.
+
+        `release` takes it back, just before the request begins there or where it does not.
+        """
+        for replica in replicas:
+            i = self._index[replica]
+            self._load.began(i, 0.0, 0.0, now_s=self._clock(), critical=critical)
+
+    def release(self, replicas: Sequence[str], *, critical: bool = False) -> None:
+        """Take back what was held."""
+        for replica in replicas:
+            i = self._index[replica]
+            self._load.ended(i, 0.0, now_s=self._clock(), critical=critical)
+
     def first_token(self, lease: Lease) -> None:
         """Note that the request's prompt is through."""
         if not lease.fed:

@@ -154,11 +154,12 @@ def candidates(
     of = _some_of(models, len(replicas.models))
     tokens = output * ask.samples if ask.samples > 1 else output
     cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * tokens
+    quality: list[float] = of(judged.quality)
     waits_s = [0.0] * len(chosen) if wait_s is None else wait_s.take(chosen).tolist()
     return Candidates(
         models=tuple([replicas.models[m] for m in models]),
         replicas=tuple([replicas.names[i] for i in chosen]),
-        quality=of(judged.quality),
+        quality=quality,
         quality_stddev=of(judged.stddev),
         ttft_p50_s=_later([each.ttft_p50_s for each in times], waits_s),
         ttft_p90_s=_later([each.ttft_p90_s for each in times], waits_s, _WAIT_P90),
@@ -170,7 +171,7 @@ def candidates(
         capacity_price=capacity,
         spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=of(predictors.confidence.spread(judged.quality)),
+        confidence=predictors.confidence.spread(models, quality),
         agreement=of(predictors.agreement.correlation(features.tasks).take(models, axis=1)),
         work_s=work_s,
         probe_ratio=of(judged.probes),

@@ -116,7 +116,7 @@ def _one(learner: Learner, features: Features, n: int) -> tuple[float, ...]:
     began_s, began_cpu_s = perf_counter(), thread_time()
     predictors = learner.predictors
     judged = predictors.judge.judge(features)
-    predictors.confidence.spread(judged.quality)
+    predictors.confidence.spread(range(len(judged.quality)), judged.quality.tolist())
     predictors.agreement.correlation(features.tasks)
     predicted_s, predicted_cpu_s = perf_counter(), thread_time()
     learner.answered(_call(name, n), _lease(n), features)

@@ -55,7 +55,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     confidence = Confidence(["a"])
     yield "confidence, predict", lambda: confidence.predict("a", -0.1, 0.6)
     yield "confidence, learn", lambda: confidence.learn("a", -0.1, 0.6, 1.0)
-    yield "confidence, spread", lambda: confidence.spread(np.full(len(confidence.models), 0.6))
+    yield "confidence, spread", lambda: confidence.spread([0], [0.6])
     for rows in (3, 12, 64):
         yield f"latency, predict {rows} replicas", _latency(rows)
 
