@@ -119,7 +119,9 @@ def _candidates(judge: Judge, features: Features) -> Candidates:
         capacity_price=nothing,
         spares=("",) * len(nothing),
         stall_ratio=0.0,
-        confidence=Confidence(judge.quality.models).spread(judged.quality).tolist(),
+        confidence=Confidence(judge.quality.models).spread(
+            range(len(nothing)), judged.quality.tolist()
+        ),
         agreement=Agreement(judge.quality.models).correlation(features.tasks).tolist(),
         probe_ratio=judged.probes.tolist(),
     )
