@@ -10,8 +10,10 @@ from router_svc.core.plan import KINDS
 from router_svc.core.types import Ask, Candidates, Policy, Priority
 from tests.unit.router_svc.fixtures import ask
 
-COLUMNS = ("kinds", "quality", "latency_s", "cost_usd", "capacity", "in_time", "places")
-COLUMNS += ("settings", "utility", "models", "verifier")
+COLUMNS = (
+    *("quality", "latency_s", "cost_usd", "capacity", "in_time", "places", "settings", "utility"),
+    *("kinds", "models", "verifier"),
+)
 
 
 def drawn(rng: np.random.Generator) -> tuple[Decision, Ask]:

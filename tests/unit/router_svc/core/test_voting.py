@@ -61,7 +61,9 @@ def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]])
     among = groups(len(levels), 3)
     for found, group in zip(surest(levels, among)[1:], among.groups, strict=True):
         some = [levels[j] for j in group.members]
-        assert found.apart == pytest.approx(np.mean([max(each) for each in product(*some)]), abs=1e-9)
+        assert found.apart == pytest.approx(
+            np.mean([max(each) for each in product(*some)]), abs=1e-9
+        )
         stepped = [max(each) for each in zip(*some, strict=True)]
         assert found.alike == pytest.approx(np.mean(stepped), abs=1e-9)
 
