@@ -16,6 +16,7 @@ from typing import Final
 from router_svc import core
 
 MODULES: Final = (
+    *("loads", "load", "latency", "shadow", "balance", "predict"),
     *("clip", "hedging", "scorers", "spread"),
     *("option", "voting", "plans", "price", "menu", "decide"),
 )

@@ -35,7 +35,7 @@ from router_svc.core.features import Features
 from router_svc.core.filters import rejections
 from router_svc.core.gate import Choice
 from router_svc.core.hedging import HedgeBudget
-from router_svc.core.plan import kind_of, line, models_of
+from router_svc.core.plan import begun_by, kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
@@ -302,7 +302,10 @@ class ZetaDynamicRouter:
             self.ahead.decided(decision, ask, now_s)
         choice = choice_of(decision, self.fleet.models)
         made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
-        return Choice(value=made, model=choice.model, service_s=choice.service_s)
+        takes = [decision.replica_of(model) for model in begun_by(decision.plan)] * ask.samples
+        return Choice(
+            value=made, model=choice.model, service_s=choice.service_s, takes=tuple(takes)
+        )
 
     def _anyway(self, ask: Ask, features: Features, late: DeadlineError) -> DeadlineError:
         """Return why *ask* would be refused even if a place were kept for it, else *late*.
