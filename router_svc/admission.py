@@ -44,15 +44,19 @@ class Admission:
         model_of = np.append(fleet.model_of, self._router)
         self._gate: Gate[Any] = Gate(model_of, self._router + 1, max_queued, self._vacancy)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._going: dict[int, tuple[str, ...]] = {}
+        """Where each holds places that was let go and has not begun yet, by ticket."""
         self._numbers = count()
         self._looks: asyncio.Handle | None = None
+        self._looks_soon = False
         fleet.freed = self.look
 
     def check(self, ask: Ask) -> None:
         """Refuse at once whoever could not even wait. Raises OverloadedError."""
-        ticket = self._ticket(ask, 0.0, 0.0)
-        if self._gate.refuses(ticket, self._clock()):
-            raise self._refusal(ticket)
+        if self._gate.full(ask.priority):
+            ticket = self._ticket(ask, 0.0, 0.0)
+            if not self._gate.due(ticket, self._clock()):
+                raise self._refusal(ticket)
 
     def returns(self, ask: Ask) -> bool:
         """Whether *ask* was refused before, and so was seen to come."""
@@ -100,10 +104,11 @@ class Admission:
 
     def look(self) -> None:
         """See, in the loop's next turn, whether somebody can go who waits."""
-        if self._waiting:
+        if self._waiting and not self._looks_soon:
             if self._looks is not None:
                 self._looks.cancel()
             self._looks = asyncio.get_running_loop().call_soon(self._look)
+            self._looks_soon = True
 
     async def _settled(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
         """Return what becomes of *ticket*.
@@ -130,6 +135,7 @@ class Admission:
     async def _queued(
         self, ticket: Ticket, choose: Choose[T | ZetaError], choice: Choice[T | ZetaError]
     ) -> T | ZetaError:
+        critical = ticket.priority is Priority.CRITICAL
         refused = self._gate.push(ticket, choose, choice)
         if refused is not None and refused.number == ticket.number:
             return self._refusal(refused)
@@ -137,42 +143,56 @@ class Admission:
             self._settle(refused, self._refusal(refused))
         mine = self._waiting[ticket.number] = asyncio.get_running_loop().create_future()
         metrics.QUEUED.set(len(self._gate))
-        self.look()
+        # Behind others it would be looked at in vain: nobody has gone since they were.
+        if refused is not None or self._gate.leads(ticket):
+            self.look()
         try:
             value: T | ZetaError = await mine
+        except asyncio.CancelledError:
+            # Where the caller is gone at the moment of its turn, it is the next one's.
+            self.look()
+            raise
         finally:
             self._waiting.pop(ticket.number, None)
             self._gate.remove(ticket)
-            # Where the caller is gone at the moment of its turn, it is the next one's.
-            self.look()
+            self._fleet.release(self._going.pop(ticket.number, ()), critical=critical)
             metrics.QUEUED.set(len(self._gate))
         return value
 
     def _places(self, ticket: Ticket) -> Places | None:
         # Mostly there is room everywhere, and this is on every request's way.
-        free = self._running < self._most and not len(self._gate)
+        free = not len(self._gate) and self._running + len(self._going) < self._most
         if free and not self._fleet.crowded(ticket.priority):
             return None
         return self._gate.places(ticket, self._clock())
 
     def _look(self) -> None:
-        """Let one go; the next one after it has begun, which is in the loop's next turn."""
-        self._looks = None
+        """Let go as many as there are places for: what they answer with goes in one turn, too."""
+        self._looks, self._looks_soon = None, False
         for ticket in self._gate.late(self._clock()):
             self._settle(ticket, self._refusal(ticket))
-        if (found := self._gate.next(self._clock())) is not None:
-            self._settle(found[0], self._told(*found))
-        loop = asyncio.get_running_loop()
+        for ticket, choice in self._gate.going(self._clock()):
+            value = self._told(ticket, choice)
+            if self._settle(ticket, value) and not isinstance(value, ZetaError):
+                self._hold(ticket, choice)
         if len(self._gate):
-            again = loop.call_soon if found else lambda f: loop.call_later(_LOOKS_AGAIN_S, f)
-            self._looks = again(self._look)
+            loop = asyncio.get_running_loop()
+            self._looks = loop.call_later(_LOOKS_AGAIN_S, self._look)
 
-    def _settle(self, ticket: Ticket, value: object) -> None:
-        if not (waiting := self._waiting[ticket.number]).done():
+    def _hold(self, ticket: Ticket, choice: Choice[object]) -> None:
+        """Take the places of who was let go, until it begins, which is in the loop's next turn."""
+        self._going[ticket.number] = choice.takes
+        self._fleet.hold(choice.takes, critical=ticket.priority is Priority.CRITICAL)
+
+    def _settle(self, ticket: Ticket, value: object) -> bool:
+        """Tell *ticket* what becomes of it; False where it has gone."""
+        if there := not (waiting := self._waiting[ticket.number]).done():
             waiting.set_result(value)
+        return there
 
     def _vacancy(self, priority: Priority) -> Vacancy:
-        found, free = self._fleet.vacancy(priority), self._running < self._most
+        found = self._fleet.vacancy(priority)
+        free = self._running + len(self._going) < self._most
         return Vacancy(
             full=np.append(found.full | (not free), not free),
             room=np.append(found.room & free, free),

@@ -349,6 +349,8 @@ class Embedders:
         if len(answer.profiles) != 1:
             raise ValueError(f"{len(answer.profiles)} profiles for one text")
         found = wire.features_of(answer.profiles[0], answer.encoder, text)
+        if sent is text:
+            return found
         tokens = int(found.prompt_tokens * len(text) / len(sent))
         return replace(found, prompt_tokens=max(tokens, 1))
 

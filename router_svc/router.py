@@ -36,7 +36,7 @@ from router_svc.core.features import Features
 from router_svc.core.filters import rejections
 from router_svc.core.gate import Choice
 from router_svc.core.hedging import HedgeBudget
-from router_svc.core.plan import kind_of, line, models_of
+from router_svc.core.plan import begun_by, kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
@@ -318,7 +318,10 @@ class ZetaDynamicRouter:
             self.ahead.decided(decision, ask, now_s)
         choice = choice_of(decision, self.fleet.models)
         made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
-        return Choice(value=made, model=choice.model, service_s=choice.service_s)
+        takes = [decision.replica_of(model) for model in begun_by(decision.plan)] * ask.samples
+        return Choice(
+            value=made, model=choice.model, service_s=choice.service_s, takes=tuple(takes)
+        )
 
     def _anyway(self, ask: Ask, features: Features, late: DeadlineError) -> DeadlineError:
         """Return why *ask* would be refused even if a place were kept for it, else *late*.
@@ -442,7 +445,7 @@ class ZetaDynamicRouter:
     def _explained(self, decision: Decision, ask: Ask, features: Features) -> Decision:
         """Add why the others were rejected, which only explanation needs."""
         refused = rejections(ask, prompt_tokens(ask, features), self.fleet.replicas())
-        return replace(decision, rejections=refused)
+        return decision.explained(refused)
 
     def _finished(self, run: Run) -> None:
         """Remember what feedback will need, before the caller can have the last event."""

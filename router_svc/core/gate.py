@@ -9,7 +9,7 @@ the model's engine stops others for them.
 R = replicas, M = models. Time is an argument; what waits, and how it is told, is the shell's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Generic, TypeAlias, TypeVar
@@ -51,6 +51,8 @@ class Choice(Generic[T]):
     """The model that had no place in time, where it is refused for that."""
     service_s: float = 0.0
     """Median of what it then takes there."""
+    takes: tuple[str, ...] = ()
+    """Replicas on which it takes a place at once where it goes, one of each time it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +77,18 @@ class Gate(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def refuses(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether there is no room for *ticket* to wait."""
-        full = len(self._waiting) >= self._limit and self._last_below(ticket.priority) is None
-        return full and not self._promises.due(ticket.key, now_s)
+    def full(self, priority: Priority) -> bool:
+        """Whether there is no room for a newcomer of that class to wait."""
+        return len(self._waiting) >= self._limit and self._last_below(priority) is None
 
-    def places(self, ticket: Ticket, now_s: float, *, turn: int = -1) -> Places | None:
-        """Return what stands between *ticket* and the replicas, None for nothing.
+    def leads(self, ticket: Ticket) -> bool:
+        """Whether *ticket* waits, and is the next one where it does."""
+        waiting = self._waiting.get(ticket.number)
+        return waiting is not None and self._queues[waiting.ticket.model].leads(waiting.ticket)
 
-        Nobody is ahead of it at the model whose *turn* it is.
-        """
-        vacancy = self._vacancy(ticket.priority)
-        if not self._waiting and not vacancy.full.any():
-            return None
-        ahead = np.array([q.ahead(ticket) if len(q) else 0 for q in self._queues], dtype=float)
-        if ticket.promised_s == inf:
-            until_s = now_s + (ahead + 1.0) * vacancy.pace_s
-            ahead += np.floor(self._promises.owed(now_s, until_s) + 0.5)
-        if turn >= 0:
-            ahead[turn] = 0.0
-        wait_s = np.maximum(ahead * vacancy.pace_s, _LEAST_WAIT_S)
-        full = vacancy.full | (ahead > 0.0)[self._model_of]
-        return Places(full=full, wait_s=wait_s, promised=ticket.promised_s < inf)
+    def places(self, ticket: Ticket, now_s: float) -> Places | None:
+        """Return what stands between *ticket*, which comes, and the replicas, None for nothing."""
+        return self._places(ticket, now_s, self._vacancy(ticket.priority))
 
     def push(self, ticket: Ticket, choose: "Choose[T]", choice: Choice[T]) -> Ticket | None:
         """Have *ticket* wait as it chose; return who is refused for want of room: perhaps itself.
@@ -112,20 +104,28 @@ class Gate(Generic[T]):
         self._push(_Waiting(ticket, choose), choice)
         return refused
 
-    def next(self, now_s: float) -> tuple[Ticket, Choice[T]] | None:
-        """Take out the next one that goes, or is refused; None where all go on waiting."""
+    def going(self, now_s: float) -> Iterator[tuple[Ticket, Choice[T]]]:
+        """Take out, one after the other, who goes or is refused now.
+
+        Only as many are asked to choose as there are places; whoever is let go is to have taken
+        its place before the next one is asked for.
+        """
         for model, queue in enumerate(self._queues):
-            priority = queue.first_class()
-            if priority is None or not self._vacancy(priority).room[model]:
-                continue
-            ticket = queue.pop()
-            assert ticket is not None
-            waiting = self._waiting.pop(ticket.number)
-            choice = waiting.choose(self.places(ticket, now_s, turn=model))
-            if choice.model < 0:
-                return ticket, choice
-            self._push(waiting, choice)
-        return None
+            while (priority := queue.first_class()) is not None:
+                vacancy = self._vacancy(priority)
+                if not vacancy.room[model]:
+                    break
+                ticket = queue.pop()
+                assert ticket is not None
+                waiting = self._waiting.pop(ticket.number)
+                places = self._places(ticket, now_s, vacancy, turn=model)
+                choice = waiting.choose(places)
+                if choice.model < 0:
+                    yield ticket, choice
+                    continue
+                self._push(waiting, choice)
+                if choice.model == model:
+                    break
 
     def late(self, now_s: float) -> list[Ticket]:
         """Take out those who are not likely to be in time any more."""
@@ -151,6 +151,10 @@ class Gate(Generic[T]):
         at_s = self._promises.keep(ticket.key, now_s)
         return ticket if at_s is None else replace(ticket, promised_s=at_s)
 
+    def due(self, ticket: Ticket, now_s: float) -> bool:
+        """Whether a place was promised to *ticket* for now."""
+        return self._promises.due(ticket.key, now_s)
+
     def returns(self, ticket: Ticket, now_s: float) -> bool:
         """Whether *ticket* was refused before and told to come back, now or later."""
         return self._promises.open(ticket.key, now_s)
@@ -163,6 +167,22 @@ class Gate(Generic[T]):
         return self._promises.make(
             ticket.key, at, wait_s=float(wait_s[at]), pace_s=float(pace_s[at]), now_s=now_s
         )
+
+    def _places(
+        self, ticket: Ticket, now_s: float, vacancy: Vacancy, *, turn: int = -1
+    ) -> Places | None:
+        """Return the places of *ticket*; nobody is ahead of it at the model whose *turn* it is."""
+        if not self._waiting and not vacancy.full.any():
+            return None
+        ahead = np.array([q.ahead(ticket) if len(q) else 0 for q in self._queues], dtype=float)
+        if ticket.promised_s == inf:
+            until_s = now_s + (ahead + 1.0) * vacancy.pace_s
+            ahead += np.floor(self._promises.owed(now_s, until_s) + 0.5)
+        if turn >= 0:
+            ahead[turn] = 0.0
+        wait_s = np.maximum(ahead * vacancy.pace_s, _LEAST_WAIT_S)
+        full = vacancy.full | (ahead > 0.0)[self._model_of]
+        return Places(full=full, wait_s=wait_s, promised=ticket.promised_s < inf)
 
     def _push(self, waiting: _Waiting[T], choice: Choice[T]) -> None:
         latest_s = waiting.ticket.due_s - choice.service_s

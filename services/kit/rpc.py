@@ -37,6 +37,7 @@ DOMAIN = "zeta"
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 TRACE_KEY = "traceparent"
+_NAMED = (REQUEST_ID_KEY, TRACE_KEY)
 LAST_WORDS_S = 1.0
 """So long a call has, once it is cut, to tell its caller."""
 _NO_DEADLINE_S = 1e8  # gRPC gives some callers without a deadline one in the far future
@@ -286,7 +287,7 @@ class Scoped(grpc.aio.ServerInterceptor):
         # Until its status is sent, which is after this scope.
         task.add_done_callback(lambda _: self._running.discard(call))
         # Every call has its own task, so that nothing has to be unbound.
-        structlog.contextvars.bind_contextvars(rpc=name, request_id=_request_id(context))
+        structlog.contextvars.bind_contextvars(rpc=name, **_names(context))
         try:
             if load is not None:
                 load.began()
@@ -366,8 +367,11 @@ async def _abort(context: Context, error: ZetaError) -> None:
     await context.abort(error.status, str(error), (*said, (DETAILS_KEY, details_of(error))))
 
 
-def _request_id(context: Context) -> str:
-    return metadata_of(context, REQUEST_ID_KEY) or urandom(16).hex()
+def _names(context: Context) -> dict[str, str]:
+    """Return what the call's log events are found by: its id, and its trace where it has one."""
+    said = {key: str(value) for key, value in context.invocation_metadata() or () if key in _NAMED}
+    own = {"request_id": said.get(REQUEST_ID_KEY) or urandom(16).hex()}
+    return {**own, TRACE_KEY: said[TRACE_KEY]} if TRACE_KEY in said else own
 
 
 def metadata_of(context: Context, key: str) -> str:

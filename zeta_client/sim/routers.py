@@ -1,6 +1,6 @@
 """Who decides in a simulation: the router's own code in simulated time, or a plain balancer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Literal, Protocol, TypeAlias
@@ -79,7 +79,7 @@ class Decider(Protocol):
         """Choose, or say why not; None: it waits."""
         ...
 
-    def next(self) -> tuple[int, Sent | Refused] | None:
+    def settled(self) -> Iterator[tuple[int, Sent | Refused]]:
         """Say who waits no longer, by its number, and where it goes or why it does not."""
         ...
 
@@ -172,15 +172,14 @@ class Routed:
             self._gone.append((refused.number, self._refused(refused, refused.model)))
         return None
 
-    def next(self) -> tuple[int, Sent | Refused] | None:
-        """Let the next one go, or say that it is too late for it."""
+    def settled(self) -> Iterator[tuple[int, Sent | Refused]]:
+        """Let those go for whom there are places, and say for whom it is too late."""
         for ticket in self._gate.late(self._clock()):
             self._gone.append((ticket.number, self._refused(ticket, ticket.model)))
-        if self._gone:
-            return self._gone.pop()
-        if (found := self._gate.next(self._clock())) is None:
-            return None
-        return found[0].number, self._told(*found)
+        while self._gone:
+            yield self._gone.pop()
+        for ticket, choice in self._gate.going(self._clock()):
+            yield ticket.number, self._told(ticket, choice)
 
     def _told(self, ticket: Ticket, choice: Choice[Decision | Refused]) -> Sent | Refused:
         question = self._asked.pop(ticket.number)
@@ -222,7 +221,7 @@ class Routed:
             places=places,
         )
         # It is told how good each model is, and need not doubt it.
-        found = replace(found, quality_stddev=np.zeros(len(found.models)))
+        found = replace(found, quality_stddev=[0.0] * len(found.models))
         try:
             decision = decide(ask, found, keeping(self._policy, places), self._rng, gains={})
         except NoCandidateError:
@@ -333,8 +332,9 @@ class Plain:
             Refused("NO_REPLICA") if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
         )
 
-    def next(self) -> None:
+    def settled(self) -> Iterator[tuple[int, Sent | Refused]]:
         """Nobody waits here."""
+        return iter(())
 
     def first(self, sent: Sent) -> None:
         """Nothing to learn from a first token."""

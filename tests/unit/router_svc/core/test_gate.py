@@ -34,6 +34,10 @@ class House:
         assert choice.model == model
         return self.gate.push(ticket, choose, choice)
 
+    def goes(self, now_s: float = 0.0) -> tuple[Ticket, Choice[str]] | None:
+        """Let one go."""
+        return next(self.gate.going(now_s), None)
+
 
 def ticket(number: int, priority: Priority = Priority.STANDARD, **given: float) -> Ticket:
     """A request."""
@@ -82,14 +86,49 @@ def test_one_goes_when_there_is_a_place() -> None:
     house.wait(ticket(0), model=0)
     house.wait(ticket(1), model=1)
     house.wait(ticket(2, priority=Priority.CRITICAL), model=1)
-    assert house.gate.next(0.0) is None
+    assert house.goes() is None
     house.full[2] = False
-    out = house.gate.next(0.0)
+    out = house.goes()
     assert out is not None
     assert (out[0].number, out[1].value) == (2, "to 1")
     house.full[2] = True
-    assert house.gate.next(0.0) is None
+    assert house.goes() is None
     assert len(house.gate) == 2
+
+
+def test_as_many_are_asked_as_there_are_places() -> None:
+    """Of a hundred that wait two are decided about where two can go, and nobody in between."""
+    house, asked = House(limit=200), list[int]()
+    for number in range(100):
+
+        def choose(places: Places | None, number: int = number) -> Choice[str]:
+            asked.append(number)
+            waits = places is not None and bool(places.full[:2].all())
+            return Choice(value="to 0", model=0 if waits else -1)
+
+        house.gate.push(ticket(number), choose, choose(house.gate.places(ticket(number), 0.0)))
+    asked.clear()
+    assert list(house.gate.going(0.0)) == []
+    house.full[:2] = False
+    gone = list[int]()
+    for out in house.gate.going(0.0):
+        house.full[len(gone)] = True  # it has taken its place
+        gone.append(out[0].number)
+    assert gone == asked == [0, 1]
+
+
+def test_only_the_first_of_a_queue_may_go_as_it_comes() -> None:
+    """Behind others it would be looked at in vain; a higher class leads at once."""
+    house = House()
+    first, second, critical = ticket(0), ticket(1), ticket(2, priority=Priority.CRITICAL)
+    for each in (first, second):
+        house.wait(each)
+    assert house.gate.leads(first)
+    assert not house.gate.leads(second)
+    house.wait(critical)
+    assert house.gate.leads(critical)
+    assert not house.gate.leads(first)
+    assert not house.gate.leads(ticket(9))
 
 
 def test_a_full_gate_refuses_the_lowest_class_first() -> None:
@@ -98,8 +137,8 @@ def test_a_full_gate_refuses_the_lowest_class_first() -> None:
     batch = ticket(0, priority=Priority.BATCH)
     assert house.wait(batch, model=1) is None
     assert house.wait(ticket(1)) is None
-    assert house.gate.refuses(ticket(7, priority=Priority.BATCH), 0.0)
-    assert not house.gate.refuses(ticket(7), 0.0)
+    assert house.gate.full(Priority.BATCH)
+    assert not house.gate.full(Priority.STANDARD)
     also = ticket(2, priority=Priority.BATCH)
     itself = house.wait(also)
     assert itself is not None
@@ -148,7 +187,7 @@ def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
     assert mine.wait_s[0] < newcomer.wait_s[0]
     assert house.wait(again) is None
     house.full[0] = False
-    out = house.gate.next(after_s)
+    out = house.goes(after_s)
     assert out is not None
     assert out[0].number == 4
     assert house.gate.promised(replace(ticket(5), key=7), after_s + 0.2).promised_s == inf
@@ -160,5 +199,4 @@ def test_whose_turn_it_is_does_not_wait_for_other_tenants() -> None:
     house.wait(replace(ticket(0), tenant="a"))
     house.wait(replace(ticket(1), tenant="b"))
     house.full[0] = False
-    gone = [house.gate.next(0.0), house.gate.next(0.0)]
-    assert {out[0].number for out in gone if out is not None} == {0, 1}
+    assert {out[0].number for out in house.gate.going(0.0)} == {0, 1}
