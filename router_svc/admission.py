@@ -12,6 +12,7 @@ import numpy as np
 from router_svc import metrics
 from router_svc.core.gate import Choice, Choose, Gate, Vacancy
 from router_svc.core.patience import MOST_S
+from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Ask, Places, Priority
 from router_svc.fleet import Fleet
@@ -53,14 +54,12 @@ class Admission:
 
     def check(self, ask: Ask) -> None:
         """Refuse at once whoever could not even wait. Raises OverloadedError."""
-        if self._gate.full(ask.priority):
-            ticket = self._ticket(ask, 0.0, 0.0)
-            if not self._gate.due(ticket, self._clock()):
-                raise self._refusal(ticket)
+        if self._gate.full(ask.priority) and not self._gate.due(_known(ask), self._clock()):
+            raise self._refusal(self._ticket(ask, 0.0, 0.0))
 
     def returns(self, ask: Ask) -> bool:
         """Whether *ask* was refused before, and so was seen to come."""
-        return self._gate.returns(self._ticket(ask, 0.0, 0.0), self._clock())
+        return self._gate.returns(_known(ask), self._clock())
 
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[None]:
@@ -204,7 +203,7 @@ class Admission:
             due_s=inf if ask.deadline_s is None else self._clock() + ask.deadline_s,
             difficulty=difficulty,
             number=next(self._numbers),
-            key=hash((ask.tenant, ask.session, ask.text, ask.characters, ask.priority)),
+            known=_known(ask),
             priority=ask.priority,
             tenant=ask.tenant,
             tokens=tokens,
@@ -226,3 +225,9 @@ class Admission:
                 ticket, choice.wanted, self._clock()
             )
         return choice.value
+
+
+def _known(ask: Ask) -> Known:
+    """Return what *ask* is known by when it comes back."""
+    asked = (ask.tenant, ask.session, ask.text, ask.characters, ask.priority)
+    return Known(key=hash(asked), caller=ask.caller)

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from router_svc.core.promises import Promises
+from router_svc.core.promises import Known, Promises
 from router_svc.core.queue import Ticket, WaitQueue
 from router_svc.core.types import Bools, Floats, Ints, Places, Priority
 
@@ -148,16 +148,16 @@ class Gate(Generic[T]):
 
     def promised(self, ticket: Ticket, now_s: float) -> Ticket:
         """Return *ticket* with the place that it was promised when it was refused, if any."""
-        at_s = self._promises.keep(ticket.key, now_s)
+        at_s = self._promises.keep(ticket.known, now_s)
         return ticket if at_s is None else replace(ticket, promised_s=at_s)
 
-    def due(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether a place was promised to *ticket* for now."""
-        return self._promises.due(ticket.key, now_s)
+    def due(self, known: Known, now_s: float) -> bool:
+        """Whether a place was promised for now to what is *known* so."""
+        return self._promises.due(known, now_s)
 
-    def returns(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether *ticket* was refused before and told to come back, now or later."""
-        return self._promises.open(ticket.key, now_s)
+    def returns(self, known: Known, now_s: float) -> bool:
+        """Whether it was refused before and told to come back, now or later."""
+        return self._promises.seen(known, now_s)
 
     def retry_after_s(self, ticket: Ticket, model: int, now_s: float) -> float:
         """Promise a place to *ticket*, which is refused; -1: no model is known that it wants."""
@@ -165,7 +165,7 @@ class Gate(Generic[T]):
         wait_s = pace_s * [queue.ahead(ticket) for queue in self._queues]
         at = model if model >= 0 else int(wait_s.argmax())
         return self._promises.make(
-            ticket.key, at, wait_s=float(wait_s[at]), pace_s=float(pace_s[at]), now_s=now_s
+            ticket.known, at, wait_s=float(wait_s[at]), span_s=float(pace_s[at]), now_s=now_s
         )
 
     def _places(
@@ -197,3 +197,8 @@ class Gate(Generic[T]):
 
 Choose: TypeAlias = Callable[[Places | None], Choice[T]]
 """What a request would do, given what stands between it and the replicas."""
+
+
+def nothing_in_the_way(model_of: Ints, models: int) -> Places:
+    """Return the places of a request for which one is kept."""
+    return Places(full=np.zeros(len(model_of), dtype=np.bool_), wait_s=np.zeros(models))
