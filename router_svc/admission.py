@@ -195,6 +195,7 @@ class Admission:
         return Vacancy(
             full=np.append(found.full | (not free), not free),
             room=np.append(found.room & free, free),
+            call_s=np.append(found.call_s, self._mean_s),
             pace_s=np.append(found.pace_s, self._mean_s / self._most),
         )
 
@@ -222,7 +223,7 @@ class Admission:
         if choice.wanted >= 0 and isinstance(choice.value, OverloadedError):
             metrics.REFUSED.labels(ticket.priority.name.lower()).inc()
             choice.value.retry_after_s = self._gate.retry_after_s(
-                ticket, choice.wanted, self._clock()
+                ticket, choice.wanted, self._clock(), service_s=choice.service_s
             )
         return choice.value
 

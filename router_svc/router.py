@@ -293,12 +293,13 @@ class ZetaDynamicRouter:
             if first:
                 policy = weighed(self.policies.named(ask.policy), ask)
                 self.ahead.refused(ask, late.candidates, policy, now_s)
-            late, wanted = refused(
+            found = refused(
                 late,
                 lambda: self._decide(asked, features, places=self._kept, promising=True),
                 self.fleet.models,
             )
-            return Choice(value=_too_late(ask, late), wanted=wanted)
+            told = _too_late(ask, found.why)
+            return Choice(value=told, wanted=found.model, service_s=found.service_s)
         if first:
             self.ahead.decided(decision, ask, now_s)
         choice = choice_of(decision, self.fleet.models)

@@ -37,6 +37,9 @@ _MOST, _LEAST = 2.5, 1.5
 where all do. The others are newcomers': who is refused for a promise's sake is lost if it is not
 one who comes back, and whoever comes back seldom waits behind others who do."""
 _LEARNED: Final = 0.05
+"""How far one promise moves what is expected of the next, after"""
+_FIRST: Final = 4.0
+"""as many as the first guess counts for; before, each of them counts the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,8 @@ class _Promise:
     """How long the model takes to have a place for it, were everybody to come."""
     open: bool = True
     """Whether a place is kept free for it."""
+    missed: float = 0.0
+    """What it counted for as one that nobody claims."""
 
 
 class Promises:
@@ -73,7 +78,9 @@ class Promises:
         self._over: deque[_Promise] = deque()
         """Whose time is over, in the order in which that was noticed."""
         self._claimed_ratio = np.full(models, _FIRST_GUESS)
-        """(M,) Share of promises that are claimed."""
+        """(M,) Share of promises that are claimed,"""
+        self._learned_from = np.full(models, _FIRST)
+        """(M,) as so many say."""
 
     def make(
         self, known: Known, model: int, *, wait_s: float, span_s: float, now_s: float
@@ -111,10 +118,10 @@ class Promises:
         promise = self._due(known, now_s)
         if promise is None:
             return None
-        before = self._claimed_ratio[promise.model]
-        # Whoever comes later was taken not to come at all.
-        more = _LEARNED * (1.0 - before) if promise.open else _LEARNED
-        self._claimed_ratio[promise.model] = min(before + more, 1.0)
+        if promise.open:
+            self._learn(promise.model, claimed=True)
+        else:  # it was taken not to come at all
+            self._claimed_ratio[promise.model] += promise.missed
         self._forget(promise)
         return promise.at_s
 
@@ -151,11 +158,17 @@ class Promises:
         for model, open_ in enumerate(self._open):
             while open_ and open_[0].at_s + _HELD_S < now_s:
                 promise = open_.pop(0)
-                promise.open = False
+                promise.open, promise.missed = False, self._learn(model, claimed=False)
                 self._over.append(promise)
-                self._claimed_ratio[model] *= 1.0 - _LEARNED
         while self._over and self._over[0].at_s + _GRACE_S < now_s:
             self._forget(self._over.popleft())
+
+    def _learn(self, model: int, *, claimed: bool) -> float:
+        """Take in whether a promise was claimed; return what it counted for."""
+        self._learned_from[model] += 1.0
+        share = max(1.0 / self._learned_from[model], _LEARNED)
+        self._claimed_ratio[model] += share * (claimed - self._claimed_ratio[model])
+        return float(share)
 
     def _forget(self, promise: _Promise) -> None:
         """Drop a promise, if it still stands."""

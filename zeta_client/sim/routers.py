@@ -189,11 +189,14 @@ class Routed:
         question = self._asked.pop(ticket.number)
         if not isinstance(choice.value, Refused):
             return self._sent(question, choice.value)
-        return self._refused(ticket, choice.wanted) if choice.wanted >= 0 else choice.value
+        if choice.wanted < 0:
+            return choice.value
+        return self._refused(ticket, choice.wanted, choice.service_s)
 
-    def _refused(self, ticket: Ticket, model: int) -> Refused:
+    def _refused(self, ticket: Ticket, model: int, service_s: float = 0.0) -> Refused:
         self._asked.pop(ticket.number, None)
-        return Refused("OVERLOADED", self._gate.retry_after_s(ticket, model, self._clock()))
+        after_s = self._gate.retry_after_s(ticket, model, self._clock(), service_s=service_s)
+        return Refused("OVERLOADED", after_s)
 
     def _choose(
         self,
@@ -213,12 +216,16 @@ class Routed:
         except DeadlineError as late:
             if first:
                 self._ahead.refused(ask, late.candidates, self._policy, self._clock())
-            _, wanted = refused(
+            found = refused(
                 late,
                 lambda: self._decide(ask, features, self._kept, worth_promising(self._policy)),
                 self._fleet.models,
             )
-            return Choice(value=Refused("PREDICTED_DEADLINE_MISS"), wanted=wanted)
+            return Choice(
+                value=Refused("PREDICTED_DEADLINE_MISS"),
+                wanted=found.model,
+                service_s=found.service_s,
+            )
         if first:
             self._ahead.decided(decision, ask, self._clock())
         choice = choice_of(decision, self._fleet.models)

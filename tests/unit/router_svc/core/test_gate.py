@@ -11,6 +11,8 @@ from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Places, Priority
 
+PACE_S, CALL_S = np.array([0.5, 0.1]), np.array([2.0, 1.0])
+
 
 class House:
     """Two models of two replicas; the first request of a class finds what is said to be free."""
@@ -22,7 +24,7 @@ class House:
     def vacancy(self, _priority: Priority) -> Vacancy:
         """As the replicas are."""
         free = np.bincount([0, 0, 1, 1], ~self.full, 2) > 0.0
-        return Vacancy(full=self.full, room=free, pace_s=np.array([0.5, 0.1]))
+        return Vacancy(full=self.full, room=free, pace_s=PACE_S, call_s=CALL_S)
 
     def wait(self, ticket: Ticket, *, model: int = 0, service_s: float = 0.0) -> Ticket | None:
         """Have *ticket* wait for *model*, and go once there is a place."""
@@ -169,6 +171,17 @@ def test_the_time_to_retry_is_what_the_queue_takes() -> None:
     assert 0.5 < after_s < 1.5
     assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2 * after_s)
     assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(after_s / 5.0)
+
+
+def test_a_place_for_a_long_request_is_promised_later() -> None:
+    """By as much as it takes longer than usual, within limits."""
+    usual, long, longest, unknown = (
+        House().gate.retry_after_s(ticket(0), 0, 0.0, service_s=service_s)
+        for service_s in (2.0, 4.0, 100.0, 0.0)
+    )
+    assert usual == unknown
+    assert long == pytest.approx(2 * usual)
+    assert longest == pytest.approx(3 * usual)
 
 
 def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
