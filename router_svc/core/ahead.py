@@ -238,7 +238,7 @@ class Ahead:
         able = replicas.healthy & ~replicas.draining & replicas.circuit_closed
         able &= replicas.can_generate
         loads, model, count = replicas.loads, replicas.model, len(self._models)
-        self._notice_share(loads.running + loads.waiting, replicas.own_requests, passed_s)
+        self._notice_share(loads.requests, loads.own, passed_s)
         self._capacity = _sums(model, loads.max_running * able, count)
         self._waiting = _sums(model, loads.waiting, count) * self._usual_s / HORIZON_S
         demand = self._known(self._weights())

@@ -55,6 +55,8 @@ class Outliers:
         """Mean logarithm of actual over predicted time."""
         self._times_out = [0] * count
         self._until_s = np.full(count, -np.inf)
+        self.until_s = -np.inf
+        """From then on nobody is left out, as far as is known."""
 
     def answered(self, i: int, slowness: float, now_s: float) -> Verdict | None:
         """Take in a call that took *slowness* times what was predicted; 0: not to be judged by."""
@@ -101,6 +103,7 @@ class Outliers:
         out_s = min(_OUT_S * 2.0 ** min(self._times_out[i], 16), _MOST_OUT_S)
         self._times_out[i] += 1
         self._until_s[i] = now_s + out_s
+        self.until_s = max(self.until_s, now_s + out_s)
         # It comes back with a clean slate, and is judged by what it does then.
         self._calls[i] = self._failing[i] = self._slow[i] = 0.0
         return Verdict(out_s=out_s, why=why)

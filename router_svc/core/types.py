@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.latency import ReplicaLoads
+from router_svc.core.loads import ReplicaLoads
+from router_svc.core.recent import Peaks
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.intp]
@@ -114,9 +115,12 @@ class Ask:
     """Replicas that failed for this very request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Replicas:
-    """Every replica as it is known now; arrays (R,)."""
+    """Every replica as it is known now; arrays (R,) that nobody changes.
+
+    It is made for every decision, and what is frozen takes three times as long to make.
+    """
 
     models: tuple[str, ...]
     """Names of the M models."""
@@ -132,14 +136,17 @@ class Replicas:
     """Longest prompt and answer together; infinite where not known yet."""
     loads: ReplicaLoads
     """What each replica has to do, as the latency model wants it."""
-    report_age_s: Floats
-    """Infinite where there is no report."""
-    own_requests: Floats
-    """Requests in flight that this router sent."""
     last_turn: Floats
     """When this router last chose each, counted in requests; 0 where it never did."""
-    peak_s: Floats
-    """The longest it lately took to answer, faded; 0 where nothing was seen."""
+    peaks: Peaks
+    """How long each lately took at most."""
+    serving: Bools | None = None
+    """Who is healthy, can generate, takes work and has a closed circuit, if that is known."""
+
+    @property
+    def peak_s(self) -> Floats:
+        """The longest it lately took to answer, faded; 0 where nothing was seen."""
+        return self.peaks.at(self.loads.now_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ import numpy as np
 from router_svc.core.confidence import Confidence
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical, lexical_profile
 from router_svc.core.judge import Judge, Verdict
-from router_svc.core.latency import Latency, ReplicaLoads
+from router_svc.core.latency import Latency
 from router_svc.core.length import Length
+from router_svc.core.loads import loads_of
 from router_svc.core.neighbours import KEPT
 from router_svc.core.quality import Quality
 
@@ -73,7 +74,7 @@ def _from_table(features: Features) -> Callable[[], object]:
 def _latency(rows: int) -> Callable[[], object]:
     latency = Latency(["a"], replicas=[f"a-{i}" for i in range(rows)])
     load = np.full(rows, 3.0)
-    loads = ReplicaLoads(
+    loads = loads_of(
         replica=np.arange(rows),
         model=np.zeros(rows, dtype=np.int64),
         running=load,

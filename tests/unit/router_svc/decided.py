@@ -9,8 +9,13 @@ import numpy as np
 from numpy.random import Generator
 
 from router_svc import compiled
+from router_svc.core.balance import BALANCERS, View, best_per_model
 from router_svc.core.decide import decide
-from router_svc.core.types import Ask, Candidates, Policy, Priority
+from router_svc.core.latency import Latency
+from router_svc.core.load import Load
+from router_svc.core.recent import Recent
+from router_svc.core.shadow import congestion, slot_s
+from router_svc.core.types import Ask, Candidates, Policy, Priority, Replicas
 
 DECISIONS = 400
 SHIPPED = frozenset({"single", "cascade", "vote", "hedge"})
@@ -75,7 +80,50 @@ def decided(seed: int) -> str:
     return repr(found)
 
 
+def foreseen(seed: int) -> str:
+    """What is predicted of every replica of a busy fleet, and who is chosen by each balancer."""
+    rng = np.random.default_rng(seed)
+    model = np.sort(rng.integers(0, 3, 12))
+    load, recent, yes = Load(model, [4.0] * 12), Recent(12), np.ones(12, dtype=np.bool_)
+    latency = Latency("abc", replicas=[f"r{i}" for i in range(12)])
+    said: list[object] = []
+    for turn in range(40):
+        i, now_s = int(rng.integers(12)), 0.1 * turn
+        load.began(i, float(rng.uniform(1.0, 99.0)), float(rng.uniform(1.0, 99.0)), now_s=now_s)
+        recent.began(i)
+        j, requests, prompt = int(rng.integers(12)), rng.uniform(0.0, 9.0), rng.uniform(0.0, 99.0)
+        load.reported(
+            j, requests=requests, prompt_tokens=prompt, max_running=5.0, read_at_s=now_s - 0.05
+        )
+        recent.took(j, float(rng.lognormal()), now_s)
+        first_s, more_s = rng.lognormal(-2.0, 0.5, 2).tolist()
+        row, times = load.row(i, now_s), {"ttft_s": first_s, "total_s": first_s + more_s}
+        latency.learn("abc"[model[i]], row, prompt_tokens=50, output_tokens=20, **times)
+        loads = load.loads(now_s)
+        when = latency.predict(loads, 20.0, rng.uniform(1.0, 99.0, 3).take(model))
+        fleet = Replicas(
+            models=("a", "b", "c"),
+            names=latency.replicas,
+            model=model,
+            healthy=yes,
+            draining=~yes,
+            circuit_closed=yes,
+            can_generate=yes,
+            context_tokens=np.full(12, np.inf),
+            loads=loads,
+            last_turn=recent.last_turn,
+            peaks=recent.peaks,
+        )
+        view = View(replicas=fleet, able=rng.random(12) < 0.8, total_s=when.total_s, rotation=turn)
+        said += [best_per_model(fleet, view.able, key(view)) for key in BALANCERS.values()]
+        for k in range(12):
+            one = latency.quantiles(when, k)
+            figures = (one.ttft_p50_s, one.ttft_p90_s, one.total_p50_s, one.total_p90_s)
+            said.append((*figures, slot_s(one), congestion(*loads.use_of(k))))
+    return repr(said)
+
+
 if __name__ == "__main__":
-    all_of_it = "\n".join(decided(seed) for seed in range(DECISIONS))
+    all_of_it = "\n".join([decided(seed) for seed in range(DECISIONS)] + [foreseen(1), foreseen(2)])
     kind = "compiled" if compiled.used() else "plain"
     print(kind, blake2b(all_of_it.encode()).hexdigest(), all_of_it.count("Error"))  # noqa: T201

@@ -7,9 +7,11 @@ import numpy as np
 
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical
 from router_svc.core.load import Load
+from router_svc.core.loads import loads_of
 from router_svc.core.pieces import pieces
+from router_svc.core.recent import Recent
 from router_svc.core.spread import centred
-from router_svc.core.types import Ask, Candidates, Replicas
+from router_svc.core.types import Ask, Candidates, Floats, Replicas
 from services.kit.config import Model, Replica
 
 
@@ -99,11 +101,21 @@ def replicas(layout: Mapping[str, int]) -> Replicas:
         can_generate=yes,
         context_tokens=np.full(count, 512.0),
         loads=load.loads(0.0),
-        report_age_s=load.ages_s(0.0),
-        own_requests=np.zeros(count),
         last_turn=np.zeros(count),
-        peak_s=np.zeros(count),
+        peaks=Recent(count).peaks,
     )
+
+
+def loaded(fleet: Replicas, **figures: Floats) -> Replicas:
+    """The same fleet with other *figures* (R,) of load, as `loads_of` names them."""
+    known = {
+        name: getattr(fleet.loads, name)
+        for name in (
+            *("replica", "model", "running", "waiting", "waiting_prompt_tokens"),
+            *("remaining_tokens", "max_running", "age_s", "own"),
+        )
+    }
+    return replace(fleet, loads=loads_of(**{**known, **figures}))
 
 
 def models(layout: Mapping[str, int]) -> tuple[Model, ...]:

@@ -120,7 +120,7 @@ async def test_who_leaves_as_it_is_let_go_leaves_its_place_to_the_next() -> None
     for guest in (*guests[2:5], *guests[6:]):
         await guest.go()
     assert not house.fleet.crowded(Priority.STANDARD)
-    assert house.fleet.replicas().own_requests.tolist() == [0.0]
+    assert house.fleet.replicas().loads.own.tolist() == [0.0]
 
 
 async def test_critical_requests_overtake() -> None:

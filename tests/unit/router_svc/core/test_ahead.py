@@ -16,7 +16,7 @@ from router_svc.core.forecast import STEP_S
 from router_svc.core.plan import models_of
 from router_svc.core.shadow import congestion
 from router_svc.core.types import Candidates, Floats, Policy, Priority, Replicas
-from tests.unit.router_svc.fixtures import ask, candidates, replicas
+from tests.unit.router_svc.fixtures import ask, candidates, loaded, replicas
 
 MODELS = ("a", "b", "c")
 """The general model, the coder, the reasoner."""
@@ -97,13 +97,13 @@ class SmallFleet:
         others = self._reported.sum(axis=0) - self._reported[router]
         fleet, there = replicas(dict.fromkeys(MODELS, 1)), own + others
         running = np.minimum(there, SLOTS)
-        loads = replace(
-            fleet.loads,
+        return loaded(
+            fleet,
             running=running,
             waiting=there - running,
             max_running=np.full(3, float(SLOTS)),
+            own=own,
         )
-        return replace(fleet, loads=loads, own_requests=own)
 
     def _coming(self, k: int, expected: float, rng: np.random.Generator) -> int:
         if not self.regular:
@@ -133,7 +133,8 @@ class SmallFleet:
         """No two requests are equally hard."""
         quality = np.clip(np.array(kind.quality) + rng.normal(0.0, 0.03, 3), 0.0, 1.0)
         work_s = np.array(kind.work_s)
-        price = congestion(self.seen_by(router).loads)
+        loads = self.seen_by(router).loads
+        price = np.array([congestion(*loads.use_of(i)) for i in range(3)])
         if self.priced:
             price = price + self.ahead[router].prices * work_s
         found = candidates(quality.tolist(), total_s=list(kind.work_s))
@@ -229,11 +230,7 @@ def test_what_other_routers_send_counts() -> None:
     fleet = SmallFleet()
     fleet.ahead = [ahead]
     busy = fleet.seen_by(0)
-    busy = replace(
-        busy,
-        loads=replace(busy.loads, running=np.array([0.0, 8.0, 0.0])),
-        own_requests=np.array([0.0, 2.0, 0.0]),
-    )
+    busy = loaded(busy, running=np.array([0.0, 8.0, 0.0]), own=np.array([0.0, 2.0, 0.0]))
     for step in range(40):
         told(ahead, replace(candidates([0.4, 0.75, 0.65]), work_s=[0.5] * 3), 0.25 * step)
         ahead.step(busy, 0.25 * (step + 1))
@@ -308,11 +305,11 @@ def needs(found: Candidates, per_step: int, running: tuple[float, ...], **fields
     """Foresight after ten seconds of such requests, while so many slots are in use."""
     ahead, fleet = Ahead(MODELS, target=0.9), SmallFleet()
     idle = fleet_of(ahead, fleet)
-    busy = replace(idle, loads=replace(idle.loads, running=np.array(running)))
+    busy = loaded(idle, running=np.array(running), own=np.array(running))
     for step in range(40):
         for _ in range(per_step):
             told(ahead, found, 0.25 * step, **fields)  # type: ignore[arg-type] # tests vary them
-        ahead.step(replace(busy, own_requests=np.array(running)), 0.25 * (step + 1))
+        ahead.step(busy, 0.25 * (step + 1))
     return ahead
 
 
@@ -362,11 +359,11 @@ def test_a_pool_that_is_too_small_goes_to_who_makes_most_of_it() -> None:
     close = replace(candidates([0.70, 0.75, 0.1]), work_s=[0.25, 1.0, 1.0])
     apart = replace(candidates([0.30, 0.75, 0.1]), work_s=[0.25, 1.0, 1.0])
     idle = fleet_of(ahead, fleet)
-    full = replace(idle, loads=replace(idle.loads, running=np.array([0.0, 8.0, 0.0])))
+    full = loaded(idle, running=np.array([0.0, 8.0, 0.0]), own=np.array([0.0, 8.0, 0.0]))
     for step in range(40):
         for found in (close, apart):
             told(ahead, found, 0.25 * step)
-        ahead.step(replace(full, own_requests=np.array([0.0, 8.0, 0.0])), 0.25 * (step + 1))
+        ahead.step(full, 0.25 * (step + 1))
     roomy, scarce = ahead.need(BOTH, 40.0), ahead.need(BOTH, 6.0)
 
     assert roomy == pytest.approx([0.0, 8.0, 0.0], abs=0.7)
