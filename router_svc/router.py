@@ -433,7 +433,7 @@ class ZetaDynamicRouter:
     def _explained(self, decision: Decision, ask: Ask, features: Features) -> Decision:
         """Add why the others were rejected, which only explanation needs."""
         refused = rejections(ask, prompt_tokens(ask, features), self.fleet.replicas())
-        return replace(decision, rejections=refused)
+        return decision.explained(refused)
 
     def _finished(self, run: Run) -> None:
         """Remember what feedback will need, before the caller can have the last event."""
