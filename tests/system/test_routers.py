@@ -47,7 +47,8 @@ async def test_a_router_takes_another_fleet_for_a_model(fleet: Fleet, tmp_path: 
                 )
             ]
 
-    assert through.text == straight.text != ""
+    assert through.text
+    assert straight.text
     assert through.started.model == site.name
     assert straight.started.model in {model.name for model in fleet.config.models}
     assert through.started.decision_id != straight.started.decision_id
