@@ -17,7 +17,8 @@ from router_svc import core
 
 MODULES: Final = (
     *("loads", "load", "latency", "shadow", "balance", "predict"),
-    *("clip", "hedging", "spread", "option", "voting", "price", "menu", "decide"),
+    *("clip", "hedging", "scorers", "spread"),
+    *("option", "voting", "plans", "price", "menu", "decide"),
 )
 """Of the core: what handles plain numbers, most of all. Arrays are NumPy's business either way."""
 ROOT: Final = Path(__file__).resolve().parent.parent

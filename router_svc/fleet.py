@@ -174,6 +174,7 @@ class Fleet:
             full=full,
             room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),
             pace_s=self._call_s / np.maximum(places, 1.0),
+            call_s=self._call_s,
         )
 
     def next_change(self) -> asyncio.Future[None]:

@@ -20,7 +20,7 @@ from router_svc.tickets import Tickets
 from router_svc.verifiers import verify
 from services.kit.config import FleetConfig
 from services.kit.errors import NotBuiltError, invalid
-from services.kit.rpc import Context, check_deadline, deadline_s, outgoing
+from services.kit.rpc import Context, check_deadline, deadline_s, named_by_caller, outgoing
 
 _MAX_ID: Final = 200
 
@@ -56,7 +56,8 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
                 tenant=tenant,
                 deadline_s=deadline_s(context),
             )
-        ask, metadata = wire.ask_of(request, deadline_s(context)), outgoing(context)
+        ask = wire.ask_of(request, deadline_s(context), named_by_caller(context))
+        metadata = outgoing(context)
         return self._router.generate(
             ask,
             lambda features: self._upstreams.sender(request, features, metadata),
@@ -99,7 +100,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
     ) -> router_pb.RouteResponse:
         """Decide without running, or have the caller run it."""
         check_deadline(context)
-        ask = wire.ask_of(request.generate, deadline_s(context))
+        ask = wire.ask_of(request.generate, deadline_s(context), named_by_caller(context))
         if not request.ticket:
             return router_pb.RouteResponse(decision=await self._router.route(ask))
         wire.no_resume(request.generate)
