@@ -12,6 +12,7 @@ import numpy as np
 from router_svc import metrics
 from router_svc.core.gate import Choice, Choose, Gate, Vacancy
 from router_svc.core.patience import MOST_S
+from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Ask, Places, Priority
 from router_svc.fleet import Fleet
@@ -44,19 +45,21 @@ class Admission:
         model_of = np.append(fleet.model_of, self._router)
         self._gate: Gate[Any] = Gate(model_of, self._router + 1, max_queued, self._vacancy)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._going: dict[int, tuple[str, ...]] = {}
+        """Where each holds places that was let go and has not begun yet, by ticket."""
         self._numbers = count()
         self._looks: asyncio.Handle | None = None
+        self._looks_soon = False
         fleet.freed = self.look
 
     def check(self, ask: Ask) -> None:
         """Refuse at once whoever could not even wait. Raises OverloadedError."""
-        ticket = self._ticket(ask, 0.0, 0.0)
-        if self._gate.refuses(ticket, self._clock()):
-            raise self._refusal(ticket)
+        if self._gate.full(ask.priority) and not self._gate.due(_known(ask), self._clock()):
+            raise self._refusal(self._ticket(ask, 0.0, 0.0))
 
     def returns(self, ask: Ask) -> bool:
         """Whether *ask* was refused before, and so was seen to come."""
-        return self._gate.returns(self._ticket(ask, 0.0, 0.0), self._clock())
+        return self._gate.returns(_known(ask), self._clock())
 
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[None]:
@@ -100,10 +103,11 @@ class Admission:
 
     def look(self) -> None:
         """See, in the loop's next turn, whether somebody can go who waits."""
-        if self._waiting:
+        if self._waiting and not self._looks_soon:
             if self._looks is not None:
                 self._looks.cancel()
             self._looks = asyncio.get_running_loop().call_soon(self._look)
+            self._looks_soon = True
 
     async def _settled(self, ticket: Ticket, choose: Choose[T | ZetaError]) -> T | ZetaError:
         """Return what becomes of *ticket*.
@@ -130,6 +134,7 @@ class Admission:
     async def _queued(
         self, ticket: Ticket, choose: Choose[T | ZetaError], choice: Choice[T | ZetaError]
     ) -> T | ZetaError:
+        critical = ticket.priority is Priority.CRITICAL
         refused = self._gate.push(ticket, choose, choice)
         if refused is not None and refused.number == ticket.number:
             return self._refusal(refused)
@@ -137,45 +142,60 @@ class Admission:
             self._settle(refused, self._refusal(refused))
         mine = self._waiting[ticket.number] = asyncio.get_running_loop().create_future()
         metrics.QUEUED.set(len(self._gate))
-        self.look()
+        # Behind others it would be looked at in vain: nobody has gone since they were.
+        if refused is not None or self._gate.leads(ticket):
+            self.look()
         try:
             value: T | ZetaError = await mine
+        except asyncio.CancelledError:
+            # Where the caller is gone at the moment of its turn, it is the next one's.
+            self.look()
+            raise
         finally:
             self._waiting.pop(ticket.number, None)
             self._gate.remove(ticket)
-            # Where the caller is gone at the moment of its turn, it is the next one's.
-            self.look()
+            self._fleet.release(self._going.pop(ticket.number, ()), critical=critical)
             metrics.QUEUED.set(len(self._gate))
         return value
 
     def _places(self, ticket: Ticket) -> Places | None:
         # Mostly there is room everywhere, and this is on every request's way.
-        free = self._running < self._most and not len(self._gate)
+        free = not len(self._gate) and self._running + len(self._going) < self._most
         if free and not self._fleet.crowded(ticket.priority):
             return None
         return self._gate.places(ticket, self._clock())
 
     def _look(self) -> None:
-        """Let one go; the next one after it has begun, which is in the loop's next turn."""
-        self._looks = None
+        """Let go as many as there are places for: what they answer with goes in one turn, too."""
+        self._looks, self._looks_soon = None, False
         for ticket in self._gate.late(self._clock()):
             self._settle(ticket, self._refusal(ticket))
-        if (found := self._gate.next(self._clock())) is not None:
-            self._settle(found[0], self._told(*found))
-        loop = asyncio.get_running_loop()
+        for ticket, choice in self._gate.going(self._clock()):
+            value = self._told(ticket, choice)
+            if self._settle(ticket, value) and not isinstance(value, ZetaError):
+                self._hold(ticket, choice)
         if len(self._gate):
-            again = loop.call_soon if found else lambda f: loop.call_later(_LOOKS_AGAIN_S, f)
-            self._looks = again(self._look)
+            loop = asyncio.get_running_loop()
+            self._looks = loop.call_later(_LOOKS_AGAIN_S, self._look)
 
-    def _settle(self, ticket: Ticket, value: object) -> None:
-        if not (waiting := self._waiting[ticket.number]).done():
+    def _hold(self, ticket: Ticket, choice: Choice[object]) -> None:
+        """Take the places of who was let go, until it begins, which is in the loop's next turn."""
+        self._going[ticket.number] = choice.takes
+        self._fleet.hold(choice.takes, critical=ticket.priority is Priority.CRITICAL)
+
+    def _settle(self, ticket: Ticket, value: object) -> bool:
+        """Tell *ticket* what becomes of it; False where it has gone."""
+        if there := not (waiting := self._waiting[ticket.number]).done():
             waiting.set_result(value)
+        return there
 
     def _vacancy(self, priority: Priority) -> Vacancy:
-        found, free = self._fleet.vacancy(priority), self._running < self._most
+        found = self._fleet.vacancy(priority)
+        free = self._running + len(self._going) < self._most
         return Vacancy(
             full=np.append(found.full | (not free), not free),
             room=np.append(found.room & free, free),
+            call_s=np.append(found.call_s, self._mean_s),
             pace_s=np.append(found.pace_s, self._mean_s / self._most),
         )
 
@@ -184,7 +204,7 @@ class Admission:
             due_s=inf if ask.deadline_s is None else self._clock() + ask.deadline_s,
             difficulty=difficulty,
             number=next(self._numbers),
-            key=hash((ask.tenant, ask.session, ask.text, ask.characters, ask.priority)),
+            known=_known(ask),
             priority=ask.priority,
             tenant=ask.tenant,
             tokens=tokens,
@@ -203,6 +223,12 @@ class Admission:
         if choice.wanted >= 0 and isinstance(choice.value, OverloadedError):
             metrics.REFUSED.labels(ticket.priority.name.lower()).inc()
             choice.value.retry_after_s = self._gate.retry_after_s(
-                ticket, choice.wanted, self._clock()
+                ticket, choice.wanted, self._clock(), service_s=choice.service_s
             )
         return choice.value
+
+
+def _known(ask: Ask) -> Known:
+    """Return what *ask* is known by when it comes back."""
+    asked = (ask.tenant, ask.session, ask.text, ask.characters, ask.priority)
+    return Known(key=hash(asked), caller=ask.caller)

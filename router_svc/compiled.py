@@ -15,7 +15,11 @@ from typing import Final
 
 from router_svc import core
 
-MODULES: Final = ("clip", "hedging", "option", "voting", "price", "menu", "decide")
+MODULES: Final = (
+    *("loads", "load", "latency", "shadow", "balance", "predict"),
+    *("clip", "hedging", "scorers", "spread"),
+    *("option", "voting", "plans", "price", "menu", "decide"),
+)
 """Of the core: what handles plain numbers, most of all. Arrays are NumPy's business either way."""
 ROOT: Final = Path(__file__).resolve().parent.parent
 BUILT: Final = ROOT / ".compiled"

@@ -213,7 +213,7 @@ class Dispatch:
         if call.tokens < _LEAST_TOKENS:
             return 0.0
         i = run.decision.candidates.models.index(call.model)
-        rest = max(float(run.decision.candidates.output_tokens[i]) - call.tokens, 1.0)
+        rest = max(run.decision.candidates.output_tokens[i] - call.tokens, 1.0)
         mean = (call.logprob + rest * UNSURE_LOGPROB) / (call.tokens + rest)
         return self._observer.confidence(call.model, mean, _quality(run, call.model))
 
@@ -424,4 +424,4 @@ async def _each(events: Iterable[Event]) -> AsyncGenerator[Event, None]:
 
 def _quality(run: Run, model: str) -> float:
     candidates = run.decision.candidates
-    return float(candidates.quality[candidates.models.index(model)])
+    return candidates.quality[candidates.models.index(model)]

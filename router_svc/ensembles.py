@@ -115,12 +115,12 @@ async def vote(calls: Calls, run: Run, plan: Vote) -> AsyncGenerator[Event, None
     voters = [call_of(run.decision, model, "voter") for model in plan.models]
     candidates = run.decision.candidates
     index = [candidates.models.index(call.model) for call in voters]
-    weights = [vote_weight(max(sure)) for sure in candidates.confidence[index].tolist()]
+    weights = [vote_weight(max(candidates.confidence[i])) for i in index]
 
     def enough(found: dict[int, str], rest: list[int]) -> bool:
         for voter in found:
             call = voters[voter]
-            expected = float(candidates.quality[index[voter]])
+            expected = candidates.quality[index[voter]]
             sure = expected if call.mean_logprob is None else calls.sureness(run, call)
             weights[voter] = vote_weight(sure)
         return decided(found, weights, rest)

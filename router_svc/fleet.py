@@ -15,12 +15,13 @@ import structlog
 
 from router_svc import metrics
 from router_svc.core.breaker import Breaker
+from router_svc.core.filters import serving
 from router_svc.core.gate import Vacancy
-from router_svc.core.latency import ReplicaLoads
 from router_svc.core.load import Load
+from router_svc.core.loads import ReplicaLoads
 from router_svc.core.outliers import Outliers, Verdict
 from router_svc.core.recent import Recent
-from router_svc.core.types import Priority, Replicas
+from router_svc.core.types import Bools, Priority, Replicas
 from services.kit.config import Model, Router, replica_name
 
 log = structlog.get_logger()
@@ -118,35 +119,45 @@ class Fleet:
         )
         self._tripped: set[int] = set()
         """Replicas whose breaker is not closed: usually none, which keeps decisions cheap."""
+        self._standing: tuple[Bools, Bools, Bools] | None = None
+        """Who is healthy, whose circuit is closed and who serves, until any of it changes."""
         for name in self.names:
             metrics.BREAKER_OPEN.labels(name).set(0)
 
     def replicas(self) -> Replicas:
         """Return the fleet as it is known now."""
         now_s = self._clock()
-        closed = ~self._outliers.out(now_s)
-        for i in self._tripped:
-            closed[i] &= self._breakers[i].allows(now_s)
-        ages_s = self._load.ages_s(now_s)
+        healthy, closed, able = self._stand(now_s)
         return Replicas(
             models=self.models,
             names=self.names,
             model=self.model_of,
-            healthy=self._healthy & ~self._dead,
+            healthy=healthy,
             draining=self._draining,
             circuit_closed=closed,
             can_generate=self._generates,
             context_tokens=self._context,
-            loads=self._load.loads(now_s, ages_s),
-            report_age_s=ages_s,
-            own_requests=self._load.requests.copy(),
-            last_turn=self._recent.last_turn.copy(),
-            peak_s=self._recent.peaks_s(now_s),
+            loads=self._load.loads(now_s),
+            last_turn=self._recent.last_turn,
+            peaks=self._recent.peaks,
+            serving=able,
         )
+
+    def _stand(self, now_s: float) -> tuple[Bools, Bools, Bools]:
+        """Return who is healthy, whose circuit is closed, and who serves; (R,) each."""
+        timed = bool(self._tripped) or now_s < self._outliers.until_s
+        if self._standing is not None and not timed:
+            return self._standing
+        healthy, closed = self._healthy & ~self._dead, ~self._outliers.out(now_s)
+        for i in self._tripped:
+            closed[i] &= self._breakers[i].allows(now_s)
+        able = serving(self._generates, healthy, self._draining, closed)
+        self._standing = None if timed else (healthy, closed, able)
+        return healthy, closed, able
 
     def crowded(self, priority: Priority) -> bool:
         """Whether some replica has no place for a request of class *priority*."""
-        return bool(self._load.full(priority, self._clock()).any())
+        return bool(np.count_nonzero(self._load.full(priority, self._clock())))
 
     def vacancy(self, priority: Priority) -> Vacancy:
         """Return where a request of class *priority* finds a place now."""
@@ -163,6 +174,7 @@ class Fleet:
             full=full,
             room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),
             pace_s=self._call_s / np.maximum(places, 1.0),
+            call_s=self._call_s,
         )
 
     def next_change(self) -> asyncio.Future[None]:
@@ -207,7 +219,7 @@ class Fleet:
         """Replicas of *model* that can embed now, the least busy first."""
         replicas = self.replicas()
         able = replicas.healthy & ~replicas.draining & replicas.circuit_closed & self._embeds
-        busy = replicas.loads.running + replicas.loads.waiting
+        busy = replicas.loads.requests
         mine = np.flatnonzero(able & (self.model_of == self.models.index(model)))
         return [self.names[i] for i in mine[np.argsort(busy[mine], kind="stable")].tolist()]
 
@@ -233,7 +245,7 @@ class Fleet:
     ) -> Lease:
         """Note that a request goes to *replica*, where it is so many *requests*."""
         i, now_s = self._index[replica], self._clock()
-        load = self._load.loads(now_s).row(i)
+        load = self._load.row(i, now_s)
         self._load.began(i, prompt_tokens, output_tokens, requests, now_s=now_s, critical=critical)
         self._recent.began(i)
         self._breakers[i].began(now_s)
@@ -250,6 +262,21 @@ class Fleet:
         )
         self._leases[i].add(lease)
         return lease
+
+    def hold(self, replicas: Sequence[str], *, critical: bool = False) -> None:
+        """Note that a request is about to go to *replicas*, as often as each is named.
+
+        `release` takes it back, just before the request begins there or where it does not.
+        """
+        for replica in replicas:
+            i = self._index[replica]
+            self._load.began(i, 0.0, 0.0, now_s=self._clock(), critical=critical)
+
+    def release(self, replicas: Sequence[str], *, critical: bool = False) -> None:
+        """Take back what was held."""
+        for replica in replicas:
+            i = self._index[replica]
+            self._load.ended(i, 0.0, now_s=self._clock(), critical=critical)
 
     def first_token(self, lease: Lease) -> None:
         """Note that the request's prompt is through."""
@@ -302,6 +329,7 @@ class Fleet:
             return
         self._healthy[i] = serving
         self._draining[i] = self._dead[i] = False
+        self._standing = None
         self._told[:, i], self._dead_since_s[i] = False, np.inf
         if serving:
             # It restarted, or became reachable: its past failures say nothing any more.
@@ -330,7 +358,7 @@ class Fleet:
         """Take in a telemetry report; of a replica that is not configured, ignore it."""
         if (i := self._index.get(replica)) is None:
             return
-        self._draining[i] = draining
+        self._drains(i, draining=draining)
         self._hangs(_AGENT, i, hangs=dead)
         self._load.reported(
             i,
@@ -361,7 +389,7 @@ class Fleet:
 
     def drains(self, replica: str) -> None:
         """Note that the replica refused a request because it drains."""
-        self._draining[self._index[replica]] = True
+        self._drains(self._index[replica], draining=True)
 
     def probed(self, replica: str, *, answers: bool) -> None:
         """Take in whether a suspect answers when it is asked how it is."""
@@ -376,11 +404,15 @@ class Fleet:
                 "left out", replica=lease.replica, why=verdict.why, seconds=round(verdict.out_s, 1)
             )
 
+    def _drains(self, i: int, *, draining: bool) -> None:
+        if self._draining[i] != draining:
+            self._draining[i], self._standing = draining, None
+
     def _hangs(self, who: int, i: int, *, hangs: bool) -> None:
         self._told[who, i] = hangs
         dead = bool(self._told[:, i].any())
         if self._dead[i] != dead:
-            self._dead[i] = dead
+            self._dead[i], self._standing = dead, None
             self._dead_since_s[i] = self._clock() if dead else np.inf
             log.info("replica", replica=self.names[i], hangs=dead)
             self._tell()
@@ -412,7 +444,7 @@ class Fleet:
 
     def reports_lost(self) -> None:
         """Note that telemetry is gone: what it last said against a replica may no longer hold."""
-        self._draining[:] = False
+        self._draining[:], self._standing = False, None
         for i in np.flatnonzero(self._told[_AGENT]).tolist():
             self._hangs(_AGENT, i, hangs=False)
         self._load.untold()
@@ -423,6 +455,7 @@ class Fleet:
         self.infos[model] = info
         mine = self.model_of == self.models.index(model)
         self._generates[mine], self._embeds[mine] = generates, embeds
+        self._standing = None
         if info.context_tokens:
             self._context[mine] = info.context_tokens
 

@@ -110,7 +110,7 @@ def always(model: str) -> Target:
         c = made.candidates
         if model not in c.models:
             return {}
-        return {line(Single(model)): (1.0, float(c.quality[c.models.index(model)]))}
+        return {line(Single(model)): (1.0, c.quality[c.models.index(model)])}
 
     return chosen
 

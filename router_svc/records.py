@@ -30,11 +30,11 @@ def decision(
         figures = {
             model: {
                 "replica": c.replicas[i],
-                "quality": float(c.quality[i]),
-                "quality_stddev": float(c.quality_stddev[i]),
-                "total_p50_s": float(c.total_p50_s[i]),
-                "total_p90_s": float(c.total_p90_s[i]),
-                "cost_usd": float(c.cost_usd[i]),
+                "quality": c.quality[i],
+                "quality_stddev": c.quality_stddev[i],
+                "total_p50_s": c.total_p50_s[i],
+                "total_p90_s": c.total_p90_s[i],
+                "cost_usd": c.cost_usd[i],
             }
             for i, model in enumerate(c.models)
         }

@@ -194,6 +194,8 @@ class Run:
     explain: Callable[[], wire.DecisionMessage | None]
     arrived_s: float
     deadline_at_s: float | None
+    decided_s: float = 0.0
+    """Seconds since 1970."""
     queue_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
@@ -262,10 +264,10 @@ def call_of(
         replica=c.spares[i] if spare else c.replicas[i],
         part=part,
         twist=twist,
-        expected_s=float(c.total_p50_s[i]),
-        total_p90_s=float(c.total_p90_s[i]),
-        expected_ttft_s=float(c.ttft_p50_s[i]),
-        ttft_p90_s=float(c.ttft_p90_s[i]),
-        late_s=late_after_s(float(c.ttft_p50_s[i]), float(c.ttft_p90_s[i])),
-        output_tokens=float(c.output_tokens[i]),
+        expected_s=c.total_p50_s[i],
+        total_p90_s=c.total_p90_s[i],
+        expected_ttft_s=c.ttft_p50_s[i],
+        ttft_p90_s=c.ttft_p90_s[i],
+        late_s=late_after_s(c.ttft_p50_s[i], c.ttft_p90_s[i]),
+        output_tokens=c.output_tokens[i],
     )

@@ -103,12 +103,12 @@ def routed(
 
 def _candidates(judge: Judge, features: Features) -> Candidates:
     judged = judge.judge(features)
-    nothing = np.zeros(len(judge.quality.models))
+    nothing = [0.0] * len(judge.quality.models)
     return Candidates(
         models=judge.quality.models,
         replicas=judge.quality.models,
-        quality=judged.quality,
-        quality_stddev=judged.stddev,
+        quality=judged.quality.tolist(),
+        quality_stddev=judged.stddev.tolist(),
         ttft_p50_s=nothing,
         ttft_p90_s=nothing,
         total_p50_s=nothing,
@@ -119,7 +119,9 @@ def _candidates(judge: Judge, features: Features) -> Candidates:
         capacity_price=nothing,
         spares=("",) * len(nothing),
         stall_ratio=0.0,
-        confidence=Confidence(judge.quality.models).spread(judged.quality),
-        agreement=Agreement(judge.quality.models).correlation(features.tasks),
-        probe_ratio=judged.probes,
+        confidence=Confidence(judge.quality.models).spread(
+            range(len(nothing)), judged.quality.tolist()
+        ),
+        agreement=Agreement(judge.quality.models).correlation(features.tasks).tolist(),
+        probe_ratio=judged.probes.tolist(),
     )

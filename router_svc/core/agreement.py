@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.clip import Floats, constant, within
+from router_svc.core.clip import Floats, within
 from router_svc.core.features import TASKS
 
 Array: TypeAlias = NDArray[Any]
@@ -26,7 +26,7 @@ _PRIOR_SELF: Final = 0.7
 _PAIR_SPREAD: Final = 8.0
 """How much the prior weighs, in units of variance: about forty outcomes."""
 _TASK_SPREAD: Final = 6.0
-_LEAST, _MOST = constant(-0.5), constant(0.98)
+_LEAST, _MOST = -0.5, 0.98
 _KEPT: Final = 0.5 ** (1.0 / 2000.0)
 _ALTERNATIVES: Final = 5
 """Wrong answers scatter over about so many."""
@@ -61,7 +61,8 @@ class Agreement:
         """Return the correlation of success (M, M) on a request that is *tasks* (T,)."""
         if self._each is None:
             self._each = self._by_task()
-        return within(self._each.dot(tasks), _LEAST, _MOST)
+        found: Floats = self._each.dot(tasks)
+        return found
 
     def expected(self, tasks: Floats, one: Member, seen: Member) -> float:
         """Return what *one* is expected to score where *seen* scored what it did: linearly.
@@ -107,8 +108,8 @@ class Agreement:
         pair = (together.sum(axis=2) + _PAIR_SPREAD * self._prior) / (
             spread.sum(axis=2) + _PAIR_SPREAD
         )
-        each: Floats = (together + _TASK_SPREAD * pair[:, :, None]) / (spread + _TASK_SPREAD)
-        return each
+        each = (together + _TASK_SPREAD * pair[:, :, None]) / (spread + _TASK_SPREAD)
+        return within(each, _LEAST, _MOST)
 
     def _pair(self, tasks: Floats, one: Member, other: Member) -> None:
         i, j = self._index[one.model], self._index[other.model]

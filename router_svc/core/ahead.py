@@ -238,7 +238,7 @@ class Ahead:
         able = replicas.healthy & ~replicas.draining & replicas.circuit_closed
         able &= replicas.can_generate
         loads, model, count = replicas.loads, replicas.model, len(self._models)
-        self._notice_share(loads.running + loads.waiting, replicas.own_requests, passed_s)
+        self._notice_share(loads.requests, loads.own, passed_s)
         self._capacity = _sums(model, loads.max_running * able, count)
         self._waiting = _sums(model, loads.waiting, count) * self._usual_s / HORIZON_S
         demand = self._known(self._weights())
@@ -313,12 +313,12 @@ def _sums(model: Ints, values: Floats, count: int) -> Floats:
 
 def _figures(seen: Sequence[_Seen]) -> Floats:
     """Return value and work of requests that could go to the same models (K, 2, N)."""
-    work_s = np.stack([each.candidates.work_s for each in seen])
+    work_s = np.array([each.candidates.work_s for each in seen])
     weights = np.array(
         [(e.policy.latency_weight_per_s, e.policy.cost_weight_per_usd) for e in seen]
     )
-    cost = weights[:, 1:] * np.stack([each.candidates.cost_usd for each in seen])
-    value = np.stack([each.candidates.quality for each in seen]) - weights[:, :1] * work_s - cost
+    cost = weights[:, 1:] * np.array([each.candidates.cost_usd for each in seen])
+    value = np.array([each.candidates.quality for each in seen]) - weights[:, :1] * work_s - cost
     limit = np.array([np.inf if e.deadline_s is None else e.deadline_s for e in seen])
     # What no model does in time goes to the quickest all the same, as it does in a decision.
     late = work_s > np.maximum(limit, work_s.min(axis=1))[:, None]

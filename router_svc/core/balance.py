@@ -55,8 +55,7 @@ class View:
     @property
     def requests(self) -> Floats:
         """Requests in flight on each, as far as is known (R,)."""
-        requests: Floats = self.replicas.loads.running + self.replicas.loads.waiting
-        return requests
+        return self.replicas.loads.requests
 
 
 Balancer: TypeAlias = Callable[[View], Floats]
@@ -66,9 +65,8 @@ def predicted_latency(view: View) -> Floats:
     """Prefer the replica that is predicted to finish first."""
     if len(view.replicas.names) == len(view.replicas.models):
         return view.total_s
-    draw = draws(view.rotation, len(view.able))
-    keys = view.total_s * (ONE + _SHARE * draw)
-    return _among(view, draw, _wide(view), keys)
+    draw, apart = _turn(view.rotation, len(view.able))
+    return _among(view, draw, _wide(view), view.total_s * apart)
 
 
 def least_request(view: View) -> Floats:
@@ -136,7 +134,9 @@ def best_per_model(
     best, spare = [-1] * count, [-1] * count
     lowest, second = [inf] * count, [inf] * count
     models: list[int] = replicas.model.tolist()
-    among: list[float] = np.where(able, keys, inf).tolist()
+    if np.count_nonzero(able) < len(keys):
+        keys = np.where(able, keys, inf)
+    among: list[float] = keys.tolist()
     for i, key in enumerate(among):
         model = models[i]
         if key < lowest[model]:
@@ -152,15 +152,21 @@ def best_per_model(
 
 def draws(rotation: int, count: int) -> Floats:
     """Return numbers in [0, 1), the same for the same rotation: SplitMix64 of each place."""
-    drawn: Floats = _drawn(rotation // _TURNS, count)[rotation % _TURNS]
-    return drawn
+    return _turn(rotation, count)[0]
+
+
+def _turn(rotation: int, count: int) -> tuple[Floats, Floats]:
+    """Return `draws`, and factors that set what is equal apart by them."""
+    turn, place = divmod(rotation, _TURNS)
+    drawn, apart = _drawn(turn, count)
+    return drawn[place], apart[place]
 
 
 @lru_cache(maxsize=16)
-def _drawn(turn: int, count: int) -> Floats:
+def _drawn(turn: int, count: int) -> tuple[Floats, Floats]:
     """Return what is drawn in `_TURNS` rotations, at once: one by one it takes ten times as long.
 
-    (`_TURNS`, count), which no one may change.
+    Each (`_TURNS`, count), which no one may change.
     """
     starts = [(r * 0xD1342543DE82EF95) & _WORD for r in range(turn * _TURNS, (turn + 1) * _TURNS)]
     x = _places(count) + np.array(starts, np.uint64)[:, None]
@@ -169,8 +175,9 @@ def _drawn(turn: int, count: int) -> Floats:
         x *= factor
     x ^= x >> _LAST_SHIFT
     drawn: Floats = (x >> _MANTISSA).astype(np.float64) * _SPACING
-    drawn.flags.writeable = False
-    return drawn
+    apart: Floats = ONE + _SHARE * drawn
+    drawn.flags.writeable = apart.flags.writeable = False
+    return drawn, apart
 
 
 @lru_cache(maxsize=16)
@@ -188,11 +195,11 @@ def _wide(view: View) -> Floats | float:
     Two are always enough to do better than chance (Mitzenmacher, "How useful is old
     information?", 2000).
     """
-    replicas = view.replicas
-    others = np.maximum(view.requests - replicas.own_requests, ZERO) * view.able
-    if not np.count_nonzero(others):
-        return np.inf
-    unseen = others * replicas.loads.age_s / np.maximum(view.total_s, 1e-3)
+    replicas, loads = view.replicas, view.replicas.loads
+    if not np.count_nonzero(loads.requests > loads.own):
+        return inf
+    others = np.maximum(loads.requests - loads.own, ZERO) * view.able
+    unseen = others * loads.age_s / np.maximum(view.total_s, 1e-3)
     models = len(replicas.models)
     sums = np.bincount(replicas.model, unseen, models)
     counts = np.bincount(replicas.model, view.able, models)

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.clip import ONE, Floats, constant, within
+from router_svc.core.features import Floats
+from router_svc.core.spread import spread
 
 Array: TypeAlias = NDArray[Any]
 
@@ -27,8 +28,6 @@ _SURPRISE_CENTRE, _SURPRISE_SCALE = log(0.1), 1.5
 _LEAST_SURPRISE: Final = 1e-3
 UNSURE_LOGPROB: Final = -exp(_SURPRISE_CENTRE + 1.28 * _SURPRISE_SCALE)
 """Mean log-probability of an answer among the tenth that is least sure."""
-_LEAST, _MOST = constant(0.01), constant(0.99)
-_TINY: Final = constant(1e-12)
 _CAPACITY: Final = 256
 """Outcomes remembered per model, to know how log-probabilities spread."""
 _QUANTILES: Final = np.array(
@@ -55,8 +54,9 @@ class Confidence:
         self._seen = np.zeros(count, dtype=np.int64)
         self._z = np.tile(_QUANTILES, (count, 1))
         """(M, Z) How the log-probabilities of each model spread."""
-        self._surprise: Floats | None = None
-        """(M, Z) What they do to the odds against it; None where that has changed."""
+        self._odds = [self._odds_of(i) for i in range(count)]
+        """Of each model: level, say of its quality, and (Z,) what log-probabilities do to the odds
+        against it."""
 
     def predict(self, model: str, mean_logprob: float, quality: float) -> float:
         """Return P(correct) in (0, 1). Raises KeyError for an unknown model."""
@@ -71,7 +71,7 @@ class Confidence:
         if not 0.0 <= score <= 1.0:
             raise ValueError(f"score: {score} is not in [0, 1]")
         i, z = self._index[model], _standardised(mean_logprob)
-        x, self._surprise = _regressors(z, quality), None
+        x = _regressors(z, quality)
         p = _sigmoid(self._weights[i] @ x)
         # Old outcomes lose their hold, so that a model that changes is followed; the prior's stays.
         self._precision[i] += (1.0 - _KEPT) * (_PRIOR_PRECISION - self._precision[i])
@@ -80,20 +80,16 @@ class Confidence:
         self._logprobs[i, self._seen[i] % _CAPACITY] = z
         self._seen[i] += 1
         self._z[i] = self._spread_of(i)
+        self._odds[i] = self._odds_of(i)
 
-    def spread(self, quality: Floats) -> Floats:
-        """Return the confidences that answers of each model will have; (M, Z), ascending.
+    def spread(self, models: Sequence[int], quality: Sequence[float]) -> list[list[float]]:
+        """Return the confidences that answers of *models* (N,) will have; (N, Z), ascending.
 
-        *quality* (M,) is predicted. They follow from the log-probabilities remembered of each
-        model, and from a prior spread of them; their mean is its quality.
+        *models* are numbers, and *quality* (N,) is predicted. Confidences follow from the
+        log-probabilities remembered of each model, and from a prior spread of them; their mean is
+        its quality.
         """
-        level, trust, say = self._weights.T
-        if self._surprise is None:
-            self._surprise = np.exp(-np.maximum(say, 0.0)[:, None] * self._z)
-        held = within(quality, _LEAST, _MOST)
-        against = np.exp(trust * np.log((ONE - held) / held) - level)
-        sure = ONE / (ONE + against[:, None] * self._surprise)
-        return centred(sure, quality)
+        return [spread(q, *self._odds[i]) for i, q in zip(models, quality, strict=True)]
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
@@ -114,7 +110,6 @@ class Confidence:
         """
         if int(arrays["version"]) == 1:
             return
-        self._surprise = None
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"confidence state of version {arrays['version']}, not {VERSION}")
         for j, name in enumerate(arrays["models"].tolist()):
@@ -122,6 +117,12 @@ class Confidence:
                 self._weights[i], self._precision[i] = arrays["weights"][j], arrays["precision"][j]
                 self._logprobs[i], self._seen[i] = arrays["logprobs"][j], arrays["seen"][j]
                 self._z[i] = self._spread_of(i)
+                self._odds[i] = self._odds_of(i)
+
+    def _odds_of(self, i: int) -> tuple[float, float, list[float]]:
+        """Return what `spread` needs to know of model *i*."""
+        level, trust, say = self._weights[i].tolist()
+        return level, trust, np.exp(-max(say, 0.0) * self._z[i]).tolist()
 
     def _spread_of(self, i: int) -> Floats:
         """Return the quantiles of what is remembered of model *i* and of the prior together."""
@@ -130,17 +131,6 @@ class Confidence:
         # `np.quantile` of the same takes ten times as long.
         places = _LEVELS * (len(ordered) - 1)
         return np.asarray(np.interp(places, np.arange(len(ordered)), ordered))
-
-
-def centred(sure: Floats, quality: Floats) -> Floats:
-    """Scale confidences (M, Z) in [0, 1] towards 0 or 1 until their mean is *quality* (M,)."""
-    mean = np.add.reduce(sure, 1) / sure.shape[1]
-    # Towards 0 by a factor on what is there, towards 1 by one on what is missing.
-    most = (mean <= quality).astype(np.float64)
-    factor = np.abs(most - quality) / np.maximum(np.abs(most - mean), _TINY)
-    towards = most[:, None]
-    found: Floats = towards + (sure - towards) * factor[:, None]
-    return found
 
 
 def _standardised(mean_logprob: float) -> float:

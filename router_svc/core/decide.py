@@ -8,14 +8,10 @@ others at its side, learning seldom costs a wrong answer. Who does not explore d
 The propensity of what was chosen is exact, so that other policies can be evaluated on the journal.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import exp
 from typing import Final, Protocol
-
-import numpy as np
 
 from router_svc.core.clip import clipped
 from router_svc.core.gate import Choice
@@ -23,7 +19,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 12
+VERSION: Final = 13
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -97,25 +93,72 @@ class PricedPlan:
     propensity: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to run, and everything needed to explain it."""
+    """What to run, and everything needed to explain it.
 
-    plan: Plan
-    policy: Policy
-    propensity: float
-    explored: bool
-    quality: float
-    """Expected quality of the plan."""
-    candidates: Candidates
-    menu: Menu
-    probabilities: Sequence[float]
-    """(K,) Probability with which each plan of the menu would be chosen."""
-    draw: float
-    """The random number in [0, 1) that chose between them."""
-    gains: Mapping[str, float]
-    """What each kind of ensemble proved to be worth above its price's assumptions."""
-    rejections: tuple[Rejection, ...]
+    A plain class, which a compiler makes fast; nobody changes it.
+    """
+
+    __slots__ = (
+        "candidates",
+        "draw",
+        "explored",
+        "gains",
+        "menu",
+        "plan",
+        "policy",
+        "probabilities",
+        "propensity",
+        "quality",
+        "rejections",
+    )
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        policy: Policy,
+        propensity: float,
+        explored: bool,
+        quality: float,
+        candidates: Candidates,
+        menu: Menu,
+        probabilities: list[float],
+        draw: float,
+        gains: Mapping[str, float],
+        rejections: tuple[Rejection, ...],
+    ) -> None:
+        self.plan = plan
+        self.policy = policy
+        self.propensity = propensity
+        self.explored = explored
+        self.quality = quality
+        """Expected quality of the plan."""
+        self.candidates = candidates
+        self.menu = menu
+        self.probabilities = probabilities
+        """(K,) Probability with which each plan of the menu would be chosen."""
+        self.draw = draw
+        """The random number in [0, 1) that chose between them."""
+        self.gains = gains
+        """What each kind of ensemble proved to be worth above its price's assumptions."""
+        self.rejections = rejections
+
+    def explained(self, rejections: tuple[Rejection, ...]) -> "Decision":
+        """Return the same decision, with why other replicas were rejected."""
+        return Decision(
+            plan=self.plan,
+            policy=self.policy,
+            propensity=self.propensity,
+            explored=self.explored,
+            quality=self.quality,
+            candidates=self.candidates,
+            menu=self.menu,
+            probabilities=self.probabilities,
+            draw=self.draw,
+            gains=self.gains,
+            rejections=rejections,
+        )
 
     def replica_of(self, model: str) -> str:
         """The replica that would serve *model*."""
@@ -171,8 +214,11 @@ def weighed(policy: Policy, ask: Ask) -> Policy:
 
 def keeping(policy: Policy, places: Places | None) -> Policy:
     """Return *policy* for a request with these *places*: a promise is kept if it is any use."""
-    if places is None or not places.promised:
-        return policy
+    return replace(policy, promised=True) if places is not None and places.promised else policy
+
+
+def worth_promising(policy: Policy) -> Policy:
+    """Return *policy* for whether a place is worth a promise: likelier in time than not."""
     return replace(policy, deadline_confidence=min(policy.deadline_confidence, _EVEN))
 
 
@@ -212,22 +258,28 @@ def decide(
 def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
     """Return whether *decision* waits for a place, and at which of the fleet's *models*."""
     found = decision.candidates
-    if not found.wait_s.any():
+    if not any(found.wait_s):
         return Choice(value=decision)
     asked = [found.models.index(name) for name in models_of(decision.plan)]
-    i = max(asked, key=lambda i: float(found.wait_s[i]))
+    i = max(asked, key=found.wait_s.__getitem__)
     if found.wait_s[i] <= 0.0:
         return Choice(value=decision)
-    service_s = float(found.total_p50_s[i] - found.wait_s[i])
+    service_s = found.total_p50_s[i] - found.wait_s[i]
     return Choice(value=decision, model=models.index(found.models[i]), service_s=service_s)
 
 
-def drawn(chances: Sequence[float], draw: float) -> int:
+def drawn(chances: list[float], draw: float) -> int:
     """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
-    reached = list(accumulate(chances))
-    chosen = bisect_right(reached, draw * reached[-1])
-    # Where rounding leaves it beyond the last, that is whoever reached the end first.
-    return min(chosen, bisect_left(reached, reached[-1]))
+    whole = 0.0
+    for chance in chances:
+        whole += chance
+    reached, aim = 0.0, draw * whole
+    for k, chance in enumerate(chances):
+        reached += chance
+        # Where rounding leaves the aim beyond the last, that is whoever reached the end first.
+        if reached > aim or reached >= whole:
+            return k
+    return len(chances) - 1
 
 
 def _able(
@@ -251,6 +303,8 @@ def _able(
         return good, good
     wait_s, sure = _waits(priced, candidates), policy.deadline_confidence
     hopeless = 1.0 - sure
+    if policy.promised:
+        sure = min(sure, _EVEN)
     if wait_s:
         able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else hopeless)]
     else:
@@ -274,8 +328,8 @@ def _able(
 
 def _awaited(priced: Menu, candidates: Candidates, k: int) -> str:
     """Name the model of plan *k* for whose place it would wait longest."""
-    wait_s = candidates.wait_s + np.zeros(priced.singles)
-    return candidates.models[max(priced.places[k], key=lambda i: float(wait_s[i]))]
+    wait_s = candidates.wait_s or [0.0] * priced.singles
+    return candidates.models[max(priced.places[k], key=wait_s.__getitem__)]
 
 
 def _proven(
@@ -288,48 +342,51 @@ def _proven(
     must be good *enough* even if the least known of them is worse than believed. Of models that
     both ask, both know as little, as long as both ask the best of them.
     """
-    stddev, quality = (_DOUBT * candidates.quality_stddev).tolist(), candidates.quality.tolist()
+    stddev, quality = candidates.quality_stddev, candidates.quality
     shared = {*priced.places[wanted]}
     best = max(shared, key=quality.__getitem__)
     found = []
     for k in fit:
         asked = priced.places[k]
         unknown = [i for i in asked if i not in shared] if best in asked else asked
-        doubt = max([stddev[i] for i in unknown], default=0.0)
+        doubt = _DOUBT * max([stddev[i] for i in unknown], default=0.0)
         if k == wanted or max(priced.quality[k] - doubt, 0.0) >= enough:
             found.append(k)
     return found
 
 
-def _waits(priced: Menu, candidates: Candidates) -> Sequence[float]:
+def _waits(priced: Menu, candidates: Candidates) -> list[float]:
     """Return how long each plan's models let the request wait for a place, at most; (K,).
 
     Empty where nobody does.
     """
-    if not np.count_nonzero(candidates.wait_s):
-        return ()
-    wait_s = (candidates.wait_s + np.zeros(priced.singles)).tolist()
+    wait_s = candidates.wait_s
+    if not any(wait_s):
+        return []
     return [max([wait_s[i] for i in asked]) for asked in priced.places]
 
 
-def _wanted(policy: Policy, priced: Menu, good: Sequence[int], wait_s: Sequence[float]) -> int:
+def _wanted(policy: Policy, priced: Menu, good: Sequence[int], wait_s: list[float]) -> int:
     """Return which plan would be best if neither time nor room were short."""
-    p, per_s = priced, policy.latency_weight_per_s
-    # What being late costs, and room.
-    worth = [
-        u + q * (1.0 - sure) + c
-        for u, q, sure, c in zip(p.utility, p.quality, p.in_time, p.capacity, strict=True)
-    ]
-    if wait_s:
-        worth = [w + per_s * waits for w, waits in zip(worth, wait_s, strict=True)]
-    return _highest(worth, good)
+    quality, in_time, capacity = priced.quality, priced.in_time, priced.capacity
+    per_s, wanted, most = policy.latency_weight_per_s, -1, 0.0
+    for k in good:
+        # What being late costs, and room.
+        worth = priced.utility[k] + quality[k] * (1.0 - in_time[k]) + capacity[k]
+        if wait_s:
+            worth += per_s * wait_s[k]
+        if wanted < 0 or worth > most:
+            wanted, most = k, worth
+    return wanted
 
 
-def _highest(values: Sequence[float], some: Sequence[int]) -> int:
+def _highest(values: list[float], some: Sequence[int]) -> int:
     """Return which of *some* has the highest of *values* (K,), the first of several."""
-    if len(some) == len(values):
-        return values.index(max(values))
-    return max(some, key=values.__getitem__)
+    found, most = -1, 0.0
+    for k in some:
+        if found < 0 or values[k] > most:
+            found, most = k, values[k]
+    return found
 
 
 def _permitted(policy: Policy, priced: Menu) -> range:
@@ -356,8 +413,8 @@ def _chances(
     """
     chances, utility = [0.0] * len(priced.utility), priced.utility
     if share > 0.0:
-        stddev = candidates.quality_stddev.tolist()
-        probes = (candidates.probe_ratio + np.zeros(len(stddev))).tolist()
+        stddev = candidates.quality_stddev
+        probes = candidates.probe_ratio or [0.0] * len(stddev)
         showing = _showing(priced, fit, able)
         unsure = max(sum([stddev[i] for i in showing]), 1e-12)
         for i, k in showing.items():
@@ -374,7 +431,7 @@ def _chances(
 
 
 def _drawing(
-    hopeful: Sequence[int], utility: Sequence[float], stddev: Sequence[float], leading: int
+    hopeful: list[int], utility: list[float], stddev: list[float], leading: int
 ) -> list[float]:
     """Return the probability of each *hopeful* single model, *leading* the best of them."""
     heat = clipped(_HEAT * stddev[leading], _LEAST_HEAT, _MOST_HEAT)

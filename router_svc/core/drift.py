@@ -79,14 +79,17 @@ class Drift:
         self._before = np.zeros(shape)
         """What was believed before a fall; 0 where nothing fell."""
         self._changed_s = np.full(shape, -np.inf)
+        self._nobody = np.zeros(len(self.models))
+        self._nobody.flags.writeable = False
         self._voices: dict[tuple[int, int, int], dict[str, float]] = {}
         """By test and block: what each source said for a change since the test left zero."""
+        self._note()
 
     def corrected(self, task: int, mean: Floats, stddev: Floats) -> tuple[Floats, Floats]:
         """Return the learner's *mean* and *stddev* (M,) on *task*, as changes leave them."""
-        count, total = self._shift[:, task].T
-        if not np.count_nonzero(count):
+        if not self._shifted[task]:
             return mean, stddev
+        count, total = self._shift[:, task].T
         known = count + _PRIOR_OUTCOMES
         unsure = np.where(count > 0.0, _NOISE / known, 0.0)
         return (
@@ -99,9 +102,9 @@ class Drift:
 
         *mean* (M,) is what is believed now: what would not be the best again is not asked.
         """
+        if not self._fallen[task]:
+            return self._nobody
         fallen = self._before[:, task]
-        if not np.count_nonzero(fallen):
-            return np.zeros(len(fallen))
         worth = (fallen > 0.0) & (fallen >= mean.max())
         share: Floats = PROBE_RATIO * worth / max(worth.sum(), 1)
         return share
@@ -160,6 +163,12 @@ class Drift:
                 self._tests[:, i], self._runs[:, i] = arrays["tests"][:, j], arrays["runs"][:, j]
                 self._shift[i], self._before[i] = arrays["shift"][j], arrays["before"][j]
                 self._changed_s[i] = arrays["changed_s"][j]
+        self._note()
+
+    def _note(self) -> None:
+        """Note on which tasks any model changed, or fell: mostly none, and every decision asks."""
+        self._shifted: list[bool] = np.any(self._shift[..., _COUNT], axis=0).tolist()
+        self._fallen: list[bool] = np.any(self._before, axis=0).tolist()
 
     def _carry_on(self, at: tuple[int, int], excess: float, weight: float) -> None:
         """Follow what is left between the learner and the block since its change."""
@@ -168,6 +177,7 @@ class Drift:
         settled = abs(total / (count + _PRIOR_OUTCOMES)) < _SETTLED
         if settled and count > _SETTLED_OUTCOMES:
             self._shift[at] = 0.0
+            self._note()
 
     def _test(self, at: tuple[int, int, int], seen: Scored, evidence: float) -> None:
         """Take in *evidence* of a change; one source among others can bring half of an alarm."""
@@ -193,6 +203,7 @@ class Drift:
         self._runs[:, at[0], at[1]] = 0.0
         for each in (_FALL, _RISE):
             self._voices.pop((each, *at), None)
+        self._note()
 
 
 def _evidence(score: float, believed: float, step: float) -> float:

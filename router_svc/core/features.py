@@ -1,18 +1,21 @@
 """What the router knows of a request before anyone answers it, as numbers.
 
 The embedding service gives the profile; `lexical_profile` stands in when it is late, from the
-text alone. Nothing here sees a data set's labels. L = lexical features, D = `vector` length.
+text alone. Nothing here sees a data set's labels. What regressions take is made with the profile,
+once: every prediction and every lesson about a request asks for it. L = lexical features,
+D = regressors of quality.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import shake_256
-from math import log1p
+from math import log, log1p
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import clipped
 from router_svc.core.pieces import Pieces, pieces
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -20,6 +23,8 @@ Floats: TypeAlias = NDArray[np.float64]
 TASKS: Final = ("code", "reasoning", "general", "embedding")
 """Order of `Features.tasks`."""
 EMBEDDING_SIZE: Final = 384
+LONGEST_TOKENS: Final = 131_072.0
+"""No answer is expected to be longer."""
 
 _HEAD, _TAIL = 1500, 500
 """Characters read of a long text: instructions stand at its ends."""
@@ -64,6 +69,7 @@ _WORD: Final = re.compile(r"[a-z]+")
 _SHAPE: Final = ("length", "word_length", "digits", "longest_number", "foreign")
 LEXICAL: Final = (*_PATTERNS, *_CHARACTERS, *_WORDS, *_SHAPE)
 """Names of the lexical features, in order."""
+_NUMBERS: Final = LEXICAL.index("numbers")
 _PROJECTED: Final = 64
 
 
@@ -85,6 +91,15 @@ class Features:
     """(P,) from `pieces.pieces`: how it is worded."""
     source: str
     """Who made it: an encoder's name, or "lexical"."""
+    regressors: Floats = field(init=False, repr=False, compare=False)
+    """(D,) What quality is learned from: constant, profile, lexical features, embedding."""
+    length_regressors: Floats = field(init=False, repr=False, compare=False)
+    """(2L + 6,) What length is learned from: profile, lexical features, and beside numbers."""
+
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
+        object.__setattr__(self, "regressors", _regressors(self))
+        object.__setattr__(self, "length_regressors", _length_regressors(self))
 
 
 def lexical(text: str) -> Floats:
@@ -124,8 +139,8 @@ def lexical_profile(text: str) -> Features:
     )
 
 
-def vector(features: Features) -> Floats:
-    """Return the regression input (D,): constant, profile, lexical features, embedding.
+def _regressors(features: Features) -> Floats:
+    """Return what quality is learned from (D,).
 
     The embedding is projected to fewer dimensions by random signs, which keep distances
     (Achlioptas, 2003), and halved: few outcomes say more about form than about topic.
@@ -133,6 +148,18 @@ def vector(features: Features) -> Floats:
     profile = (1.0, features.difficulty, log1p(max(features.expected_output_tokens, 0.0)) / 6.0)
     projected = features.embedding @ _PROJECTION
     return np.concatenate([profile, features.tasks, features.lexical, projected])
+
+
+def _length_regressors(features: Features) -> Floats:
+    """Return what length is learned from (2L + 6,), the profile's own expectation first.
+
+    How many numbers there are says how long a model will reckon, and how much each adds depends on
+    what is asked of them: hence the text once more, times the numbers in it.
+    """
+    log_tokens = log(clipped(features.expected_output_tokens, 1.0, LONGEST_TOKENS))
+    profile = (log_tokens, 1.0, *features.tasks[:3].tolist(), features.difficulty)
+    text = features.lexical
+    return np.concatenate([profile, text, text[_NUMBERS] * text])
 
 
 def _word_counts(text: str) -> list[int]:

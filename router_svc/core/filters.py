@@ -38,12 +38,11 @@ def allowed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
     return names[replicas.model]
 
 
-def fits(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
+def fits(_ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
     """Admit where prompt and one token fit; the model itself counts exactly and has the last word.
 
     The prompt's length is the profiler's estimate, hence the margin.
     """
-    del ask
     return 0.5 * prompt_tokens + 1 <= replicas.context_tokens
 
 
@@ -54,6 +53,8 @@ def not_failed(ask: Ask, _prompt_tokens: float, replicas: Replicas) -> Bools:
     return np.array([name not in ask.failed for name in replicas.names])
 
 
+OF_REQUEST: Final = (allowed, fits, not_failed)
+"""The others depend on the fleet alone."""
 FILTERS: Final[Mapping[Reason, Filter]] = {
     Reason.NOT_ALLOWED: Filter(allowed, lambda *_: "the request does not allow this model"),
     Reason.CAPABILITY: Filter(
@@ -67,7 +68,7 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
     ),
     Reason.UNHEALTHY: Filter(
         lambda _ask, _tokens, replicas: replicas.healthy,
-        lambda _ask, _tokens, r, i: f"does not serve; {_reported(float(r.report_age_s[i]))}",
+        lambda _ask, _tokens, r, i: f"does not serve; {_reported(r.loads.age_of(i))}",
     ),
     Reason.DRAINING: Filter(
         lambda _ask, _tokens, replicas: ~replicas.draining, lambda *_: "takes no new work"
@@ -82,13 +83,23 @@ FILTERS: Final[Mapping[Reason, Filter]] = {
 }
 
 
+def serving(generates: Bools, healthy: Bools, draining: Bools, closed: Bools) -> Bools:
+    """Apply the filters that ask nothing of the request, all (R,)."""
+    return generates & healthy & ~draining & closed
+
+
 def admitted(ask: Ask, prompt_tokens: float, replicas: Replicas) -> Bools:
-    """Apply every filter; (R,)."""
-    everybody = able = _everybody(len(replicas.names))
-    for each in FILTERS.values():
-        admits = each.admits(ask, prompt_tokens, replicas)
-        if admits is not everybody:
-            able = able & admits
+    """Apply every filter; (R,), which no one may change."""
+    able = replicas.serving
+    if able is None:
+        able = serving(
+            replicas.can_generate, replicas.healthy, replicas.draining, replicas.circuit_closed
+        )
+    everybody = _everybody(len(replicas.names))
+    for admits in OF_REQUEST:
+        some = admits(ask, prompt_tokens, replicas)
+        if some is not everybody:
+            able = able & some
     return able
 
 

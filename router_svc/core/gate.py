@@ -9,14 +9,15 @@ the model's engine stops others for them.
 R = replicas, M = models. Time is an argument; what waits, and how it is told, is the shell's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from router_svc.core.promises import Promises
+from router_svc.core.clip import clipped
+from router_svc.core.promises import Known, Promises
 from router_svc.core.queue import Ticket, WaitQueue
 from router_svc.core.types import Bools, Floats, Ints, Places, Priority
 
@@ -25,6 +26,8 @@ T = TypeVar("T")
 _SWEEP_S: Final = 0.05
 """Who cannot make it any more is looked for so often."""
 _LEAST_WAIT_S: Final = 1e-3
+_SIZES: Final = 0.5, 3.0
+"""How much of a usual call's time at a place another is taken to need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Vacancy:
     """(M,) Models of which some replica has one, or that nobody serves: no use in waiting."""
     pace_s: Floats
     """(M,) How often a place of a model comes free while all are taken."""
+    call_s: Floats
+    """(M,) How long a call of a model takes in the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +55,9 @@ class Choice(Generic[T]):
     wanted: int = -1
     """The model that had no place in time, where it is refused for that."""
     service_s: float = 0.0
-    """Median of what it then takes there."""
+    """Median of what it takes there, where it waits or is refused for want of a place."""
+    takes: tuple[str, ...] = ()
+    """Replicas on which it takes a place at once where it goes, one of each time it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +82,18 @@ class Gate(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def refuses(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether there is no room for *ticket* to wait."""
-        full = len(self._waiting) >= self._limit and self._last_below(ticket.priority) is None
-        return full and not self._promises.due(ticket.key, now_s)
+    def full(self, priority: Priority) -> bool:
+        """Whether there is no room for a newcomer of that class to wait."""
+        return len(self._waiting) >= self._limit and self._last_below(priority) is None
 
-    def places(self, ticket: Ticket, now_s: float, *, turn: int = -1) -> Places | None:
-        """Return what stands between *ticket* and the replicas, None for nothing.
+    def leads(self, ticket: Ticket) -> bool:
+        """Whether *ticket* waits, and is the next one where it does."""
+        waiting = self._waiting.get(ticket.number)
+        return waiting is not None and self._queues[waiting.ticket.model].leads(waiting.ticket)
 
-        Nobody is ahead of it at the model whose *turn* it is.
-        """
-        vacancy = self._vacancy(ticket.priority)
-        if not self._waiting and not vacancy.full.any():
-            return None
-        ahead = np.array([q.ahead(ticket) if len(q) else 0 for q in self._queues], dtype=float)
-        if ticket.promised_s == inf:
-            until_s = now_s + (ahead + 1.0) * vacancy.pace_s
-            ahead += np.floor(self._promises.owed(now_s, until_s) + 0.5)
-        if turn >= 0:
-            ahead[turn] = 0.0
-        wait_s = np.maximum(ahead * vacancy.pace_s, _LEAST_WAIT_S)
-        full = vacancy.full | (ahead > 0.0)[self._model_of]
-        return Places(full=full, wait_s=wait_s, promised=ticket.promised_s < inf)
+    def places(self, ticket: Ticket, now_s: float) -> Places | None:
+        """Return what stands between *ticket*, which comes, and the replicas, None for nothing."""
+        return self._places(ticket, now_s, self._vacancy(ticket.priority))
 
     def push(self, ticket: Ticket, choose: "Choose[T]", choice: Choice[T]) -> Ticket | None:
         """Have *ticket* wait as it chose; return who is refused for want of room: perhaps itself.
@@ -112,20 +109,28 @@ class Gate(Generic[T]):
         self._push(_Waiting(ticket, choose), choice)
         return refused
 
-    def next(self, now_s: float) -> tuple[Ticket, Choice[T]] | None:
-        """Take out the next one that goes, or is refused; None where all go on waiting."""
+    def going(self, now_s: float) -> Iterator[tuple[Ticket, Choice[T]]]:
+        """Take out, one after the other, who goes or is refused now.
+
+        Only as many are asked to choose as there are places; whoever is let go is to have taken
+        its place before the next one is asked for.
+        """
         for model, queue in enumerate(self._queues):
-            priority = queue.first_class()
-            if priority is None or not self._vacancy(priority).room[model]:
-                continue
-            ticket = queue.pop()
-            assert ticket is not None
-            waiting = self._waiting.pop(ticket.number)
-            choice = waiting.choose(self.places(ticket, now_s, turn=model))
-            if choice.model < 0:
-                return ticket, choice
-            self._push(waiting, choice)
-        return None
+            while (priority := queue.first_class()) is not None:
+                vacancy = self._vacancy(priority)
+                if not vacancy.room[model]:
+                    break
+                ticket = queue.pop()
+                assert ticket is not None
+                waiting = self._waiting.pop(ticket.number)
+                places = self._places(ticket, now_s, vacancy, turn=model)
+                choice = waiting.choose(places)
+                if choice.model < 0:
+                    yield ticket, choice
+                    continue
+                self._push(waiting, choice)
+                if choice.model == model:
+                    break
 
     def late(self, now_s: float) -> list[Ticket]:
         """Take out those who are not likely to be in time any more."""
@@ -148,21 +153,51 @@ class Gate(Generic[T]):
 
     def promised(self, ticket: Ticket, now_s: float) -> Ticket:
         """Return *ticket* with the place that it was promised when it was refused, if any."""
-        at_s = self._promises.keep(ticket.key, now_s)
+        at_s = self._promises.keep(ticket.known, now_s)
         return ticket if at_s is None else replace(ticket, promised_s=at_s)
 
-    def returns(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether *ticket* was refused before and told to come back, now or later."""
-        return self._promises.open(ticket.key, now_s)
+    def due(self, known: Known, now_s: float) -> bool:
+        """Whether a place was promised for now to what is *known* so."""
+        return self._promises.due(known, now_s)
 
-    def retry_after_s(self, ticket: Ticket, model: int, now_s: float) -> float:
-        """Promise a place to *ticket*, which is refused; -1: no model is known that it wants."""
-        pace_s = self._vacancy(ticket.priority).pace_s
-        wait_s = pace_s * [queue.ahead(ticket) for queue in self._queues]
+    def returns(self, known: Known, now_s: float) -> bool:
+        """Whether it was refused before and told to come back, now or later."""
+        return self._promises.seen(known, now_s)
+
+    def retry_after_s(
+        self, ticket: Ticket, model: int, now_s: float, *, service_s: float = 0.0
+    ) -> float:
+        """Promise a place at *model* to *ticket*, which is refused and would take *service_s*.
+
+        -1: no model is known that it wants; 0: nor how long it takes.
+        """
+        vacancy = self._vacancy(ticket.priority)
+        wait_s = vacancy.pace_s * [queue.ahead(ticket) for queue in self._queues]
         at = model if model >= 0 else int(wait_s.argmax())
+        size = clipped(service_s / float(vacancy.call_s[at]), *_SIZES) if service_s else 1.0
         return self._promises.make(
-            ticket.key, at, wait_s=float(wait_s[at]), pace_s=float(pace_s[at]), now_s=now_s
+            ticket.known,
+            at,
+            wait_s=float(wait_s[at]),
+            span_s=size * float(vacancy.pace_s[at]),
+            now_s=now_s,
         )
+
+    def _places(
+        self, ticket: Ticket, now_s: float, vacancy: Vacancy, *, turn: int = -1
+    ) -> Places | None:
+        """Return the places of *ticket*; nobody is ahead of it at the model whose *turn* it is."""
+        if not self._waiting and not vacancy.full.any():
+            return None
+        ahead = np.array([q.ahead(ticket) if len(q) else 0 for q in self._queues], dtype=float)
+        if ticket.promised_s == inf:
+            until_s = now_s + (ahead + 1.0) * vacancy.pace_s
+            ahead += np.floor(self._promises.owed(now_s, until_s) + 0.5)
+        if turn >= 0:
+            ahead[turn] = 0.0
+        wait_s = np.maximum(ahead * vacancy.pace_s, _LEAST_WAIT_S)
+        full = vacancy.full | (ahead > 0.0)[self._model_of]
+        return Places(full=full, wait_s=wait_s, promised=ticket.promised_s < inf)
 
     def _push(self, waiting: _Waiting[T], choice: Choice[T]) -> None:
         latest_s = waiting.ticket.due_s - choice.service_s
@@ -177,3 +212,8 @@ class Gate(Generic[T]):
 
 Choose: TypeAlias = Callable[[Places | None], Choice[T]]
 """What a request would do, given what stands between it and the replicas."""
+
+
+def nothing_in_the_way(model_of: Ints, models: int) -> Places:
+    """Return the places of a request for which one is kept."""
+    return Places(full=np.zeros(len(model_of), dtype=np.bool_), wait_s=np.zeros(models))

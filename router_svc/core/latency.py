@@ -16,18 +16,18 @@ N = rows asked about, R = replicas, M = models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import log
+from dataclasses import dataclass
+from math import exp, log, sqrt
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core.clip import ONE, ZERO, constant
+from router_svc.core.loads import BATCH, MET, PROMPT, QUEUE, RUNNING, Ints, ReplicaLoads
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
-Ints: TypeAlias = NDArray[np.int64]
 
 VERSION: Final = 1
 _Z90: Final = 1.2816
@@ -53,14 +53,9 @@ _LEAST: Final = 0.02
 """No coefficient falls below this share of its prior: time does not run backwards."""
 _SURPRISE: Final = 20.0
 """No single time counts as further from its expectation than this factor."""
-_OVERHEAD, _PREFILL, _BATCH, _WAIT, _STEP, _STEP_RUNNING = range(6)
-"""Rows of what is known of a replica: times as in the formulae above, slower where it is."""
-_FIRST_VARIANCE, _TOTAL_VARIANCE, _FIRST_REACH, _TOTAL_REACH = range(6, 10)
-"""Of time to first token and of the total: variance of the logarithm, and 90 % quantile."""
 _SHORTEST_S: Final = 1e-5
 _LONGEST_S: Final = 1e5
 _SHORTEST, _LONGEST = constant(_SHORTEST_S), constant(_LONGEST_S)
-_STALE_PER_S, _STALE_MOST = constant(_STALE_VARIANCE_PER_S), constant(_STALE_MOST_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,61 +68,55 @@ class LatencyPrior:
     step_s_per_running: float = 0.0005
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaLoads:
-    """Load of N replicas as known now, own requests in flight included; every array is (N,)."""
+class Times:
+    """Median times in seconds on R replicas; every array is (R,). Nobody changes it."""
 
-    replica: Ints
-    """Index into `Latency.replicas`."""
-    model: Ints
-    """Index into `Latency.models`."""
-    running: Floats
-    """Requests in the running batch."""
-    waiting: Floats
-    """Requests not running yet."""
-    waiting_prompt_tokens: Floats
-    """Prompt tokens still to feed."""
-    remaining_tokens: Floats
-    """Mean output tokens still expected per running request."""
-    max_running: Floats
-    age_s: Floats
-    """Age of the report behind the figures."""
+    __slots__ = ("first_s", "loads", "step_s", "total_s")
 
-    def beside(self, requests: int) -> "ReplicaLoads":
-        """Return what another request meets where so many more come with it."""
-        more = self.running + self.waiting + requests
-        running = np.minimum(more, np.maximum(self.max_running, self.running))
-        return replace(self, running=running, waiting=more - running)
-
-    def row(self, i: int) -> "ReplicaLoads":
-        """Return replica *i* alone, to remember with a dispatch and `learn` from."""
-        row = slice(i, i + 1)
-        return ReplicaLoads(
-            replica=self.replica[row],
-            model=self.model[row],
-            running=self.running[row],
-            waiting=self.waiting[row],
-            waiting_prompt_tokens=self.waiting_prompt_tokens[row],
-            remaining_tokens=self.remaining_tokens[row],
-            max_running=self.max_running[row],
-            age_s=self.age_s[row],
-        )
+    def __init__(
+        self, loads: ReplicaLoads, first_s: Floats, total_s: Floats, step_s: Floats
+    ) -> None:
+        self.loads = loads
+        self.first_s = first_s
+        """Time to first token."""
+        self.total_s = total_s
+        self.step_s = step_s
+        """Time per output token after the first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyQuantiles:
-    """Predicted times in seconds; every array is (N,)."""
+class Quantiles:
+    """Predicted times on one replica, in seconds. Nobody changes it; a plain class is fast."""
 
-    ttft_p50_s: Floats
-    ttft_p90_s: Floats
-    total_p50_s: Floats
-    total_p90_s: Floats
-    tpot_s: Floats
-    """Expected time per output token after the first."""
-    wait_s: Floats
-    """Part of the times that the request would wait for a slot."""
-    total_sigma: Floats
-    """Standard deviation of the logarithm of the total."""
+    __slots__ = (
+        "total_p50_s",
+        "total_p90_s",
+        "total_sigma",
+        "tpot_s",
+        "ttft_p50_s",
+        "ttft_p90_s",
+        "wait_s",
+    )
+
+    def __init__(  # noqa: PLR0917 - made for every candidate of a decision
+        self,
+        ttft_p50_s: float,
+        ttft_p90_s: float,
+        total_p50_s: float,
+        total_p90_s: float,
+        tpot_s: float,
+        wait_s: float,
+        total_sigma: float,
+    ) -> None:
+        self.ttft_p50_s = ttft_p50_s
+        self.ttft_p90_s = ttft_p90_s
+        self.total_p50_s = total_p50_s
+        self.total_p90_s = total_p90_s
+        self.tpot_s = tpot_s
+        """Expected time per output token after the first."""
+        self.wait_s = wait_s
+        """Part of the times that the request would wait for a slot."""
+        self.total_sigma = total_sigma
+        """Standard deviation of the logarithm of the total."""
 
 
 class Latency:
@@ -167,32 +156,44 @@ class Latency:
         """What `_figures` found since anything was learned."""
         self._known_of: tuple[Ints, Ints] | tuple[None, None] = (None, None)
         """The replicas and models that it was asked about."""
+        self._spread_of: list[tuple[float, float, float, float]] = []
+        """What `_spreads` found since anything was learned."""
 
     def predict(
         self, loads: ReplicaLoads, prompt_tokens: Floats | float, output_tokens: Floats
-    ) -> LatencyQuantiles:
-        """Predict for a request of *prompt_tokens* and *output_tokens* (N,) or () on N replicas.
+    ) -> Times:
+        """Predict medians for a request of *prompt_tokens* and *output_tokens* (N,) or () each.
 
         *prompt_tokens* are those to be fed: what a replica has cached takes no time.
         """
-        of = self._figures(loads)
-        step, queue = self._steps(of, loads)
-        ahead = of[_BATCH] * np.sign(loads.running) + of[_WAIT] * queue
-        fed = of[_PREFILL] * (loads.waiting_prompt_tokens + prompt_tokens)
-        first = of[_OVERHEAD] + fed + ahead * step
+        overhead, step, prefill, prices = self._figures(loads)
+        feeding, busy, queue, batch = prices * loads.figures[MET]
+        step_s = np.maximum(step + batch, _SHORTEST)
+        first = overhead + feeding + prefill * prompt_tokens + (busy + queue) * step_s
         first = np.minimum(np.maximum(first, _SHORTEST), _LONGEST)
-        total = np.minimum(first + step * np.maximum(output_tokens - ONE, ZERO), _LONGEST)
-        stale = _STALE_PER_S * np.minimum(loads.age_s, _STALE_MOST)
-        sigma = np.sqrt(of[_TOTAL_VARIANCE] + stale)
-        first_sigma = np.sqrt(of[_FIRST_VARIANCE] + stale)
-        return LatencyQuantiles(
-            ttft_p50_s=first,
-            ttft_p90_s=first * np.exp(of[_FIRST_REACH] * first_sigma),
-            total_p50_s=total,
-            total_p90_s=total * np.exp(of[_TOTAL_REACH] * sigma),
-            tpot_s=step,
-            wait_s=queue * step,
-            total_sigma=sigma,
+        total = np.minimum(first + step_s * np.maximum(output_tokens - ONE, ZERO), _LONGEST)
+        return Times(loads, first, total, step_s)
+
+    def quantiles(self, times: Times, i: int) -> Quantiles:
+        """Return what is predicted of the *i*-th replica of *times*, and how sure that is."""
+        loads = times.loads
+        model = loads.model.item(i)
+        first_s, total_s, step_s = (
+            times.first_s.item(i),
+            times.total_s.item(i),
+            times.step_s.item(i),
+        )
+        stale = _STALE_VARIANCE_PER_S * min(loads.age_of(i), _STALE_MOST_S)
+        first_variance, total_variance, first_reach, total_reach = self._spreads()[model]
+        sigma = sqrt(total_variance + stale)
+        return Quantiles(
+            first_s,
+            first_s * exp(first_reach * sqrt(first_variance + stale)),
+            total_s,
+            total_s * exp(total_reach * sigma),
+            step_s,
+            loads.figures.item(QUEUE, i) * step_s,
+            sigma,
         )
 
     def learn(
@@ -219,25 +220,25 @@ class Latency:
         i = self._index[model]
         first_s, whole_s = max(ttft_s, _SHORTEST_S), max(total_s, _SHORTEST_S)
         expected = np.array(output_tokens if expected_tokens is None else expected_tokens)
-        known, slower = self._figures(load), float(self._slower(load)[0])
-        guess = self.predict(load, prompt_tokens, expected)
-        self._known_of = (None, None)
+        slower = float(self._slower(load)[0])
+        guess = self.quantiles(self.predict(load, prompt_tokens, expected), 0)
+        self._forget()
         if self._level[0, i] >= _TRIALS:
-            self._spread(i, 0, log(first_s / guess.ttft_p50_s[0]))
-            self._spread(i, 1, log(whole_s / guess.total_p50_s[0]))
-            ttft_p90_s, total_p90_s = said_p90_s or (guess.ttft_p90_s[0], guess.total_p90_s[0])
+            self._spread(i, 0, log(first_s / guess.ttft_p50_s))
+            self._spread(i, 1, log(whole_s / guess.total_p50_s))
+            ttft_p90_s, total_p90_s = said_p90_s or (guess.ttft_p90_s, guess.total_p90_s)
             self._cover(i, 0, within=first_s <= ttft_p90_s)
             self._cover(i, 1, within=whole_s <= total_p90_s)
-        exact = guess.ttft_p50_s[0] + guess.tpot_s[0] * max(output_tokens - 1, 0)
+        exact = guess.ttft_p50_s + guess.tpot_s * max(output_tokens - 1, 0)
         self._paced(int(load.replica[0]), i, log(slower * whole_s / exact))
         first_s, total_s, ttft_s = first_s / slower, total_s / slower, ttft_s / slower
-        step, queue = self._steps(known, load)
-        step_s, tokens = float(step[0]) / slower, load.waiting_prompt_tokens[0] + prompt_tokens
-        x = np.array([1.0, tokens, step_s * (load.running[0] > 0.0), queue[0] * step_s])
+        here = load.figures[:, 0].tolist()
+        step_s, tokens = guess.tpot_s / slower, here[PROMPT] + prompt_tokens
+        x = np.array([1.0, tokens, step_s * (here[RUNNING] > 0.0), here[QUEUE] * step_s])
         self._first.learn(i, x, first_s)
         if output_tokens > 1:
             step_s = max((total_s - ttft_s) / (output_tokens - 1), _SHORTEST_S)
-            self._step.learn(i, np.array([1.0, _batch(load)[0]]), step_s)
+            self._step.learn(i, np.array([1.0, here[BATCH]]), step_s)
 
     def learn_step(self, model: str, running: float, step_s: float) -> None:
         """Take in a decode step's mean time at *running* requests, as a replica reports it.
@@ -246,7 +247,8 @@ class Latency:
         """
         if not (0.0 <= step_s < np.inf and 0.0 < running < np.inf):
             raise ValueError(f"running, step_s: {running}, {step_s} are out of range")
-        x, self._known_of = np.array([1.0, running]), (None, None)
+        self._forget()
+        x = np.array([1.0, running])
         self._step.learn(self._index[model], x, max(step_s, _SHORTEST_S), _STEP_OUTCOMES)
 
     def to_arrays(self) -> dict[str, Array]:
@@ -274,7 +276,7 @@ class Latency:
         """
         if int(arrays["version"]) != VERSION:
             raise ValueError(f"latency state of version {arrays['version']}, expected {VERSION}")
-        self._known_of = (None, None)
+        self._forget()
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._first.ridges.restore(i, arrays["first_gram"][j], arrays["first_moment"][j])
@@ -289,25 +291,36 @@ class Latency:
                 self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
     def _figures(self, loads: ReplicaLoads) -> Sequence[Floats]:
-        """Return what is known of each replica, apart from its load: ten rows of (N,)."""
+        """Return what is known of each replica, apart from its load: as in the formulae above.
+
+        Overhead, a step and a token's prefill (N,), and the prices of what a request `MET` (4, N):
+        tokens to feed, a batch that runs and steps in a queue, in steps, and requests in a step.
+        """
         if self._known_of[0] is loads.replica and self._known_of[1] is loads.model:
             return self._known
         model, slower = loads.model, self._slower(loads)
         first, step = self._first.rates()[model].T, self._step.rates()[model].T
-        of = [first[0] * slower, first[1] * slower, *first[2:], *(step * slower)]
-        known = [*np.array([*of, *self._variance()[:, model], *(_Z90 * self._reach[:, model])])]
+        overhead, prefill = first[:2] * slower
+        known = [overhead, step[0] * slower, prefill]
+        known.append(np.stack([prefill, *first[2:], step[1] * slower]))
         if len(model) == len(self.replicas):  # the fleet's arrays: the same ones every time
             self._known, self._known_of = known, (loads.replica, loads.model)
         return known
 
-    @staticmethod
-    def _steps(of: Sequence[Floats], loads: ReplicaLoads) -> tuple[Floats, Floats]:
-        """Return the time of a step, and how many pass before a request gets its slot; (N,)."""
-        most = np.maximum(loads.max_running, ONE)
-        batch = np.minimum(loads.running + ONE, most)
-        step = np.maximum(of[_STEP] + of[_STEP_RUNNING] * batch, _SHORTEST)
-        queued = np.maximum(loads.running + loads.waiting + ONE - most, ZERO)
-        return step, queued / most * loads.remaining_tokens
+    def _spreads(self) -> list[tuple[float, float, float, float]]:
+        """Return how each model's times spread.
+
+        Of time to first token and of the total: variance of the logarithm, and how many standard
+        deviations the 90 % quantile is away.
+        """
+        if not self._spread_of:
+            rows = [*self._variance().tolist(), *(_Z90 * self._reach).tolist()]
+            self._spread_of = [*zip(*rows, strict=True)]
+        return self._spread_of
+
+    def _forget(self) -> None:
+        """Drop what was found before something was learned."""
+        self._known_of, self._spread_of = (None, None), []
 
     def _slower(self, loads: ReplicaLoads) -> Floats:
         """Return how many times as long each replica takes as its model's others do (N,)."""
@@ -370,8 +383,3 @@ class _Rates:
         seen = min(max(time_s, expected / _SURPRISE), expected * _SURPRISE)
         relative = _NOISE * seen**0.5 * expected**1.5
         self.ridges.learn(i, scaled, seen, outcomes / relative, outcomes=outcomes)
-
-
-def _batch(loads: ReplicaLoads) -> Floats:
-    """Return how many requests a step has, the new one among them (N,)."""
-    return np.minimum(loads.running + ONE, np.maximum(loads.max_running, ONE))

@@ -1,8 +1,7 @@
 """How many tokens a model's answer will have: the profile's guess, corrected per model online.
 
-A ridge regression in log space whose prior is the profile's own expectation, over the profile, what
-stands in the text, and what stands there beside numbers: how many numbers there are says how long a
-model will reckon, and how much each adds depends on what is asked of them. M = models.
+A ridge regression in log space, over `Features.length_regressors`, whose prior is the first of
+them: the profile's own expectation. M = models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.clip import ZERO, clipped, constant, within
-from router_svc.core.features import LEXICAL, Features
+from router_svc.core.clip import ZERO, constant, within
+from router_svc.core.features import LEXICAL, LONGEST_TOKENS, Features
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
@@ -21,13 +20,11 @@ Array: TypeAlias = NDArray[Any]
 VERSION: Final = 3
 _SHORTER: Final = (1, 2)
 """Knew the profile alone, and the text without its products."""
-_NUMBERS: Final = LEXICAL.index("numbers")
 _OF_PROFILE: Final = [16.0, 2.0, 2.0, 2.0, 2.0, 2.0]
 _OF_TEXT: Final = [0.3] * (2 * len(LEXICAL))
 _PRIOR_PRECISION: Final = np.array([*_OF_PROFILE, *_OF_TEXT])
 _PRIOR_MEAN: Final = np.eye(1, len(_PRIOR_PRECISION))[0]
-_LONGEST: Final = 131_072.0
-_LOG_LONGEST: Final = constant(log(_LONGEST))
+_LOG_LONGEST: Final = constant(log(LONGEST_TOKENS))
 
 
 class Length:
@@ -42,7 +39,7 @@ class Length:
 
     def predict(self, features: Features) -> Floats:
         """Return expected output tokens (M,), at least 1."""
-        log_tokens = self._ridges.mean(_regressors(features))
+        log_tokens = self._ridges.mean(features.length_regressors)
         expected: Floats = np.exp(within(log_tokens, ZERO, _LOG_LONGEST))
         return expected
 
@@ -54,7 +51,7 @@ class Length:
         if tokens < 0 or not isfinite(tokens):
             raise ValueError(f"tokens: {tokens} is not a count")
         target = float(np.log(max(tokens, 1)))
-        self._ridges.learn(self._index[model], _regressors(features), target)
+        self._ridges.learn(self._index[model], features.length_regressors, target)
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the learned state as arrays, for `numpy.savez`."""
@@ -79,10 +76,3 @@ class Length:
         for j, name in enumerate(arrays["models"].tolist()):
             if (i := self._index.get(name)) is not None:
                 self._ridges.restore(i, arrays["gram"][j], arrays["moment"][j])
-
-
-def _regressors(features: Features) -> Floats:
-    log_tokens = log(clipped(features.expected_output_tokens, 1.0, _LONGEST))
-    profile = (log_tokens, 1.0, *features.tasks[:3].tolist(), features.difficulty)
-    text = features.lexical
-    return np.concatenate([profile, text, text[_NUMBERS] * text])

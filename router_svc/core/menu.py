@@ -3,15 +3,13 @@
 N = candidates, K = plans, the single ones first.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, combinations
+from collections.abc import Mapping
 from typing import Final
 
-from router_svc.core.clip import clipped
 from router_svc.core.option import Option, best, both_in_time, log_of, options
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Plan, Refine, Single, Vote
-from router_svc.core.price import PRICERS, Priced, View
+from router_svc.core.plans import Plans
+from router_svc.core.price import PRICERS, View
 from router_svc.core.scorers import SCORERS
 from router_svc.core.types import Candidates, Policy
 
@@ -20,32 +18,49 @@ _ENSEMBLE_POOL: Final = 6
 than they could win."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Menu:
-    """Every plan that was priced, single models first, in the candidates' order."""
+    """Every plan that was priced, single models first, in the candidates' order.
 
-    kinds: tuple[tuple[str, int], ...]
-    """Each kind of plan in order, and how many there are of it."""
-    quality: tuple[float, ...]
-    """(K,) Expected."""
-    latency_s: tuple[float, ...]
-    """(K,) Expected."""
-    cost_usd: tuple[float, ...]
-    """(K,) Expected."""
-    capacity: tuple[float, ...]
-    """(K,) What each takes from other requests, in units of quality."""
-    in_time: tuple[float, ...]
-    """(K,) Probability of finishing before the deadline."""
-    places: tuple[tuple[int, ...], ...]
-    """(K,) Who is asked, in order: numbers of candidates."""
-    settings: tuple[float, ...]
-    """(K,) What a cascade accepts from, or the seconds after which a hedge asks its backup."""
-    utility: Sequence[float]
-    """(K,) An answer that comes too late is worth nothing."""
-    models: tuple[str, ...]
-    """(N,) Names of the candidates."""
-    verifier: str
-    """What scores in plans of best-of, where it is no model."""
+    A plain class, which a compiler makes fast; nobody changes it.
+    """
+
+    __slots__ = (
+        "capacity",
+        "cost_usd",
+        "in_time",
+        "kinds",
+        "latency_s",
+        "models",
+        "places",
+        "quality",
+        "settings",
+        "utility",
+        "verifier",
+    )
+
+    def __init__(
+        self,
+        plans: Plans,
+        *,
+        kinds: list[tuple[str, int]],
+        models: tuple[str, ...],
+        verifier: str,
+    ) -> None:
+        self.kinds = kinds
+        """Each kind of plan in order, and how many there are of it."""
+        self.models = models
+        """(N,) Names of the candidates."""
+        self.verifier = verifier
+        """What scores in plans of best-of, where it is no model."""
+        # As in `Plans`, (K,).
+        self.quality = plans.quality
+        self.latency_s = plans.latency_s
+        self.cost_usd = plans.cost_usd
+        self.capacity = plans.capacity
+        self.in_time = plans.in_time
+        self.places = plans.places
+        self.settings = plans.settings
+        self.utility = plans.utility
 
     def kind(self, k: int) -> str:
         """Return the kind of plan number *k*."""
@@ -91,11 +106,11 @@ def menu(
 
     *gains*: kind of plan to what its quality proved to be above (or below) the assumptions'.
     """
-    found = options(candidates, policy, deadline_s)
-    singles: list[Priced] = [
-        (o.quality, o.mean_s, o.cost_usd, o.capacity, o.in_time, (o.place,), 0.0) for o in found
-    ]
-    blocks = {"single": singles}
+    worth = rates(policy)
+    found, plans = options(candidates, worth, deadline_s), Plans(worth)
+    for o in found:
+        plans.add(o.quality, o.mean_s, o.cost_usd, o.capacity, o.in_time, (o.place,), 0.0)
+    kinds = [("single", len(found))]
     if policy.max_calls > 1:
         pool, log_deadline = best(found, _ENSEMBLE_POOL), log_of(deadline_s)
         view = View(
@@ -107,26 +122,11 @@ def menu(
         )
         for kind, price in PRICERS.items():
             if not policy.plans or kind in policy.plans:
-                blocks[kind] = _gained(price(pool, view), gains.get(kind, 0.0))
-    plans = list(chain.from_iterable(blocks.values()))
-    quality, latency_s, cost_usd, capacity, in_time, places, settings = zip(*plans, strict=True)
-    of_quality, of_latency, of_cost, of_capacity = rates(policy)
-    return Menu(
-        kinds=tuple([(kind, len(block)) for kind, block in blocks.items()]),
-        quality=quality,
-        latency_s=latency_s,
-        cost_usd=cost_usd,
-        capacity=capacity,
-        in_time=in_time,
-        places=places,
-        settings=settings,
-        utility=[
-            of_quality * q * sure + of_latency * s + of_cost * usd + of_capacity * c
-            for q, s, usd, c, sure, _, _ in plans
-        ],
-        models=candidates.models,
-        verifier=policy.verifier,
-    )
+                before = len(plans.utility)
+                plans.gain(gains.get(kind, 0.0))
+                price(pool, view, plans)
+                kinds.append((kind, len(plans.utility) - before))
+    return Menu(plans, kinds=kinds, models=candidates.models, verifier=policy.verifier)
 
 
 def rates(policy: Policy) -> list[float]:
@@ -134,17 +134,9 @@ def rates(policy: Policy) -> list[float]:
     return [score(policy) for score in SCORERS.values()]
 
 
-def _both_in_time(
-    pool: Sequence[Option], log_deadline: float | None
-) -> Mapping[tuple[int, int], float]:
-    found = {}
-    for one, two in combinations(pool, 2):
-        sure = both_in_time(one, two, log_deadline)
-        found[one.place, two.place] = found[two.place, one.place] = sure
+def _both_in_time(pool: list[Option], log_deadline: float | None) -> list[list[float]]:
+    found = [[1.0] * len(pool) for _ in pool]
+    for i, one in enumerate(pool):
+        for j in range(i):
+            found[i][j] = found[j][i] = both_in_time(one, pool[j], log_deadline)
     return found
-
-
-def _gained(block: list[Priced], gain: float) -> list[Priced]:
-    if gain == 0.0:
-        return block
-    return [(clipped(plan[0] + gain, 0.0, 1.0), *plan[1:]) for plan in block]

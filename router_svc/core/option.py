@@ -4,13 +4,11 @@ A decision weighs a few dozen plans of a few models. At that size an array costs
 arithmetic on it, which is why everything from here on to the choice is scalar.
 """
 
-from collections.abc import Sequence
 from math import exp, expm1, log, log1p, sqrt
 from typing import Final
 
 from router_svc.core.clip import clipped
-from router_svc.core.scorers import SCORERS
-from router_svc.core.types import Candidates, Policy
+from router_svc.core.types import Candidates
 
 _Z90: Final = 1.2816
 """The 90 % quantile of the standard normal distribution."""
@@ -67,17 +65,17 @@ class Option:
         """Standard deviation of the logarithm of its time."""
 
 
-def options(candidates: Candidates, policy: Policy, deadline_s: float | None) -> list[Option]:
-    """Fit lognormals through every candidate's predicted median and 90th percentile."""
-    of_quality, of_latency, of_cost, of_capacity = [score(policy) for score in SCORERS.values()]
+def options(candidates: Candidates, rates: list[float], deadline_s: float | None) -> list[Option]:
+    """Fit lognormals through every candidate's predicted median and 90th percentile.
+
+    *rates*: what a unit of quality, of latency, of cost and of capacity is worth.
+    """
+    of_quality, of_latency, of_cost, of_capacity = rates
     log_deadline = log_of(deadline_s)
-    qualities: list[float] = candidates.quality.tolist()
-    p50s_s: list[float] = candidates.total_p50_s.tolist()
-    p90s_s: list[float] = candidates.total_p90_s.tolist()
-    costs_usd: list[float] = candidates.cost_usd.tolist()
-    capacities: list[float] = candidates.capacity_price.tolist()
+    p50s_s, p90s_s = candidates.total_p50_s, candidates.total_p90_s
+    costs_usd, capacities = candidates.cost_usd, candidates.capacity_price
     found = []
-    for place, quality in enumerate(qualities):
+    for place, quality in enumerate(candidates.quality):
         cost_usd, capacity = costs_usd[place], capacities[place]
         median_s = max(p50s_s[place], _SHORTEST_S)
         slower = p90s_s[place] / median_s
@@ -104,7 +102,7 @@ def options(candidates: Candidates, policy: Policy, deadline_s: float | None) ->
     return found
 
 
-def best(found: Sequence[Option], count: int) -> list[Option]:
+def best(found: list[Option], count: int) -> list[Option]:
     """Return the *count* options that are worth most, best first."""
     return sorted(found, key=_worth, reverse=True)[:count]
 

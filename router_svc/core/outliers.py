@@ -10,7 +10,7 @@ taken; here with exponentially faded means in place of intervals. Time is an arg
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, inf, log
 from statistics import median
 from typing import Final
 
@@ -45,6 +45,7 @@ class Outliers:
     def __init__(self, model: Ints, ratio: float) -> None:
         count = len(model)
         self._ratio = ratio
+        self._most_log = log(ratio) if ratio > 0.0 else inf
         # Plain numbers: every call moves one replica's.
         self._peers = [
             [j for j in np.flatnonzero(model == model[i]).tolist() if j != i] for i in range(count)
@@ -54,7 +55,9 @@ class Outliers:
         self._slow = [0.0] * count
         """Mean logarithm of actual over predicted time."""
         self._times_out = [0] * count
-        self._until_s = np.full(count, -np.inf)
+        self._until_s = [-inf] * count
+        self.until_s = -inf
+        """From then on nobody is left out, as far as is known."""
 
     def answered(self, i: int, slowness: float, now_s: float) -> Verdict | None:
         """Take in a call that took *slowness* times what was predicted; 0: not to be judged by."""
@@ -73,12 +76,11 @@ class Outliers:
     def restarted(self, i: int) -> None:
         """Forget replica *i*'s past: it is another process now."""
         self._calls[i] = self._failing[i] = self._slow[i] = 0.0
-        self._times_out[i], self._until_s[i] = 0, -np.inf
+        self._times_out[i], self._until_s[i] = 0, -inf
 
     def out(self, now_s: float) -> Bools:
         """Which replicas are left out; (R,)."""
-        left_out: Bools = self._until_s > now_s
-        return left_out
+        return np.array(self._until_s) > now_s
 
     def _learn(self, means: list[float], i: int, value: float) -> None:
         # The first calls weigh as in a plain mean.
@@ -101,14 +103,21 @@ class Outliers:
         out_s = min(_OUT_S * 2.0 ** min(self._times_out[i], 16), _MOST_OUT_S)
         self._times_out[i] += 1
         self._until_s[i] = now_s + out_s
+        self.until_s = max(self.until_s, now_s + out_s)
         # It comes back with a clean slate, and is judged by what it does then.
         self._calls[i] = self._failing[i] = self._slow[i] = 0.0
         return Verdict(out_s=out_s, why=why)
 
     def _worse(self, i: int, peers: Sequence[int]) -> str:
         """Say how replica *i* is worse than its *peers*, "" where it is not."""
-        failing, usual = self._failing[i], median(self._failing[j] for j in peers)
-        if failing > usual + _FAILS:
-            return f"{failing:.0%} of its calls fail, {usual:.0%} of its peers'"
-        times = exp(self._slow[i] - median(self._slow[j] for j in peers))
-        return f"{times:.1f} times slower than its peers" if times > self._ratio else ""
+        # Every answer asks this, and a median takes longer than all else there is to do about it.
+        failing, slow = self._failing[i], self._slow[i]
+        if failing > _FAILS:
+            usual = median([self._failing[j] for j in peers])
+            if failing > usual + _FAILS:
+                return f"{failing:.0%} of its calls fail, {usual:.0%} of its peers'"
+        if slow - min([self._slow[j] for j in peers]) > self._most_log:
+            behind = slow - median([self._slow[j] for j in peers])
+            if behind > self._most_log:
+                return f"{exp(behind):.1f} times slower than its peers"
+        return ""

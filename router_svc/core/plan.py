@@ -84,6 +84,16 @@ def models_of(plan: Plan) -> tuple[str, ...]:
             return (primary, backup)
 
 
+def begun_by(plan: Plan) -> tuple[str, ...]:
+    """Every model that the plan asks at once."""
+    match plan:
+        case Vote(models):
+            return models
+        case BestOf(models, n):
+            return tuple(models[i % len(models)] for i in range(n))
+    return models_of(plan)[:1]
+
+
 def kind_of(plan: Plan) -> str:
     """The plan's kind, as metrics and journal name it."""
     return _KIND_OF[type(plan)]

@@ -3,9 +3,9 @@
 R = replicas, M = models, N = candidates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,11 +16,11 @@ from router_svc.core.features import TASKS, Features
 from router_svc.core.filters import admitted
 from router_svc.core.hedging import Stalls
 from router_svc.core.judge import Judge
-from router_svc.core.latency import Latency, LatencyQuantiles
+from router_svc.core.latency import Latency, Quantiles
 from router_svc.core.length import Length
 from router_svc.core.quality import Quality
 from router_svc.core.shadow import congestion, slot_s
-from router_svc.core.types import Ask, Bools, Candidates, Floats, Ints, Places, Policy, Replicas
+from router_svc.core.types import Ask, Bools, Candidates, Floats, Places, Policy, Replicas
 
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
 _DEVICE_PRICE_PER_S: Final = 0.05
@@ -130,58 +130,64 @@ def candidates(
     fed: Floats | float = max(prompt, 1.0)
     if cached_tokens is not None and np.count_nonzero(cached_tokens):
         fed = np.maximum(prompt - cached_tokens, 1.0)
-    when = predictors.latency.predict(loads, fed, output.take(replicas.model))
-    view = View(replicas=replicas, able=able, total_s=when.total_p50_s, rotation=rotation)
+    latency = predictors.latency
+    when = latency.predict(loads, fed, output.take(replicas.model))
+    view = View(replicas=replicas, able=able, total_s=when.total_s, rotation=rotation)
     chosen, spares = best_per_model(replicas, able, BALANCERS[policy.balancer](view))
-    best = np.array(chosen, dtype=np.intp)
-    model = replicas.model.take(best)
-    work_s = slot_s(when).take(best)
-    if ask.samples > 1:
-        work_s = work_s * ask.samples
-    capacity = congestion(replicas.loads).take(best)
+    models: list[int] = [replicas.model.item(i) for i in chosen]
+    times = [latency.quantiles(when, i) for i in chosen]
+    work_s = [ask.samples * slot_s(each) for each in times]
+    capacity = [congestion(*replicas.loads.use_of(i)) for i in chosen]
     if not isinstance(fed, float):
-        capacity = capacity + _lost(predictors.latency, replicas, fed, when).take(best)
+        there_s = latency.predict(replicas.loads, fed.min(), np.ones(())).first_s.take(chosen)
+        lost = [_lost(*each) for each in zip(times, there_s.tolist(), strict=True)]
+        capacity = _sums(capacity, lost)
     if slot_prices is not None:
-        capacity = capacity + slot_prices[model] * work_s
+        per_s: list[float] = slot_prices.take(models).tolist()
+        taken = [price * work for price, work in zip(per_s, work_s, strict=True)]
+        capacity = _sums(capacity, taken)
     judged = predictors.judge.judge(features)
+    of = _some_of(models, len(replicas.models))
     tokens = output * ask.samples if ask.samples > 1 else output
     cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * tokens
-    of = _some_of(model, len(replicas.models))
-    times_s = [when.ttft_p50_s, when.ttft_p90_s, when.total_p50_s, when.total_p90_s]
-    times_s = [each.take(best) for each in times_s]
-    waits_s = np.zeros(len(best))
+    quality: list[float] = of(judged.quality)
+    waits_s, waits_p90_s = [0.0] * len(chosen), [0.0] * len(chosen)
     if wait_s is not None:
-        waits_s = wait_s.take(best)
-        longer = (1.0, _WAIT_P90, 1.0, _WAIT_P90)
-        times_s = [each + by * waits_s for each, by in zip(times_s, longer, strict=True)]
+        waits_s = wait_s.take(chosen).tolist()
+        waits_p90_s = [_WAIT_P90 * each for each in waits_s]
     return Candidates(
-        models=tuple([replicas.models[m] for m in model.tolist()]),
-        replicas=tuple([replicas.names[r] for r in chosen]),
-        quality=of(judged.quality),
+        models=tuple([replicas.models[m] for m in models]),
+        replicas=tuple([replicas.names[i] for i in chosen]),
+        quality=quality,
         quality_stddev=of(judged.stddev),
-        ttft_p50_s=times_s[0],
-        ttft_p90_s=times_s[1],
-        total_p50_s=times_s[2],
-        total_p90_s=times_s[3],
+        ttft_p50_s=_sums([each.ttft_p50_s for each in times], waits_s),
+        ttft_p90_s=_sums([each.ttft_p90_s for each in times], waits_p90_s),
+        total_p50_s=_sums([each.total_p50_s for each in times], waits_s),
+        total_p90_s=_sums([each.total_p90_s for each in times], waits_p90_s),
         cost_usd=of(cost),
         output_tokens=of(output),
-        report_age_s=replicas.report_age_s.take(best),
+        report_age_s=[replicas.loads.age_of(i) for i in chosen],
         capacity_price=capacity,
         spares=spares,
         stall_ratio=predictors.stalls.ratio,
-        confidence=of(predictors.confidence.spread(judged.quality)),
-        agreement=of(of(predictors.agreement.correlation(features.tasks)).T),
+        confidence=predictors.confidence.spread(models, quality),
+        agreement=of(predictors.agreement.correlation(features.tasks).take(models, axis=1)),
         work_s=work_s,
         probe_ratio=of(judged.probes),
         wait_s=waits_s,
     )
 
 
-def _some_of(model: Ints, models: int) -> Callable[[Floats], Floats]:
-    """Return what takes those of each *model* (N,), in order, of an array (M, …): often all."""
-    if len(model) == models:
-        return lambda each: each
-    return lambda each: each.take(model, axis=0)
+def _some_of(models: Sequence[int], count: int) -> Callable[[Floats], list[Any]]:
+    """Return what lists those of *models* (N,), in order, of an array (M, …): often all."""
+    if len(models) == count:
+        return lambda each: each.tolist()
+    return lambda each: each.take(models, axis=0).tolist()
+
+
+def _sums(some: list[float], more: list[float]) -> list[float]:
+    """Add two lists (N,)."""
+    return [one + other for one, other in zip(some, more, strict=True)]
 
 
 def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Floats]:
@@ -195,10 +201,10 @@ def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Float
     return able & (free | ~elsewhere[replicas.model]), wait_s
 
 
-def _lost(latency: Latency, replicas: Replicas, fed: Floats, when: LatencyQuantiles) -> Floats:
-    """Price what each replica feeds again because the cache that has it is elsewhere; (R,).
+def _lost(when: Quantiles, there_s: float) -> float:
+    """Price what a replica feeds again because the cache that has it is elsewhere.
 
-    That is beside the caller's own wait, which the latency's price covers.
+    *there_s* is how long a first token takes at the latter. That is beside the caller's own wait,
+    which the latency's price covers.
     """
-    there = latency.predict(replicas.loads, fed.min(), np.ones(()))
-    return _DEVICE_PRICE_PER_S * np.maximum(when.ttft_p50_s - there.ttft_p50_s, 0.0)
+    return _DEVICE_PRICE_PER_S * max(when.ttft_p50_s - there_s, 0.0)

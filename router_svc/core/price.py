@@ -7,13 +7,14 @@ from outcomes. A pricer gets the options that may join an ensemble, the best alo
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, combinations
+from itertools import combinations
 from math import log, sqrt
 from typing import Final, TypeAlias
 
 from router_svc.core.clip import clipped
 from router_svc.core.hedging import STALL_S, late_after_s
 from router_svc.core.option import Option, in_time
+from router_svc.core.plans import Plans
 from router_svc.core.types import Candidates, Policy
 from router_svc.core.voting import (
     Groups,
@@ -45,11 +46,6 @@ _LATE: Final = 0.05
 _EXCESS: Final = 0.25
 """How much longer a late call takes yet, as a share of what it is late by."""
 
-Priced: TypeAlias = tuple[float, float, float, float, float, tuple[int, ...], float]
-"""Expected quality, latency in seconds, cost in dollars and capacity of one plan; the probability
-that it makes the deadline; its candidates in order; and its setting: what a cascade accepts from,
-or the seconds after which a hedge asks its backup. A plain tuple: there are dozens per decision."""
-
 
 class View:
     """What pricers look at beside the options. As `Option`, what a compiler makes fast."""
@@ -68,27 +64,27 @@ class View:
         self,
         *,
         candidates: Candidates,
-        both_in_time: Mapping[tuple[int, int], float],
+        both_in_time: list[list[float]],
         policy: Policy,
         deadline_s: float | None,
         log_deadline: float | None,
     ) -> None:
         self.candidates = candidates
-        self.confidence: list[list[float]] = candidates.confidence.tolist()
+        self.confidence = candidates.confidence
         """(N, Z) Equally likely confidences of each, ascending."""
-        self.agreement: list[list[float]] = candidates.agreement.tolist()
+        self.agreement = candidates.agreement
         """(N, N) Correlation of success, the same whichever comes first."""
         self.both_in_time = both_in_time
-        """By two candidates: the probability that both make the deadline, one after the other."""
+        """(P, P) Probability that two of the pool make the deadline, one after the other."""
         self.policy = policy
         self.deadline_s = deadline_s
         self.log_deadline = log_deadline
 
 
-Pricer: TypeAlias = Callable[[Sequence[Option], View], list[Priced]]
+Pricer: TypeAlias = Callable[[list[Option], View, Plans], None]
 
 
-def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
+def cascade(pool: list[Option], view: View, plans: Plans) -> None:
     """Price every ordered pair of *pool*.
 
     The first answer stands where its confidence beats what the second model would bring after its
@@ -98,39 +94,33 @@ def cascade(pool: Sequence[Option], view: View) -> list[Priced]:
     Where the first answer would always stand there is no cascade: that is its first model alone.
     Load makes no answer better: neither capacity's price nor want of time lowers what is accepted.
     """
-    found: list[Priced] = []
-    accept = [(two, clipped(_unloaded(two), 0.0, 1.0), _spread(two.quality)) for two in pool]
-    for one in pool:
+    accept = [clipped(_unloaded(two), 0.0, 1.0) for two in pool]
+    spreads = [_spread(two.quality) for two in pool]
+    for i, one in enumerate(pool):
         sure = view.confidence[one.place]
-        count, spread = len(sure), _spread(one.quality)
-        above = [*accumulate(reversed(sure), initial=0.0)]
-        agreement = view.agreement[one.place]
-        for two, accept_from, spread_two in accept:
-            if two is one:
-                continue
-            accepted = count - bisect_left(sure, accept_from)
-            if accepted == count:
+        count, spread, above = len(sure), spreads[i], _sums(sure)
+        agreement, both_in_time = view.agreement[one.place], view.both_in_time[i]
+        for j, two in enumerate(pool):
+            accepted = count - bisect_left(sure, accept[j])
+            if i == j or accepted == count:
                 continue
             stands, right_and_stands = accepted / count, above[accepted] / count
             asked = 1.0 - stands
             doubt = right_and_stands - one.quality * stands
-            slope = agreement[two.place] * spread_two / spread
+            slope = agreement[two.place] * spreads[j] / spread
             right = right_and_stands + two.quality * asked - slope * doubt
-            found.append(
-                (
-                    0.0 if right < 0.0 else min(right, 1.0),
-                    one.mean_s + asked * two.mean_s,
-                    one.cost_usd + asked * two.cost_usd,
-                    one.capacity + asked * two.capacity,
-                    stands * one.in_time + asked * view.both_in_time[one.place, two.place],
-                    (one.place, two.place),
-                    accept_from,
-                )
+            plans.add(
+                0.0 if right < 0.0 else min(right, 1.0),
+                one.mean_s + asked * two.mean_s,
+                one.cost_usd + asked * two.cost_usd,
+                one.capacity + asked * two.capacity,
+                stands * one.in_time + asked * both_in_time[j],
+                (one.place, two.place),
+                accept[j],
             )
-    return found
 
 
-def vote(pool: Sequence[Option], view: View) -> list[Priced]:
+def vote(pool: list[Option], view: View, plans: Plans) -> None:
     """Price every group of *pool*, whose answers are weighed by how sure each turns out to be.
 
     Such a vote is at least as good as one weighed by what is expected of each model beforehand,
@@ -138,29 +128,26 @@ def vote(pool: Sequence[Option], view: View) -> list[Priced]:
     """
     most = min(view.policy.max_calls, len(pool))
     if most < _PAIR:
-        return []
+        return
     pool = sorted(pool, key=_quality, reverse=True)
+    places = [option.place for option in pool]
     among = groups(len(pool), most)
     right = _right(pool, among, view)
-    found: list[Priced] = [(0.0, 0.0, 0.0, 0.0, 1.0, (), 0.0)]
+    together = [_Together(0.0, 0.0, 0.0, 1.0)]
     for group in among.groups:
-        one = pool[group.tail]
-        _, latency_s, cost_usd, capacity, in_time, places, _ = found[group.rest]
-        found.append(
-            (
-                right[len(found)],
-                max(latency_s, one.mean_s),
-                cost_usd + one.cost_usd,
-                capacity + one.capacity,
-                in_time * one.in_time,
-                (*places, one.place),
-                0.0,
-            )
+        one, rest = pool[group.tail], together[group.rest]
+        found = _Together(
+            max(rest.latency_s, one.mean_s),
+            rest.cost_usd + one.cost_usd,
+            rest.capacity + one.capacity,
+            rest.in_time * one.in_time,
         )
-    return found[len(pool) + 1 :]
+        if group.pairs:
+            found.priced(right[len(together)], tuple([places[m] for m in group.members]), plans)
+        together.append(found)
 
 
-def best_of(pool: Sequence[Option], view: View) -> list[Priced]:
+def best_of(pool: list[Option], view: View, plans: Plans) -> None:
     """Price answers of pairs, and several of one model, scored by a third or by a verifier.
 
     Some answer is right with a probability between independence and failing together. Of what
@@ -168,41 +155,39 @@ def best_of(pool: Sequence[Option], view: View) -> list[Priced]:
     """
     pool, policy = pool[:_BEST_OF_POOL], view.policy
     if policy.verifier:
-        return [
-            _asked_at_once(_chosen(_VERIFIER_SKILL, drawn, view), drawn)
-            for count in range(2, policy.max_calls + 1)
-            for drawn in _draws(pool, count, policy)
-        ]
-    return [
-        _scored(answers, judge)
-        for count in range(2, policy.max_calls)
-        for drawn in _draws(pool, count, policy)
-        for answers in [_asked_at_once(_chosen(_SCORER_SKILL, drawn, view), drawn)]
-        for judge in pool
-        if judge not in drawn
-    ]
+        for count in range(2, policy.max_calls + 1):
+            for drawn in _draws(pool, count, policy):
+                places = tuple([option.place for option in drawn])
+                _asked_at_once(drawn).priced(_chosen(_VERIFIER_SKILL, drawn, view), places, plans)
+        return
+    for count in range(2, policy.max_calls):
+        for drawn in _draws(pool, count, policy):
+            quality, asked = _chosen(_SCORER_SKILL, drawn, view), _asked_at_once(drawn)
+            for judge in pool:
+                if judge not in drawn:
+                    places = (*[option.place for option in drawn], judge.place)
+                    asked.scored(judge).priced(quality, places, plans)
 
 
-def refine(pool: Sequence[Option], view: View) -> list[Priced]:
+def refine(pool: list[Option], view: View, plans: Plans) -> None:
     """Price every ordered pair of *pool*, the second seeing what the first says.
 
     The reviewer is at least as good as alone, and wins its skill's share of the cases in which
     the draft is right and it alone would not be. It reads the draft besides.
     """
-    found: list[Priced] = []
-    for one, two in combinations(pool, 2):
-        either = some_right((one.quality, two.quality), _together((one, two), view))
-        latency_s, cost_usd = one.mean_s + two.mean_s, one.cost_usd + two.cost_usd
-        capacity = one.capacity + two.capacity
-        sure = view.both_in_time[one.place, two.place]
-        for draft, review in ((one, two), (two, one)):
-            won = _REVIEWER_SKILL * max(either - review.quality, 0.0)
-            places = (draft.place, review.place)
-            found.append((review.quality + won, latency_s, cost_usd, capacity, sure, places, 0.0))
-    return found
+    for i, one in enumerate(pool):
+        for j in range(i + 1, len(pool)):
+            two = pool[j]
+            either = some_right((one.quality, two.quality), _agreed((one, two), view))
+            latency_s, cost_usd = one.mean_s + two.mean_s, one.cost_usd + two.cost_usd
+            capacity, sure = one.capacity + two.capacity, view.both_in_time[i][j]
+            for draft, review in ((one, two), (two, one)):
+                right = review.quality + _REVIEWER_SKILL * max(either - review.quality, 0.0)
+                places = (draft.place, review.place)
+                plans.add(right, latency_s, cost_usd, capacity, sure, places, 0.0)
 
 
-def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
+def hedge(pool: list[Option], view: View, plans: Plans) -> None:
     """Price every ordered pair of the best of *pool*, and each model with its own spare replica.
 
     The primary is late with probability `_LATE`; what it then still needs, and what the backup
@@ -213,9 +198,7 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
     c, log_deadline = view.candidates, view.log_deadline
     stalled, stall_s = c.stall_ratio, min(STALL_S, view.deadline_s or STALL_S)
     asked = _LATE + stalled
-    ttft_p50_s, ttft_p90_s = c.ttft_p50_s.tolist(), c.ttft_p90_s.tolist()
-    calls = [_call(o, ttft_p50_s[o.place], ttft_p90_s[o.place]) for o in pool[:_HEDGE_POOL]]
-    found: list[Priced] = []
+    calls = [_call(o, c.ttft_p50_s[o.place], c.ttft_p90_s[o.place]) for o in pool[:_HEDGE_POOL]]
     for primary in calls:
         one, late_s = primary.option, primary.late_s
         more_s = _EXCESS * (late_s - primary.ttft_p50_s)
@@ -229,18 +212,15 @@ def hedge(pool: Sequence[Option], view: View) -> list[Priced]:
             rest_s = (two.mean_s - second.needs_s) - (one.mean_s - primary.needs_s)
             latency_s = one.mean_s - _LATE * races * more_s - stalled * lost_s + backed * rest_s
             backup = in_time(log(two.median_s + late_s), two.sigma, log_deadline)
-            found.append(
-                (
-                    one.quality + backed * (two.quality - one.quality),
-                    max(latency_s, 0.0),
-                    one.cost_usd + asked * two.cost_usd,
-                    one.capacity + asked * two.capacity,
-                    one.in_time + (1.0 - one.in_time) * backed * backup,
-                    (one.place, two.place),
-                    late_s,
-                )
+            plans.add(
+                one.quality + backed * (two.quality - one.quality),
+                max(latency_s, 0.0),
+                one.cost_usd + asked * two.cost_usd,
+                one.capacity + asked * two.capacity,
+                one.in_time + (1.0 - one.in_time) * backed * backup,
+                (one.place, two.place),
+                late_s,
             )
-    return found
 
 
 PRICERS: Final[Mapping[str, Pricer]] = {
@@ -249,7 +229,7 @@ PRICERS: Final[Mapping[str, Pricer]] = {
 """Every kind of ensemble: more than one call, by one policy or another."""
 
 
-def _right(pool: Sequence[Option], among: Groups, view: View) -> list[float]:
+def _right(pool: list[Option], among: Groups, view: View) -> list[float]:
     """Return the probability that the vote of each group of *pool*, best first, is right; (G,).
 
     Of two, the better one alone decides a vote that is weighed beforehand: that is no better than
@@ -257,14 +237,14 @@ def _right(pool: Sequence[Option], among: Groups, view: View) -> list[float]:
     """
     rows = [view.agreement[option.place] for option in pool]
     together = correlations([[row[option.place] for option in pool] for row in rows], among)
-    apart, alike = surest([_coarse(view.confidence[option.place]) for option in pool], among)
+    tallies = surest([_coarse(view.confidence[option.place]) for option in pool], among)
     quality = [option.quality for option in pool]
     weight = [vote_weight(q) for q in quality]
     found = [0.0]
     for group in among.groups:
         i, members = len(found), group.members
-        shared, right = together[i], apart[i]
-        right += shared * (alike[i] - right)
+        shared, right = together[i], tallies[i].apart
+        right += shared * (tallies[i].alike - right)
         if len(members) > _PAIR:
             heavier = outweighing([quality[m] for m in members], [weight[m] for m in members])
             beforehand = heavier + shared * (quality[members[0]] - heavier)
@@ -273,36 +253,60 @@ def _right(pool: Sequence[Option], among: Groups, view: View) -> list[float]:
     return found
 
 
-def _coarse(sure: Sequence[float]) -> list[float]:
+def _sums(sure: list[float]) -> list[float]:
+    """Return the sums of none, the highest, the two highest … of confidences (Z,), ascending."""
+    total, found = 0.0, [0.0]
+    for i in range(len(sure) - 1, -1, -1):
+        total += sure[i]
+        found.append(total)
+    return found
+
+
+def _coarse(sure: list[float]) -> list[float]:
     """Return the means of `_LEVELS` equal parts of confidences (Z,), ascending."""
-    part = len(sure) // _LEVELS
-    return [sum(sure[i : i + part]) / part for i in range(0, part * _LEVELS, part)]
+    part, found = len(sure) // _LEVELS, []
+    for level in range(_LEVELS if part else 0):
+        total = 0.0
+        for i in range(level * part, (level + 1) * part):
+            total += sure[i]
+        found.append(total / part)
+    return found
 
 
-def _asked_at_once(quality: float, asked: Sequence[Option]) -> Priced:
-    """Price all of *asked* together."""
+class _Together:
+    """What some calls take together."""
+
+    __slots__ = ("capacity", "cost_usd", "in_time", "latency_s")
+
+    def __init__(self, latency_s: float, cost_usd: float, capacity: float, in_time: float) -> None:
+        self.latency_s = latency_s
+        self.cost_usd = cost_usd
+        self.capacity = capacity
+        self.in_time = in_time
+
+    def scored(self, judge: Option) -> "_Together":
+        """Add what *judge* takes to score their answers."""
+        return _Together(
+            self.latency_s + _SCORING * judge.mean_s,
+            self.cost_usd + _SCORING * judge.cost_usd,
+            self.capacity + _SCORING * judge.capacity,
+            self.in_time * judge.in_time,
+        )
+
+    def priced(self, quality: float, places: tuple[int, ...], plans: Plans) -> None:
+        """Add the plan that asks so of *places*, expected to be as good as *quality*."""
+        plans.add(quality, self.latency_s, self.cost_usd, self.capacity, self.in_time, places, 0.0)
+
+
+def _asked_at_once(asked: Sequence[Option]) -> _Together:
+    """Return what all of *asked* take together."""
     latency_s, cost_usd, capacity, in_time = 0.0, 0.0, 0.0, 1.0
     for option in asked:
         latency_s = max(latency_s, option.mean_s)
         cost_usd += option.cost_usd
         capacity += option.capacity
         in_time *= option.in_time
-    places = tuple([option.place for option in asked])
-    return quality, latency_s, cost_usd, capacity, in_time, places, 0.0
-
-
-def _scored(answers: Priced, judge: Option) -> Priced:
-    """Add to the price of *answers* what *judge* takes to score them."""
-    quality, latency_s, cost_usd, capacity, in_time, places, setting = answers
-    return (
-        quality,
-        latency_s + _SCORING * judge.mean_s,
-        cost_usd + _SCORING * judge.cost_usd,
-        capacity + _SCORING * judge.capacity,
-        in_time * judge.in_time,
-        (*places, judge.place),
-        setting,
-    )
+    return _Together(latency_s, cost_usd, capacity, in_time)
 
 
 def _draws(pool: Sequence[Option], count: int, policy: Policy) -> list[tuple[Option, ...]]:
@@ -315,10 +319,10 @@ def _chosen(skill: float, drawn: Sequence[Option], view: View) -> float:
     """Expected quality of the answer that *skill* chooses from *drawn*."""
     qualities = [o.quality for o in drawn]
     best = max(qualities)
-    return best + skill * max(some_right(qualities, _together(drawn, view)) - best, 0.0)
+    return best + skill * max(some_right(qualities, _agreed(drawn, view)) - best, 0.0)
 
 
-def _together(group: Sequence[Option], view: View) -> float:
+def _agreed(group: Sequence[Option], view: View) -> float:
     return correlation(view.agreement, [o.place for o in group])
 
 

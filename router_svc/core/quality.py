@@ -1,11 +1,10 @@
 """Which model is how good at a request: learned online from the chosen model's score alone.
 
-One Bayesian ridge regression per model over `features.vector`, of what scores exceed the
+One Bayesian ridge regression per model over `Features.regressors`, of what scores exceed the
 expectation by (LinUCB's estimator: Li et al., 2010). The expectation is the configured prior, and
 what a table of outcomes taught, where there was one. Beside it stands what is learned now and then
 from all remembered outcomes at once (`joint`): `lesson` says when, and can be learned from in
-another thread. M = models, D = length of `vector`,
-T = kinds of task.
+another thread. M = models, D = regressors, T = kinds of task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from router_svc.core import joint, stack
 from router_svc.core.clip import HALF, ONE, ZERO, within
-from router_svc.core.features import TASKS, Features, Floats, lexical_profile, vector
+from router_svc.core.features import TASKS, Features, Floats, lexical_profile
 from router_svc.core.joint import Joint
 from router_svc.core.memory import SIZE, Memory, Seen
 from router_svc.core.ridge import Ridges
@@ -28,7 +27,7 @@ Array: TypeAlias = NDArray[Any]
 VERSION: Final = 4
 _READABLE: Final = (3, VERSION)
 """In version 3 no table knew how prompts are worded."""
-_DIMENSIONS: Final = len(vector(lexical_profile("")))
+_DIMENSIONS: Final = len(lexical_profile("").regressors)
 _PRECISION: Final = 4.0
 """Of the prior, per regressor: a model has to fail more than once before it loses its place."""
 _AGES_APART: Final = 16.0
@@ -81,8 +80,6 @@ class _Known:
     """What is known of a prompt but for the regressions, which alone follow every outcome."""
 
     features: Features
-    x: Floats
-    """(D,)."""
     expected: Floats
     """(M,) Before any outcome."""
     learned: Floats | None
@@ -129,15 +126,16 @@ class Quality:
         self._untaught = 0
         """Outcomes since the memory was learned from."""
         self._known: _Known | None = None
-        """Of the prompt asked about last: who learns of it has mostly just asked."""
+        """Of the prompt asked about last: who learns of it has mostly just asked. None where only
+        the prior is expected before any outcome: to work that out takes no longer."""
 
     def predict(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected quality (M,) in [0, 1] and its standard deviation (M,)."""
-        known = self._about(features)
-        excess, leverage = self._excess.predict(known.x)
-        if known.learned is not None:
-            excess += _JOINT_SHARE * (known.learned - excess)
-        mean = within(known.expected + excess, ZERO, ONE)
+        expected, learned = self._before(features)
+        excess, leverage = self._excess.predict(features.regressors)
+        if learned is not None:
+            excess += _JOINT_SHARE * (learned - excess)
+        mean = within(expected + excess, ZERO, ONE)
         stddev = np.sqrt(self._variance * np.maximum(leverage, ZERO))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
 
@@ -150,13 +148,13 @@ class Quality:
             raise ValueError(f"score: {score} is not in [0, 1]")
         if not (weight >= 0.0 and isfinite(weight)):
             raise ValueError(f"weight: {weight} is not a finite number of at least 0")
-        i, known = self._index[model], self._about(features)
-        target = score - float(known.expected[i])
-        mean, leverage = self._excess.predict_one(i, known.x)
+        i, x = self._index[model], features.regressors
+        target = score - float(self._before(features)[0][i])
+        mean, leverage = self._excess.predict_one(i, x)
         error = (target - mean) ** 2 / (1.0 + leverage)
         self._residuals[i] = self._forgetting * self._residuals[i] + (weight, weight * error)
         self._variance = self._noise()
-        self._excess.learn(i, known.x, target, weight)
+        self._excess.learn(i, x, target, weight)
         self._tallies[:, i] *= self._forgetting
         self._tallies[:, i] += weight * np.outer((1.0, score), features.tasks)
         self._memory.add(features, i, target, weight)
@@ -198,7 +196,7 @@ class Quality:
         tasks = np.stack([each.tasks for each in features])
         self._table, self._known = stack.learn(features, scores - tasks @ self._prior.T), None
         self._take_table(self.models)
-        x = np.stack([vector(each) for each in features])
+        x = np.stack([each.regressors for each in features])
         for i, run in enumerate(~np.isnan(scores).T):
             weight = min(1.0, _TABLE_OUTCOMES / max(run.sum(), 1))
             self._excess.learn_expected(i, x[run], weight)
@@ -253,19 +251,23 @@ class Quality:
                 self._tallies[:, i] = arrays["tallies"][:, j]
         self._variance = self._noise()
 
-    def _about(self, features: Features) -> _Known:
-        if self._known is None or self._known.features is not features:
-            self._known = _Known(
-                features=features,
-                x=vector(features),
-                expected=self._expected(features),
-                learned=None if self._joint is None else self._joint.predict(features),
-            )
-        return self._known
+    def _before(self, features: Features) -> tuple[Floats, Floats | None]:
+        """Return what is expected of every model before any outcome, and what memory adds; (M,).
+
+        None where nothing was learned from it.
+        """
+        if self._table is None and self._joint is None:
+            return self._prior.dot(features.tasks), None
+        known = self._known
+        if known is None or known.features is not features:
+            learned = None if self._joint is None else self._joint.predict(features)
+            known = _Known(features=features, expected=self._expected(features), learned=learned)
+            self._known = known
+        return known.expected, known.learned
 
     def _expected(self, features: Features) -> Floats:
         """Return what is expected of every model before any outcome (M,)."""
-        prior: Floats = self._prior @ features.tasks
+        prior: Floats = self._prior.dot(features.tasks)
         if self._table is None:
             return prior
         # A model that the table does not know takes the 0 behind those it knows.

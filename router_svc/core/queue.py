@@ -13,6 +13,7 @@ from itertools import zip_longest
 from math import inf
 from typing import Final
 
+from router_svc.core.promises import Known
 from router_svc.core.types import Priority
 
 _QUANTUM_TOKENS: Final = 64.0
@@ -33,8 +34,8 @@ class Ticket:
     difficulty: float = 0.0
     number: int
     """Ascends with arrival; names the ticket."""
-    key: int = field(compare=False, default=0)
-    """Known again when it comes back."""
+    known: Known = field(compare=False, default=Known(key=0))
+    """By what it is known again when it comes back."""
     model: int = field(compare=False, default=-1)
     """Where it waits."""
     priority: Priority = field(compare=False)
@@ -61,6 +62,8 @@ class WaitQueue:
             p: OrderedDict() for p in sorted(Priority, reverse=True)
         }
         self._count = 0
+        self._soonest_s = inf
+        """No `latest_s` of those that wait is sooner; that of one who left may be."""
 
     def __len__(self) -> int:
         return self._count
@@ -69,6 +72,7 @@ class WaitQueue:
         """Queue *ticket*."""
         insort(self._classes[ticket.priority].setdefault(ticket.tenant, _Tenant()).tickets, ticket)
         self._count += 1
+        self._soonest_s = min(self._soonest_s, ticket.latest_s)
 
     def pop(self) -> Ticket | None:
         """Take out who is next; its tenant pays for it."""
@@ -101,6 +105,12 @@ class WaitQueue:
         """Return the class of who is next, None where nobody waits."""
         return next((p for p, tenants in self._classes.items() if tenants), None)
 
+    def leads(self, ticket: Ticket) -> bool:
+        """Whether nobody of its class and tenant goes before *ticket*, nor any higher class."""
+        mine = self._classes[ticket.priority].get(ticket.tenant)
+        first = mine is not None and mine.tickets[0].number == ticket.number
+        return first and self.first_class() == ticket.priority
+
     def ahead(self, ticket: Ticket) -> int:
         """Count who would go before *ticket*, were all of equal length."""
         found = 0
@@ -115,12 +125,15 @@ class WaitQueue:
 
     def late(self, now_s: float, pace_s: float) -> list[Ticket]:
         """Return who is likely to be late at one request every *pace_s*, those gone left out."""
-        late, place = [], 0
+        if now_s + self._count * pace_s <= self._soonest_s:
+            return []
+        late, place, self._soonest_s = [], 0, inf
         for ticket in self._in_turn():
             if now_s + place * pace_s > ticket.latest_s:
                 late.append(ticket)
             else:
                 place += 1
+            self._soonest_s = min(self._soonest_s, ticket.latest_s)
         return late
 
     def last_below(self, priority: Priority) -> Ticket | None:

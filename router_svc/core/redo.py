@@ -7,9 +7,8 @@ under the same policy or another one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any, Final
-
-import numpy as np
 
 from router_svc.core.decide import VERSION, Decision, decide
 from router_svc.core.types import Ask, Candidates, Policy, Priority
@@ -62,26 +61,22 @@ def again(state: Mapping[str, Any], policy: Policy | None = None) -> Decision:
 
 
 def _plain(value: Candidates | Policy) -> dict[str, Any]:
-    """Take a value apart: arrays become lists, sets sorted ones."""
+    """Take a value apart: sets become sorted lists."""
     found = {}
     for name in _NAMES[type(value)]:
         part = getattr(value, name)
-        if isinstance(part, np.ndarray):
-            part = part.tolist()
-        elif isinstance(part, frozenset):
-            part = sorted(part)
-        found[name] = part
+        found[name] = sorted(part) if isinstance(part, frozenset) else part
     return found
 
 
 def _figures(value: Any) -> Any:
-    """Put names, or an array of any shape, together again."""
-    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+    """Put names, or numbers in lists of any depth, together again."""
+    if not isinstance(value, (list, tuple)):
+        # JSON has no infinity: the age of a report that never came.
+        return inf if value is None else value
+    if value and all(isinstance(each, str) for each in value):
         return tuple(value)
-    parts = np.array(value, dtype=np.object_)
-    # JSON has no infinity: the age of a report that never came.
-    parts[parts == None] = np.inf  # noqa: E711 - element by element
-    return parts.astype(np.float64)
+    return [_figures(each) for each in value]
 
 
 def _word(value: Any) -> Any:

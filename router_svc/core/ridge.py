@@ -39,6 +39,8 @@ class Ridges:
         """Posterior mean (M, D)."""
         self.covariance = np.repeat(np.diag(1.0 / precision)[None], len(mean), axis=0)
         """Posterior covariance (M, D, D), in units of the noise variance."""
+        self._rows = self.covariance.reshape(-1, len(precision))
+        """(M·D, D) The same numbers: one matrix times a vector is faster than several."""
         self._apart, self._age = apart, [0.0] * len(mean)
         """Outcomes of each target by which its past has yet to age."""
         self._gram = np.zeros_like(self.covariance)
@@ -46,11 +48,11 @@ class Ridges:
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         """Return mean (M,) and leverage xᵀΣx (M,) at *x* (D,)."""
-        return self.coefficients @ x, (self.covariance @ x) @ x
+        return self.coefficients.dot(x), self._rows.dot(x).reshape(-1, len(x)).dot(x)
 
     def mean(self, x: Floats) -> Floats:
         """Return the mean alone (M,) at *x* (D,)."""
-        mean: Floats = self.coefficients @ x
+        mean: Floats = self.coefficients.dot(x)
         return mean
 
     def predict_one(self, target: int, x: Floats) -> tuple[float, float]:

@@ -15,8 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from router_svc.core.clip import ONE, ZERO, constant
-from router_svc.core.latency import LatencyQuantiles, ReplicaLoads
+from router_svc.core.latency import Quantiles
 from router_svc.core.types import Floats
 
 MOST: Final = 0.2
@@ -29,7 +28,7 @@ _TEMPERATURE: Final = 0.02
 """Requests whose two best models are so close in value go to both: smoothes the gradient."""
 _NEVER: Final = -1e9
 _PRESENT: Final = 0.05
-_FREE: Final = constant(0.8)
+_FREE: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,20 +87,15 @@ def ascended(demand: Demand, prices: Floats, target: float) -> Floats:
     return prices
 
 
-def slot_s(when: LatencyQuantiles) -> Floats:
-    """Return the seconds that a request would hold a slot of each replica, not waiting; (R,)."""
-    found: Floats = when.total_p50_s - np.minimum(when.wait_s, when.ttft_p50_s)
-    return found
+def slot_s(when: Quantiles) -> float:
+    """Return the seconds that a request would hold a slot, not waiting."""
+    return when.total_p50_s - min(when.wait_s, when.ttft_p50_s)
 
 
-def congestion(loads: ReplicaLoads) -> Floats:
-    """Price a call by how full its replica is now: nothing up to 80 %, then rising; (R,).
+def congestion(requests: float, most: float) -> float:
+    """Price a call by how full its replica is now: nothing up to 80 %, then rising.
 
     What no forecast foresees, and what divides requests that are worth the same.
     """
-    requests, most = loads.running + loads.waiting, np.maximum(loads.max_running, ONE)
-    over = requests / most - _FREE
-    if not np.count_nonzero(over > ZERO):
-        return np.zeros(len(over))
-    price: Floats = _PRESENT * np.minimum(np.maximum(over / 0.2, 0.0), 4.0)
-    return price
+    over = requests / max(most, 1.0) - _FREE
+    return _PRESENT * min(max(over / 0.2, 0.0), 4.0)

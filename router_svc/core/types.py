@@ -1,6 +1,8 @@
 """The vocabulary of a decision: frozen values without behaviour and without wire format.
 
 R = replicas, M = models, N = candidates (models that can serve now, each with one replica).
+What there is for each replica are arrays; what there is for each candidate are plain numbers in
+lists, since on so few the arithmetic of arrays takes longer than the one of numbers.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from router_svc.core.latency import ReplicaLoads
+from router_svc.core.loads import ReplicaLoads
+from router_svc.core.recent import Peaks
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.intp]
@@ -60,6 +63,8 @@ class Policy:
     """Whether a model may be asked for another answer than its likeliest one."""
     verifier: str = ""
     """What can tell good answers to the request from bad ones, without a reference."""
+    promised: bool = False
+    """Whether the request was refused before, and told that there is a place for it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,8 @@ class Ask:
     """Models that may take part; empty: all."""
     priority: Priority = Priority.STANDARD
     tenant: str = ""
+    caller: str = ""
+    """What its caller calls the request, each time it tries; empty: nothing."""
     deadline_s: float | None = None
     """Seconds that the caller still waits."""
     policy: str = ""
@@ -108,9 +115,12 @@ class Ask:
     """Replicas that failed for this very request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Replicas:
-    """Every replica as it is known now; arrays (R,)."""
+    """Every replica as it is known now; arrays (R,) that nobody changes.
+
+    It is made for every decision, and what is frozen takes three times as long to make.
+    """
 
     models: tuple[str, ...]
     """Names of the M models."""
@@ -126,14 +136,17 @@ class Replicas:
     """Longest prompt and answer together; infinite where not known yet."""
     loads: ReplicaLoads
     """What each replica has to do, as the latency model wants it."""
-    report_age_s: Floats
-    """Infinite where there is no report."""
-    own_requests: Floats
-    """Requests in flight that this router sent."""
     last_turn: Floats
     """When this router last chose each, counted in requests; 0 where it never did."""
-    peak_s: Floats
-    """The longest it lately took to answer, faded; 0 where nothing was seen."""
+    peaks: Peaks
+    """How long each lately took at most."""
+    serving: Bools | None = None
+    """Who is healthy, can generate, takes work and has a closed circuit, if that is known."""
+
+    @property
+    def peak_s(self) -> Floats:
+        """The longest it lately took to answer, faded; 0 where nothing was seen."""
+        return self.peaks.at(self.loads.now_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,37 +161,40 @@ class Places:
     """Whether a place was promised to it when it was refused before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Candidates:
-    """The models that can serve, each with its best replica; arrays (N,)."""
+    """The models that can serve, each with its best replica; lists (N,).
+
+    Nobody changes them: as `Replicas`, they are made for every decision.
+    """
 
     models: tuple[str, ...]
     replicas: tuple[str, ...]
-    quality: Floats
-    quality_stddev: Floats
-    ttft_p50_s: Floats
-    ttft_p90_s: Floats
-    total_p50_s: Floats
-    total_p90_s: Floats
-    cost_usd: Floats
-    output_tokens: Floats
-    report_age_s: Floats
-    capacity_price: Floats
+    quality: list[float]
+    quality_stddev: list[float]
+    ttft_p50_s: list[float]
+    ttft_p90_s: list[float]
+    total_p50_s: list[float]
+    total_p90_s: list[float]
+    cost_usd: list[float]
+    output_tokens: list[float]
+    report_age_s: list[float]
+    capacity_price: list[float]
     """What a call takes from others, in units of quality."""
     spares: tuple[str, ...]
     """Each model's second best replica, "" where it has no other that can serve."""
     stall_ratio: float
     """Share of calls that stay silent for no reason that the latency model knows."""
-    confidence: Floats
+    confidence: list[list[float]]
     """(N, Z) Equally likely confidences that each model's answer will have, ascending."""
-    agreement: Floats
+    agreement: list[list[float]]
     """(N, N) Correlation of success; on the diagonal, of two answers of one model."""
-    work_s: Floats = field(default_factory=lambda: np.zeros(()))
-    """Seconds of a slot that a call takes, (N,); or () where nobody asks. No decision reads it."""
-    probe_ratio: Floats = field(default_factory=lambda: np.zeros(()))
-    """Share of such requests to spend on a model that fell, (N,); or () for none of all."""
-    wait_s: Floats = field(default_factory=lambda: np.zeros(()))
-    """Part of the times above that the request would wait for a place, (N,); or () for none."""
+    work_s: list[float] = field(default_factory=list)
+    """Seconds of a slot that a call takes; empty where nobody asks. No decision reads it."""
+    probe_ratio: list[float] = field(default_factory=list)
+    """Share of such requests to spend on a model that fell; empty for none of all."""
+    wait_s: list[float] = field(default_factory=list)
+    """Part of the times above that the request would wait for a place; empty for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, combinations
 from math import log, prod
-from operator import add, truediv
 from typing import Final
 
 from router_svc.core.clip import clipped
@@ -121,48 +120,63 @@ def _heavier(quality: Sequence[float], weight: Sequence[float], first: int, most
     return right * q + (1.0 - q) * _heavier(quality, weight, first + 1, most)
 
 
-def surest(levels: Sequence[Sequence[float]], among: Groups) -> tuple[list[float], list[float]]:
-    """Probability that the answer is right whose model, of each of some groups, is surest; (G,).
+class Tally:
+    """What is known of a group: see `surest`. A plain class, for its fields cost nothing."""
+
+    __slots__ = ("alike", "apart", "below", "highest")
+
+    def __init__(self) -> None:
+        self.apart = 0.0
+        """Probability that its surest answer is right, if models are sure independently."""
+        self.alike = 0.0
+        """The same, if they are sure of the same prompts."""
+        self.below = 0.0
+        """Of the combinations of its levels, how many have been walked past."""
+        self.highest = 0.0
+        """Of its levels at the place that is looked at."""
+
+
+def surest(levels: list[list[float]], among: Groups) -> list[Tally]:
+    """Tell how likely the answer is right whose model, of each of some groups, is surest; (G,).
 
     *levels* (P, L) are equally likely calibrated confidences of each model, ascending. Whoever is
-    surest is right with that confidence: so the expectation of the highest of each group. First of
-    independent models, then of models that are sure of the same prompts.
+    surest is right with that confidence: so the expectation of the highest of each group.
     """
-    return _apart(levels, among), _in_step(levels, among)
+    found = [Tally() for _ in range(len(among.groups) + 1)]
+    _apart(levels, among, found)
+    _in_step(levels, among, found)
+    return found
 
 
-def _apart(levels: Sequence[Sequence[float]], among: Groups) -> list[float]:
-    """Return the mean of the highest over every combination of each group's levels; (G,)."""
+def _apart(levels: list[list[float]], among: Groups, found: list[Tally]) -> None:
+    """Tell the mean of the highest over every combination of each group's levels."""
     count, flat = len(levels[0]), [*chain.from_iterable(levels)]
-    # Of each group: how many combinations lie below the level that is looked at, and their sum.
-    below = [0.0] * (len(among.groups) + 1)
-    total = [0.0] * len(below)
-    below[0] = 1.0
+    found[0].below = 1.0
     for each in sorted(range(len(flat)), key=flat.__getitem__):
         level = flat[each]
         for i, rest in among.having[each // count]:
-            more = below[rest]
-            below[i] += more
-            total[i] += more * level
-    # By now all combinations of a group are below.
-    return [*map(truediv, total, below)]
+            group, more = found[i], found[rest].below
+            group.below += more
+            group.apart += more * level
+    for group in found:
+        # By now all combinations are below.
+        group.apart /= group.below
 
 
-def _in_step(levels: Sequence[Sequence[float]], among: Groups) -> list[float]:
-    """Return the mean of the highest where each group's models are at the same level; (G,)."""
+def _in_step(levels: list[list[float]], among: Groups, found: list[Tally]) -> None:
+    """Tell the mean of the highest where each group's models are at the same level."""
     count = len(levels[0])
-    total = [0.0] * (len(among.groups) + 1)
     for place in range(count):
         row = [each[place] for each in levels]
-        highest = [0.0]
-        for group in among.groups:
-            one, others = row[group.tail], highest[group.rest]
-            highest.append(one if one > others else others)  # noqa: FURB136 - dozens a decision
-        total = [*map(add, total, highest)]
-    return [each / count for each in total]
+        for i, group in enumerate(among.groups, 1):
+            one, others, mine = row[group.tail], found[group.rest].highest, found[i]
+            mine.highest = one if one > others else others  # noqa: FURB136 - dozens a decision
+            mine.alike += mine.highest
+    for each in found:
+        each.alike /= count
 
 
-def correlations(agreement: Sequence[Sequence[float]], among: Groups) -> list[float]:
+def correlations(agreement: list[list[float]], among: Groups) -> list[float]:
     """Return the mean of *agreement* (P, P) between the members of each group, at least 0; (G,).
 
     The pairs of a group are those without its last member and those without its first, less those

@@ -3,7 +3,6 @@
 import math
 from typing import Final
 
-import numpy as np
 from zeta.inference.v1 import decision_pb2 as decision_pb
 
 from router_svc.core.decide import Decision, PricedPlan
@@ -54,15 +53,15 @@ def decision_pb_of(
             decision_pb.Candidate(
                 model=model,
                 replica=c.replicas[i],
-                quality=float(c.quality[i]),
-                quality_stddev=float(c.quality_stddev[i]),
+                quality=c.quality[i],
+                quality_stddev=c.quality_stddev[i],
                 ttft_p50=duration(c.ttft_p50_s[i]),
                 ttft_p90=duration(c.ttft_p90_s[i]),
                 total_p50=duration(c.total_p50_s[i]),
                 total_p90=duration(c.total_p90_s[i]),
-                cost_usd=float(c.cost_usd[i]),
-                output_tokens=float(c.output_tokens[i]),
-                report_age=duration(c.report_age_s[i]) if np.isfinite(c.report_age_s[i]) else None,
+                cost_usd=c.cost_usd[i],
+                output_tokens=c.output_tokens[i],
+                report_age=duration(age) if math.isfinite(age := c.report_age_s[i]) else None,
             )
             for i, model in enumerate(c.models)
         ],

@@ -37,6 +37,8 @@ DOMAIN = "zeta"
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 TRACE_KEY = "traceparent"
+_TRACE_PARTS = 4
+_NAMED = (REQUEST_ID_KEY, TRACE_KEY)
 LAST_WORDS_S = 1.0
 """So long a call has, once it is cut, to tell its caller."""
 _NO_DEADLINE_S = 1e8  # gRPC gives some callers without a deadline one in the far future
@@ -124,6 +126,15 @@ def is_bare(failed: grpc.aio.AioRpcError) -> bool:
 def request_id() -> str:
     """Return the id of the call that is being served: the caller's, or one made for it."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def named_by_caller(context: Context) -> str:
+    """Return what the caller calls its request, however often it tries; empty for nothing.
+
+    That is the trace (W3C Trace Context) that it belongs to, or the id that it was given.
+    """
+    trace = metadata_of(context, TRACE_KEY).split("-")
+    return trace[1] if len(trace) == _TRACE_PARTS else metadata_of(context, REQUEST_ID_KEY)
 
 
 def deadline_s(context: Context) -> float | None:
@@ -286,7 +297,7 @@ class Scoped(grpc.aio.ServerInterceptor):
         # Until its status is sent, which is after this scope.
         task.add_done_callback(lambda _: self._running.discard(call))
         # Every call has its own task, so that nothing has to be unbound.
-        structlog.contextvars.bind_contextvars(rpc=name, request_id=_request_id(context))
+        structlog.contextvars.bind_contextvars(rpc=name, **_names(context))
         try:
             if load is not None:
                 load.began()
@@ -366,8 +377,11 @@ async def _abort(context: Context, error: ZetaError) -> None:
     await context.abort(error.status, str(error), (*said, (DETAILS_KEY, details_of(error))))
 
 
-def _request_id(context: Context) -> str:
-    return metadata_of(context, REQUEST_ID_KEY) or urandom(16).hex()
+def _names(context: Context) -> dict[str, str]:
+    """Return what the call's log events are found by: its id, and its trace where it has one."""
+    said = {key: str(value) for key, value in context.invocation_metadata() or () if key in _NAMED}
+    own = {"request_id": said.get(REQUEST_ID_KEY) or urandom(16).hex()}
+    return {**own, TRACE_KEY: said[TRACE_KEY]} if TRACE_KEY in said else own
 
 
 def metadata_of(context: Context, key: str) -> str:

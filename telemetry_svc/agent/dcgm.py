@@ -68,8 +68,7 @@ class Dcgm:
     def _note(self, *, answers: bool, **why: str) -> None:
         """Log a change once."""
         if answers != self._answers:
-            said = "dcgm exporter answers" if answers else "dcgm exporter does not answer"
-            log.info(said, address=self._address, **why)
+            log.info("dcgm exporter", address=self._address, answers=answers, **why)
         self._answers = answers
 
 

@@ -26,7 +26,7 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from router_svc.app import collect_seldom
 from router_svc.chores import study_for_ever
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical_profile
-from router_svc.core.latency import ReplicaLoads
+from router_svc.core.loads import loads_of
 from router_svc.core.reward import Step
 from router_svc.fleet import Lease
 from router_svc.learner import Learner, Remembered
@@ -38,7 +38,7 @@ from zeta_client.tasks import generate
 MODELS: Final = 16
 PROMPTS: Final = 4_000
 SOURCES: Final = 300
-_LOAD: Final = ReplicaLoads(
+_LOAD: Final = loads_of(
     replica=np.zeros(1, dtype=np.int64),
     model=np.zeros(1, dtype=np.int64),
     running=np.array([2.0]),
@@ -116,7 +116,7 @@ def _one(learner: Learner, features: Features, n: int) -> tuple[float, ...]:
     began_s, began_cpu_s = perf_counter(), thread_time()
     predictors = learner.predictors
     judged = predictors.judge.judge(features)
-    predictors.confidence.spread(judged.quality)
+    predictors.confidence.spread(range(len(judged.quality)), judged.quality.tolist())
     predictors.agreement.correlation(features.tasks)
     predicted_s, predicted_cpu_s = perf_counter(), thread_time()
     learner.answered(_call(name, n), _lease(n), features)

@@ -10,10 +10,11 @@ from timeit import repeat
 import numpy as np
 
 from router_svc.core.confidence import Confidence
-from router_svc.core.features import EMBEDDING_SIZE, Features, lexical, lexical_profile, vector
+from router_svc.core.features import EMBEDDING_SIZE, Features, lexical, lexical_profile
 from router_svc.core.judge import Judge, Verdict
-from router_svc.core.latency import Latency, ReplicaLoads
+from router_svc.core.latency import Latency
 from router_svc.core.length import Length
+from router_svc.core.loads import loads_of
 from router_svc.core.neighbours import KEPT
 from router_svc.core.quality import Quality
 
@@ -39,7 +40,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     yield f"lexical, {len(SHORT)} characters", lambda: lexical(SHORT)
     yield f"lexical, {len(LONG)} characters", lambda: lexical(LONG)
     features = lexical_profile(SHORT)
-    yield "vector", lambda: vector(features)
+    yield "regressors", lambda: replace(features)
     for count in (3, 16):
         names = [f"m{i}" for i in range(count)]
         quality, length = Quality(names, {}), Length(names)
@@ -54,7 +55,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     confidence = Confidence(["a"])
     yield "confidence, predict", lambda: confidence.predict("a", -0.1, 0.6)
     yield "confidence, learn", lambda: confidence.learn("a", -0.1, 0.6, 1.0)
-    yield "confidence, spread", lambda: confidence.spread(np.full(len(confidence.models), 0.6))
+    yield "confidence, spread", lambda: confidence.spread([0], [0.6])
     for rows in (3, 12, 64):
         yield f"latency, predict {rows} replicas", _latency(rows)
 
@@ -73,7 +74,7 @@ def _from_table(features: Features) -> Callable[[], object]:
 def _latency(rows: int) -> Callable[[], object]:
     latency = Latency(["a"], replicas=[f"a-{i}" for i in range(rows)])
     load = np.full(rows, 3.0)
-    loads = ReplicaLoads(
+    loads = loads_of(
         replica=np.arange(rows),
         model=np.zeros(rows, dtype=np.int64),
         running=load,

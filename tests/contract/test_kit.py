@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -186,11 +187,12 @@ async def test_a_stream_keeps_what_it_sent_before_it_failed(
 async def test_request_id_trace_and_deadline_reach_the_handler(
     scripted: Scripted, channel: grpc.aio.Channel
 ) -> None:
-    """What a caller says about a call goes on with every call made for it."""
+    """What a caller says about a call goes on with every call made for it, and into its logs."""
     seen: list[object] = []
 
     async def look(request: pb.QueryHistoryRequest, context: Context) -> pb.QueryHistoryResponse:
-        seen.extend((dict(outgoing(context)), deadline_s(context)))
+        logged = structlog.contextvars.get_contextvars()
+        seen.extend((dict(outgoing(context)), deadline_s(context), logged))
         return await empty(request, context)
 
     scripted.answer = look
@@ -198,9 +200,11 @@ async def test_request_id_trace_and_deadline_reach_the_handler(
     stub = pb_grpc.TelemetryServiceStub(channel)
     await stub.QueryHistory(pb.QueryHistoryRequest(), metadata=tuple(metadata.items()), timeout=5)
 
-    carried, left_s = seen
+    carried, left_s, logged = seen
     assert carried == metadata
     assert left_s == pytest.approx(5.0, abs=1.0)
+    assert isinstance(logged, dict)
+    assert (logged["request_id"], logged["traceparent"]) == ("r1", "00-aa-bb-01")
 
 
 async def test_health_tells_each_service_apart(served: Serving, channel: grpc.aio.Channel) -> None:

@@ -38,9 +38,8 @@ class Router:
         fleet = replace(
             self.fleet,
             loads=loads,
-            own_requests=self.load.requests.copy(),
-            last_turn=self.recent.last_turn.copy(),
-            peak_s=self.recent.peaks_s(now_s),
+            last_turn=self.recent.last_turn,
+            peaks=self.recent.peaks,
         )
         total_s = LATENCY_S * (1.0 + loads.running + loads.waiting)
         return View(replicas=fleet, able=self.able, total_s=total_s, rotation=self._rotation)

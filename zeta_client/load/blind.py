@@ -59,8 +59,6 @@ class Blind:
             can_generate=self.able,
             context_tokens=np.full(count, np.inf),
             loads=self._load.loads(now_s),
-            report_age_s=np.full(count, np.inf),
-            own_requests=self._load.requests.copy(),
-            last_turn=self._recent.last_turn.copy(),
-            peak_s=self._recent.peaks_s(now_s),
+            last_turn=self._recent.last_turn,
+            peaks=self._recent.peaks,
         )

@@ -46,6 +46,7 @@ def summary(results: Sequence[Result], objective: Objective, duration_s: float) 
         "generator_late_s": quantiles(late),
         "returned": len(back),
         "returned_good": sum(objective.met(r) for r in back),
+        "returned_after_s": quantiles([r.back_after_s for r in back]),
         "by_kind": _grouped(results, objective, duration_s, lambda r: r.kind),
         "by_priority": _grouped(results, objective, duration_s, lambda r: r.priority),
         "by_tenant": _grouped(results, objective, duration_s, lambda r: r.tenant),

@@ -46,7 +46,9 @@ class Result:
     decision_id: str
     tenant: str = ""
     returns: int = 0
-    """How often it was refused before and came back; times count from its last coming."""
+    """How often it was refused before and came back; times count from its last coming,"""
+    back_after_s: float = 0.0
+    """which was so long after its first."""
 
 
 async def send(
@@ -89,11 +91,12 @@ async def _one(
     returns: int,
     clock: Callable[[], float],
 ) -> Result:
-    late_s, returned = clock() - due_s, 0
+    first_s, late_s, returned = due_s, clock() - due_s, 0
     while True:
         found, again_s = await _asked(shot, call, due_s, deadline_s, clock)
         if again_s is None or returned == returns:
-            return replace(found, late_s=late_s, returns=returned)
+            back_s = due_s - first_s
+            return replace(found, late_s=late_s, returns=returned, back_after_s=back_s)
         returned += 1
         await asyncio.sleep(again_s)
         due_s = clock()

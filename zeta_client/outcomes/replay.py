@@ -107,12 +107,12 @@ def _decided(
     """Choose one of the *available* (M,) models by quality alone, as the router would when idle."""
     mean, stddev = quality.predict(features)
     names = tuple(m for m, can in zip(quality.models, available.tolist(), strict=True) if can)
-    nothing = np.zeros(len(names))
+    nothing = [0.0] * len(names)
     found = Candidates(
         models=names,
         replicas=names,
-        quality=mean[available],
-        quality_stddev=stddev[available],
+        quality=mean[available].tolist(),
+        quality_stddev=stddev[available].tolist(),
         ttft_p50_s=nothing,
         ttft_p90_s=nothing,
         total_p50_s=nothing,
@@ -123,7 +123,7 @@ def _decided(
         capacity_price=nothing,
         spares=("",) * len(names),
         stall_ratio=0.0,
-        confidence=mean[available][:, None],
-        agreement=np.eye(len(names)),
+        confidence=mean[available][:, None].tolist(),
+        agreement=np.eye(len(names)).tolist(),
     )
     return models_of(decide(_ASK, found, policy, rng, gains={}).plan)[0]

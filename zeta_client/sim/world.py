@@ -126,8 +126,7 @@ class World:
 
     def _pump(self, router: int) -> None:
         """Let those go who waited for what is free now."""
-        while (found := self._routers[router].next()) is not None:
-            number, sent = found
+        for number, sent in self._routers[router].settled():
             self._go(self._calls.pop(number), sent)
 
     def _go(self, call: Call, sent: Sent | Refused) -> None:

@@ -3,11 +3,12 @@
     python -m tests.bench.virtual record OUT.json [--config FILE] [--prompts 4000] [--seed 0]
     python -m tests.bench.virtual run OUT.json [--config FILE] [--rate 8] [--mix reasoning=2,code=1]
         [--burst FACTOR,EVERY_S,FOR_S] [--trace [KIND=]FILE.csv] [--seeds 30,31] [--ways A,B,…]
-        [--duration 24] [--deadline 4] [--returns 0] [--warm-up 150] [--json]
+        [--duration 24] [--deadline 4] [--returns 0] [--returning 1] [--warm-up 150] [--json]
 
 `record` starts the fleet of the configuration and has each model answer prompts of the demo; that
 takes real time. `run` learns on one half of them and asks the other half: every seed and way anew,
-the same requests each way, at last without load. "Against idle" is the share of right answers less
+the same requests each way, at last without load. Of those who are refused a share of *returning*
+comes back when told to, at most *returns* times. "Against idle" is the share of right answers less
 what the router without load has right of the same requests. Steps take what `models.pace` says.
 Models tell how sure they are of an answer at its end, not token by token, and prompts are profiled
 by their text alone. The same arguments give the same figures.
@@ -91,6 +92,7 @@ def _load(its: argparse.Namespace, seed: int) -> Load:
         mix=options.weights("--mix", its.mix, options.KINDS),
         deadline_s=its.deadline,
         returns=its.returns,
+        returning=its.returning,
         warm_up=its.warm_up,
         seed=seed,
     )
@@ -116,6 +118,12 @@ def _positive(text: str) -> float:
         value = 0.0
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    if (value := _positive(text)) > 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number in (0, 1]")
     return value
 
 
@@ -148,6 +156,7 @@ def _running(command: argparse.ArgumentParser) -> None:
     command.add_argument("--burst", default="", metavar="FACTOR,EVERY_S,FOR_S")
     command.add_argument("--trace", action="append", default=[], metavar="[KIND=]FILE.csv")
     command.add_argument("--returns", type=_whole, default=0, metavar="N")
+    command.add_argument("--returning", type=_share, default=1.0, metavar="SHARE")
     command.add_argument("--warm-up", type=_whole, default=150, metavar="N")
     command.add_argument("--seeds", default="0", metavar="N,N,…")
     command.add_argument("--json", action="store_true")

@@ -32,7 +32,8 @@ T = TypeVar("T")
 _CALLERS, _ALONE = 4, 2
 """At once while learning, and without load."""
 _FIRST: Final = 7777
-"""What is learned on and what is asked are drawn independently."""
+_BACK: Final = 8888
+"""What is learned on, what is asked, and who comes back are drawn independently."""
 _UNRECORDED: Final = frozenset({"best_of", "refine"})
 
 
@@ -44,6 +45,9 @@ class Load:
     mix: Mapping[str, float]
     deadline_s: float | None
     returns: int
+    """How often whoever is refused comes back when told to,"""
+    returning: float
+    """of this share of them; the others never do."""
     warm_up: int
     seed: int
 
@@ -162,7 +166,17 @@ async def _loaded(rows: Sequence[Row], way: Way, load: Load, world: World) -> li
         return asked(row_of[shot.request.prompt], left_s)
 
     clock = asyncio.get_running_loop().time
-    results = await send(shots, call, deadline_s=load.deadline_s, returns=load.returns, clock=clock)
+    back = np.random.default_rng(load.seed + _BACK).random(len(shots)) < load.returning
+    results: list[Result] = [None] * len(shots)  # type: ignore[list-item] # set below
+    each = {0: np.flatnonzero(~back).tolist(), load.returns: np.flatnonzero(back).tolist()}
+
+    async def some(returns: int, places: Sequence[int]) -> None:
+        mine = [shots[i] for i in places]
+        found = await send(mine, call, deadline_s=load.deadline_s, returns=returns, clock=clock)
+        for i, result in zip(places, found, strict=True):
+            results[i] = result
+
+    await aio.all_of(*(some(returns, places) for returns, places in each.items()))
     return [_judged(result, row) for result, row in zip(results, rows, strict=True)]
 
 

@@ -52,6 +52,7 @@ def once(seed: int, config: FleetConfig = CONFIG) -> Found:
         mix={"reasoning": 3.0, "code": 1.0, "general": 1.0},
         deadline_s=2.0,
         returns=1,
+        returning=1.0,
         warm_up=12,
         seed=seed,
     )

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.random import Generator
 
 from router_svc import compiled
+from router_svc.core.balance import BALANCERS, View, best_per_model
 from router_svc.core.decide import decide
-from router_svc.core.types import Ask, Candidates, Policy, Priority
+from router_svc.core.latency import Latency
+from router_svc.core.load import Load
+from router_svc.core.recent import Recent
+from router_svc.core.shadow import congestion, slot_s
+from router_svc.core.types import Ask, Candidates, Policy, Priority, Replicas
 
 DECISIONS = 400
 SHIPPED = frozenset({"single", "cascade", "vote", "hedge"})
@@ -26,22 +31,22 @@ def candidates(rng: Generator) -> Candidates:
     return Candidates(
         models=tuple(f"m{i}" for i in range(count)),
         replicas=tuple(f"r{i}" for i in range(count)),
-        quality=quality,
-        quality_stddev=rng.uniform(0.0, 0.3, count),
-        ttft_p50_s=total_s * 0.1,
-        ttft_p90_s=total_s * 0.2,
-        total_p50_s=total_s,
-        total_p90_s=total_s * rng.uniform(1.0, 3.0, count),
-        cost_usd=rng.uniform(0.0, 0.01, count),
-        output_tokens=rng.uniform(1.0, 500.0, count),
-        report_age_s=np.zeros(count),
-        capacity_price=rng.uniform(0.0, 0.1, count) * some[0],
+        quality=quality.tolist(),
+        quality_stddev=rng.uniform(0.0, 0.3, count).tolist(),
+        ttft_p50_s=(total_s * 0.1).tolist(),
+        ttft_p90_s=(total_s * 0.2).tolist(),
+        total_p50_s=total_s.tolist(),
+        total_p90_s=(total_s * rng.uniform(1.0, 3.0, count)).tolist(),
+        cost_usd=rng.uniform(0.0, 0.01, count).tolist(),
+        output_tokens=rng.uniform(1.0, 500.0, count).tolist(),
+        report_age_s=[0.0] * count,
+        capacity_price=(rng.uniform(0.0, 0.1, count) * some[0]).tolist(),
         spares=tuple("spare" if has else "" for has in some[1].tolist()),
         stall_ratio=0.001,
-        confidence=np.sort(sure, axis=1),
-        agreement=(agreement + agreement.T) / 2.0,
-        wait_s=rng.random(count) * some[2],
-        probe_ratio=0.05 * some[3] / count,
+        confidence=np.sort(sure, axis=1).tolist(),
+        agreement=((agreement + agreement.T) / 2.0).tolist(),
+        wait_s=(rng.random(count) * some[2]).tolist(),
+        probe_ratio=(0.05 * some[3] / count).tolist(),
     )
 
 
@@ -75,7 +80,50 @@ def decided(seed: int) -> str:
     return repr(found)
 
 
+def foreseen(seed: int) -> str:
+    """What is predicted of every replica of a busy fleet, and who is chosen by each balancer."""
+    rng = np.random.default_rng(seed)
+    model = np.sort(rng.integers(0, 3, 12))
+    load, recent, yes = Load(model, [4.0] * 12), Recent(12), np.ones(12, dtype=np.bool_)
+    latency = Latency("abc", replicas=[f"r{i}" for i in range(12)])
+    said: list[object] = []
+    for turn in range(40):
+        i, now_s = int(rng.integers(12)), 0.1 * turn
+        load.began(i, float(rng.uniform(1.0, 99.0)), float(rng.uniform(1.0, 99.0)), now_s=now_s)
+        recent.began(i)
+        j, requests, prompt = int(rng.integers(12)), rng.uniform(0.0, 9.0), rng.uniform(0.0, 99.0)
+        load.reported(
+            j, requests=requests, prompt_tokens=prompt, max_running=5.0, read_at_s=now_s - 0.05
+        )
+        recent.took(j, float(rng.lognormal()), now_s)
+        first_s, more_s = rng.lognormal(-2.0, 0.5, 2).tolist()
+        row, times = load.row(i, now_s), {"ttft_s": first_s, "total_s": first_s + more_s}
+        latency.learn("abc"[model[i]], row, prompt_tokens=50, output_tokens=20, **times)
+        loads = load.loads(now_s)
+        when = latency.predict(loads, 20.0, rng.uniform(1.0, 99.0, 3).take(model))
+        fleet = Replicas(
+            models=("a", "b", "c"),
+            names=latency.replicas,
+            model=model,
+            healthy=yes,
+            draining=~yes,
+            circuit_closed=yes,
+            can_generate=yes,
+            context_tokens=np.full(12, np.inf),
+            loads=loads,
+            last_turn=recent.last_turn,
+            peaks=recent.peaks,
+        )
+        view = View(replicas=fleet, able=rng.random(12) < 0.8, total_s=when.total_s, rotation=turn)
+        said += [best_per_model(fleet, view.able, key(view)) for key in BALANCERS.values()]
+        for k in range(12):
+            one = latency.quantiles(when, k)
+            figures = (one.ttft_p50_s, one.ttft_p90_s, one.total_p50_s, one.total_p90_s)
+            said.append((*figures, slot_s(one), congestion(*loads.use_of(k))))
+    return repr(said)
+
+
 if __name__ == "__main__":
-    all_of_it = "\n".join(decided(seed) for seed in range(DECISIONS))
+    all_of_it = "\n".join([decided(seed) for seed in range(DECISIONS)] + [foreseen(1), foreseen(2)])
     kind = "compiled" if compiled.used() else "plain"
     print(kind, blake2b(all_of_it.encode()).hexdigest(), all_of_it.count("Error"))  # noqa: T201

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from router_svc.core.confidence import centred
 from router_svc.core.features import EMBEDDING_SIZE, Features, lexical
 from router_svc.core.load import Load
+from router_svc.core.loads import loads_of
 from router_svc.core.pieces import pieces
-from router_svc.core.types import Ask, Candidates, Replicas
+from router_svc.core.recent import Recent
+from router_svc.core.spread import centred
+from router_svc.core.types import Ask, Candidates, Floats, Replicas
 from services.kit.config import Model, Replica
 
 
@@ -56,33 +57,32 @@ def candidates(
 ) -> Candidates:
     """Candidates a, b, c … with these figures."""
     count = len(quality)
-    total = np.array(total_s or [1.0] * count)
+    total = [*(total_s or [1.0] * count)]
     return Candidates(
         models=tuple("abcdefghijkl"[:count]),
         replicas=tuple(f"{name}-0" for name in "abcdefghijkl"[:count]),
-        quality=np.array(quality),
-        quality_stddev=np.array(stddev or [0.1] * count),
-        ttft_p50_s=total / 2.0,
-        ttft_p90_s=total / 2.0 * spread,
+        quality=[*quality],
+        quality_stddev=[*(stddev or [0.1] * count)],
+        ttft_p50_s=[t / 2.0 for t in total],
+        ttft_p90_s=[t / 2.0 * spread for t in total],
         total_p50_s=total,
-        total_p90_s=total * spread,
-        cost_usd=np.array(cost_usd or [0.0] * count),
-        output_tokens=np.full(count, 10.0),
-        report_age_s=np.zeros(count),
-        capacity_price=np.zeros(count),
+        total_p90_s=[t * spread for t in total],
+        cost_usd=[*(cost_usd or [0.0] * count)],
+        output_tokens=[10.0] * count,
+        report_age_s=[0.0] * count,
+        capacity_price=[0.0] * count,
         spares=tuple(spares or [""] * count),
         stall_ratio=0.001,
-        confidence=_confidence(np.array(quality), sharpness),
-        agreement=np.full((count, count), 0.5) + 0.2 * np.eye(count),
+        confidence=[_confidence(q, sharpness) for q in quality],
+        agreement=(np.full((count, count), 0.5) + 0.2 * np.eye(count)).tolist(),
     )
 
 
-def _confidence(quality: NDArray[np.float64], sharpness: float) -> NDArray[np.float64]:
+def _confidence(quality: float, sharpness: float) -> list[float]:
     """Spread confidences about *quality*; *sharpness* is their standard deviation in log-odds."""
     z = np.array([-1.86, -1.1, -0.58, -0.19, 0.19, 0.58, 1.1, 1.86])
     odds = np.log(np.clip(quality, 0.01, 0.99) / np.clip(1.0 - quality, 0.01, 0.99))
-    sure = 1.0 / (1.0 + np.exp(-(odds[:, None] + sharpness * z)))
-    return centred(sure, quality)
+    return centred((1.0 / (1.0 + np.exp(-(odds + sharpness * z)))).tolist(), quality)
 
 
 def replicas(layout: Mapping[str, int]) -> Replicas:
@@ -101,11 +101,21 @@ def replicas(layout: Mapping[str, int]) -> Replicas:
         can_generate=yes,
         context_tokens=np.full(count, 512.0),
         loads=load.loads(0.0),
-        report_age_s=load.ages_s(0.0),
-        own_requests=np.zeros(count),
         last_turn=np.zeros(count),
-        peak_s=np.zeros(count),
+        peaks=Recent(count).peaks,
     )
+
+
+def loaded(fleet: Replicas, **figures: Floats) -> Replicas:
+    """The same fleet with other *figures* (R,) of load, as `loads_of` names them."""
+    known = {
+        name: getattr(fleet.loads, name)
+        for name in (
+            *("replica", "model", "running", "waiting", "waiting_prompt_tokens"),
+            *("remaining_tokens", "max_running", "age_s", "own"),
+        )
+    }
+    return replace(fleet, loads=loads_of(**{**known, **figures}))
 
 
 def models(layout: Mapping[str, int]) -> tuple[Model, ...]:

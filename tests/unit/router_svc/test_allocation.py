@@ -55,7 +55,7 @@ class World:
     async def run(self, quality: list[float], for_s: float) -> Mapping[str, int]:
         """Let eight requests a second of half a second come; return what is in force."""
         rng, running = np.random.default_rng(0), deque[Lease]()
-        found = replace(candidates(quality), work_s=np.full(3, 0.5))
+        found = replace(candidates(quality), work_s=[0.5] * 3)
         for _ in range(round(for_s / 0.25)):
             self.clock.now_s += 0.25
             while len(running) > 2:

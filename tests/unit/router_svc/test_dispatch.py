@@ -111,7 +111,8 @@ class Stage:
     def run(self, plan: Plan) -> Run:
         """Make a run of *plan*."""
         found = candidates(list(QUALITY.values()))
-        decision = replace(_decided(frozenset()), plan=plan, candidates=found)
+        decision = _planned(plan)
+        decision.candidates = found
         return Run(
             id="d-1",
             ask=ask(),
@@ -199,6 +200,13 @@ def _decided(failed: frozenset[str], _model: str = "") -> Decision:
     keep = replace(keep, models=tuple(left), replicas=tuple(f"{name}-0" for name in left))
     policy = Policy(explore_ratio=0.0, max_calls=1)
     return decide(ask(), keep, policy, np.random.default_rng(1), gains={})
+
+
+def _planned(plan: Plan) -> Decision:
+    """Decide for *plan*."""
+    decision = _decided(frozenset())
+    decision.plan = plan
+    return decision
 
 
 async def test_single_streams_one_models_answer() -> None:
@@ -316,7 +324,7 @@ async def test_the_same_model_goes_on_from_its_tokens() -> None:
     run = stage.run(Single("a"))
     events = stage.dispatch.run(run)
     await anext(events)
-    run.replan = lambda _failed, model: replace(_decided(frozenset()), plan=Single(model))
+    run.replan = lambda _failed, model: _planned(Single(model))
     stage.script["a"] = Says(text="it is")
     *_, handed, _third, _fourth, _last = [event async for event in events]
     assert handed.handover.reason == inference_pb.HANDOVER_REASON_DRAINING
@@ -359,7 +367,7 @@ async def test_an_answer_waits_for_its_model_to_come_back() -> None:
         if failed or not waits.is_set():
             waits.set()
             raise NobodyError("nobody", away=True)
-        return replace(_decided(frozenset()), plan=Single(model))
+        return _planned(Single(model))
 
     run.replan = replan
     reading = asyncio.create_task(_all(stage.dispatch.run(run)))

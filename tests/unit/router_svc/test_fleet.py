@@ -66,7 +66,7 @@ def test_reports_reach_the_decision_with_their_age() -> None:
     clock.now_s += 1.0
     now = found.replicas()
     assert now.loads.running.tolist() == [0.0, 0.0, 2.0]
-    assert now.report_age_s[2] == 1.5
+    assert now.loads.report_age_s[2] == 1.5
     assert now.loads.max_running.tolist() == [4.0, 4.0, 8.0]
 
 

@@ -49,7 +49,7 @@ class Office:
 
     def in_flight(self) -> float:
         """Return the requests that count as running."""
-        return float(self.router.fleet.replicas().own_requests.sum())
+        return float(self.router.fleet.replicas().loads.own.sum())
 
     async def status(self, issued: Issued) -> str:
         """Return what the journal says became of a ticket."""

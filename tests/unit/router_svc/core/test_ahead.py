@@ -16,7 +16,7 @@ from router_svc.core.forecast import STEP_S
 from router_svc.core.plan import models_of
 from router_svc.core.shadow import congestion
 from router_svc.core.types import Candidates, Floats, Policy, Priority, Replicas
-from tests.unit.router_svc.fixtures import ask, candidates, replicas
+from tests.unit.router_svc.fixtures import ask, candidates, loaded, replicas
 
 MODELS = ("a", "b", "c")
 """The general model, the coder, the reasoner."""
@@ -97,13 +97,13 @@ class SmallFleet:
         others = self._reported.sum(axis=0) - self._reported[router]
         fleet, there = replicas(dict.fromkeys(MODELS, 1)), own + others
         running = np.minimum(there, SLOTS)
-        loads = replace(
-            fleet.loads,
+        return loaded(
+            fleet,
             running=running,
             waiting=there - running,
             max_running=np.full(3, float(SLOTS)),
+            own=own,
         )
-        return replace(fleet, loads=loads, own_requests=own)
 
     def _coming(self, k: int, expected: float, rng: np.random.Generator) -> int:
         if not self.regular:
@@ -133,11 +133,12 @@ class SmallFleet:
         """No two requests are equally hard."""
         quality = np.clip(np.array(kind.quality) + rng.normal(0.0, 0.03, 3), 0.0, 1.0)
         work_s = np.array(kind.work_s)
-        price = congestion(self.seen_by(router).loads)
+        loads = self.seen_by(router).loads
+        price = np.array([congestion(*loads.use_of(i)) for i in range(3)])
         if self.priced:
             price = price + self.ahead[router].prices * work_s
         found = candidates(quality.tolist(), total_s=list(kind.work_s))
-        return replace(found, work_s=work_s, capacity_price=price)
+        return replace(found, work_s=work_s.tolist(), capacity_price=price.tolist())
 
 
 def steady(kind: Kind, rate: float) -> Kind:
@@ -229,13 +230,9 @@ def test_what_other_routers_send_counts() -> None:
     fleet = SmallFleet()
     fleet.ahead = [ahead]
     busy = fleet.seen_by(0)
-    busy = replace(
-        busy,
-        loads=replace(busy.loads, running=np.array([0.0, 8.0, 0.0])),
-        own_requests=np.array([0.0, 2.0, 0.0]),
-    )
+    busy = loaded(busy, running=np.array([0.0, 8.0, 0.0]), own=np.array([0.0, 2.0, 0.0]))
     for step in range(40):
-        told(ahead, replace(candidates([0.4, 0.75, 0.65]), work_s=np.full(3, 0.5)), 0.25 * step)
+        told(ahead, replace(candidates([0.4, 0.75, 0.65]), work_s=[0.5] * 3), 0.25 * step)
         ahead.step(busy, 0.25 * (step + 1))
 
     assert ahead.outlooks()[1].price > 0.02
@@ -247,9 +244,9 @@ def test_what_cannot_go_elsewhere_is_not_expected_to() -> None:
     ahead = Ahead(MODELS, target=0.9)
     fleet = SmallFleet()
     fleet.ahead = [ahead]
-    slow = replace(candidates([0.4, 0.75, 0.65]), work_s=np.array([5.0, 5.0, 0.5]))
+    slow = replace(candidates([0.4, 0.75, 0.65]), work_s=[5.0, 5.0, 0.5])
     told(ahead, slow, 0.0, deadline_s=1.0)
-    alone = replace(candidates([0.75]), models=("b",), work_s=np.array([5.0]))
+    alone = replace(candidates([0.75]), models=("b",), work_s=[5.0])
     told(ahead, alone, 0.1)
     ahead.step(fleet.seen_by(0), 0.25)
 
@@ -261,7 +258,7 @@ def test_what_is_refused_came_as_well() -> None:
     ahead = Ahead(MODELS, target=0.9)
     fleet = SmallFleet()
     fleet.ahead = [ahead]
-    found = replace(candidates([0.4, 0.75, 0.65]), work_s=np.full(3, 0.5))
+    found = replace(candidates([0.4, 0.75, 0.65]), work_s=[0.5] * 3)
     told(ahead, found, 0.0)
     for _ in range(3):
         ahead.refused(ask(), found, POLICY, 0.1)
@@ -275,7 +272,7 @@ def test_a_late_step_counts_for_the_time_that_passed() -> None:
     ahead = Ahead(MODELS, target=0.9)
     fleet = SmallFleet()
     fleet.ahead = [ahead]
-    found = replace(candidates([0.4, 0.75, 0.65]), work_s=np.full(3, 0.5))
+    found = replace(candidates([0.4, 0.75, 0.65]), work_s=[0.5] * 3)
     ahead.step(fleet.seen_by(0), 0.0)
     for now_s in (2.0, 4.0, 6.0, 8.0):
         for _ in range(10):
@@ -292,7 +289,7 @@ def test_a_flood_of_decisions_is_bounded_and_still_counted() -> None:
     ahead = Ahead(MODELS, target=0.9)
     fleet = SmallFleet()
     fleet.ahead = [ahead]
-    found = replace(candidates([0.4, 0.75, 0.65]), work_s=np.full(3, 0.5))
+    found = replace(candidates([0.4, 0.75, 0.65]), work_s=[0.5] * 3)
     for _ in range(6000):
         told(ahead, found, 0.1)
     ahead.step(fleet.seen_by(0), 0.25)
@@ -308,11 +305,11 @@ def needs(found: Candidates, per_step: int, running: tuple[float, ...], **fields
     """Foresight after ten seconds of such requests, while so many slots are in use."""
     ahead, fleet = Ahead(MODELS, target=0.9), SmallFleet()
     idle = fleet_of(ahead, fleet)
-    busy = replace(idle, loads=replace(idle.loads, running=np.array(running)))
+    busy = loaded(idle, running=np.array(running), own=np.array(running))
     for step in range(40):
         for _ in range(per_step):
             told(ahead, found, 0.25 * step, **fields)  # type: ignore[arg-type] # tests vary them
-        ahead.step(replace(busy, own_requests=np.array(running)), 0.25 * (step + 1))
+        ahead.step(busy, 0.25 * (step + 1))
     return ahead
 
 
@@ -322,12 +319,12 @@ def fleet_of(ahead: Ahead, fleet: SmallFleet) -> Replicas:
     return fleet.seen_by(0)
 
 
-CODE = replace(candidates([0.3, 0.75, 0.4]), work_s=np.full(3, 0.5))
+CODE = replace(candidates([0.3, 0.75, 0.4]), work_s=[0.5] * 3)
 
 
 def test_a_model_needs_what_its_work_takes() -> None:
     """Eight requests a second of half a second on the coder; what is not in the pool needs none."""
-    elsewhere = replace(candidates([0.2, 0.3, 0.9]), work_s=np.full(3, 0.5))
+    elsewhere = replace(candidates([0.2, 0.3, 0.9]), work_s=[0.5] * 3)
 
     assert needs(CODE, 2, (0.0, 4.0, 0.0)).need(BOTH, POOL) == pytest.approx(
         [0.0, 4.0, 0.0], abs=0.2
@@ -347,7 +344,7 @@ def test_critical_requests_count_twice() -> None:
 
 def test_who_takes_part_in_ensembles_needs_slots_for_it() -> None:
     """A vote of all three asks the general model, too, though the coder is the best."""
-    found = replace(candidates([0.7, 0.75, 0.7]), work_s=np.full(3, 0.5))
+    found = replace(candidates([0.7, 0.75, 0.7]), work_s=[0.5] * 3)
     votes = Policy(explore_ratio=0.0, plans=frozenset({"vote"}))
     single = needs(found, 2, (0.0, 4.0, 0.0)).need(BOTH, POOL)
     voting = needs(found, 2, (4.0, 4.0, 4.0), policy=votes).need(BOTH, POOL)
@@ -359,14 +356,14 @@ def test_who_takes_part_in_ensembles_needs_slots_for_it() -> None:
 def test_a_pool_that_is_too_small_goes_to_who_makes_most_of_it() -> None:
     """Where not all work fits, what a quick model does nearly as well goes there."""
     ahead, fleet = Ahead(MODELS, target=0.9), SmallFleet()
-    close = replace(candidates([0.70, 0.75, 0.1]), work_s=np.array([0.25, 1.0, 1.0]))
-    apart = replace(candidates([0.30, 0.75, 0.1]), work_s=np.array([0.25, 1.0, 1.0]))
+    close = replace(candidates([0.70, 0.75, 0.1]), work_s=[0.25, 1.0, 1.0])
+    apart = replace(candidates([0.30, 0.75, 0.1]), work_s=[0.25, 1.0, 1.0])
     idle = fleet_of(ahead, fleet)
-    full = replace(idle, loads=replace(idle.loads, running=np.array([0.0, 8.0, 0.0])))
+    full = loaded(idle, running=np.array([0.0, 8.0, 0.0]), own=np.array([0.0, 8.0, 0.0]))
     for step in range(40):
         for found in (close, apart):
             told(ahead, found, 0.25 * step)
-        ahead.step(replace(full, own_requests=np.array([0.0, 8.0, 0.0])), 0.25 * (step + 1))
+        ahead.step(full, 0.25 * (step + 1))
     roomy, scarce = ahead.need(BOTH, 40.0), ahead.need(BOTH, 6.0)
 
     assert roomy == pytest.approx([0.0, 8.0, 0.0], abs=0.7)

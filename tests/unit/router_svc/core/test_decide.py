@@ -15,10 +15,12 @@ from router_svc.core.decide import (
     choice_of,
     decide,
     drawn,
+    keeping,
     weighed,
+    worth_promising,
 )
 from router_svc.core.plan import KINDS, Cascade, Single, Vote, kind_of, models_of
-from router_svc.core.types import Policy, Priority
+from router_svc.core.types import Candidates, Places, Policy, Priority
 from tests.unit.router_svc.fixtures import ask, candidates
 
 RNG = np.random.default_rng(7)
@@ -83,7 +85,7 @@ def test_an_answer_is_worth_as_much_as_it_is_likely_in_time() -> None:
 def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
     """An idle place may be tried with doubts; one that others wait for may not."""
     doubtful = candidates([0.9], total_s=[4.0])
-    waits = replace(doubtful, wait_s=np.array([2.0]))
+    waits = replace(doubtful, wait_s=[2.0])
     assert decide(ask(deadline_s=3.8), doubtful, PLAIN, RNG, gains={}).plan == Single("a")
     with pytest.raises(DeadlineError) as late:
         decide(ask(deadline_s=3.8), waits, PLAIN, RNG, gains={})
@@ -91,10 +93,43 @@ def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
     assert decide(ask(deadline_s=9.0), waits, PLAIN, RNG, gains={}).plan == Single("a")
 
 
+def test_a_promise_permits_more_doubt_and_never_less() -> None:
+    """Who has a place waits for it if that is likelier than not any use; else as anybody."""
+    places = Places(full=np.zeros(1, dtype=np.bool_), wait_s=np.zeros(1), promised=True)
+    kept, newcomer = keeping(PLAIN, places), keeping(PLAIN, None)
+    assert newcomer == PLAIN
+    doubtful = candidates([0.9], total_s=[4.0])
+    waits = replace(doubtful, wait_s=[0.1])
+    for left_s in (2.5, 3.0, 3.8, 4.5, 6.0, 9.0):
+        for found in (doubtful, waits):
+            if _goes(found, newcomer, left_s):
+                assert _goes(found, kept, left_s)
+    assert _goes(waits, kept, 4.5)
+    assert not _goes(waits, newcomer, 4.5)
+    assert _goes(doubtful, kept, 3.8)
+
+
+def test_a_place_is_promised_only_where_it_would_help() -> None:
+    """To whom it would make likelier in time than not, be others as bold as they like."""
+    doubtful = candidates([0.9], total_s=[4.0])
+    assert _goes(doubtful, PLAIN, 3.8)
+    assert not _goes(doubtful, worth_promising(PLAIN), 3.8)
+    assert _goes(doubtful, worth_promising(PLAIN), 4.5)
+
+
+def _goes(found: Candidates, policy: Policy, left_s: float) -> bool:
+    """Whether *policy* lets a request try that has so many seconds."""
+    try:
+        decide(ask(deadline_s=left_s), found, policy, RNG, gains={})
+    except DeadlineError:
+        return False
+    return True
+
+
 def test_who_is_refused_hears_of_the_model_that_it_would_have_waited_for() -> None:
     """Not of the first one that its best plan asks, which may have places enough."""
     found = candidates([0.5, 0.9], total_s=[0.5, 4.0], sharpness=4.0)
-    busy = replace(found, wait_s=np.array([0.0, 2.0]))
+    busy = replace(found, wait_s=[0.0, 2.0])
     cascades = Policy(explore_ratio=0.0, plans=frozenset({"cascade"}))
     wanted = decide(ask(), found, cascades, RNG, gains={}).plan
     assert isinstance(wanted, Cascade)
@@ -111,7 +146,7 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
         decide(ask(deadline_s=1.0), found, PLAIN, RNG, gains={})
     lenient = replace(PLAIN, downgrade_ratio=0.2)
     assert decide(ask(deadline_s=1.0), found, lenient, RNG, gains={}).plan == Single("a")
-    dear = replace(found, capacity_price=np.array([0.0, 0.8]))
+    dear = replace(found, capacity_price=[0.0, 0.8])
     assert decide(ask(deadline_s=60.0), dear, PLAIN, RNG, gains={}).plan == Single("b")
     quiet, busy = (
         decide(ask(deadline_s=60.0), each, Policy(max_calls=1), RNG, gains={})
@@ -119,7 +154,7 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
     )
     assert quiet.probabilities[0] == pytest.approx(0.01)
     assert busy.probabilities == [0.0, 1.0]
-    queue = replace(candidates([0.2, 0.9], total_s=[0.5, 9.0]), wait_s=np.array([0.0, 8.0]))
+    queue = replace(candidates([0.2, 0.9], total_s=[0.5, 9.0]), wait_s=[0.0, 8.0])
     hurried = replace(PLAIN, latency_weight_per_s=0.1)
     assert decide(ask(deadline_s=60.0), queue, hurried, RNG, gains={}).plan == Single("b")
     fast = replace(PLAIN, latency_weight_per_s=1.0)
@@ -128,15 +163,15 @@ def test_want_of_time_or_room_makes_nobody_ask_a_much_worse_model() -> None:
 
 def test_what_is_hardly_known_eases_no_load() -> None:
     """It stands in where it is known to be good enough, or where load is not what is in the way."""
-    dear = replace(candidates([0.8, 0.9], stddev=[0.2, 0.1]), capacity_price=np.array([0.0, 0.3]))
+    dear = replace(candidates([0.8, 0.9], stddev=[0.2, 0.1]), capacity_price=[0.0, 0.3])
     slow = candidates([0.8, 0.9], total_s=[0.5, 5.0], stddev=[0.2, 0.1])
-    known = replace(dear, quality_stddev=np.array([0.05, 0.1]))
+    known = replace(dear, quality_stddev=[0.05, 0.1])
     hurried = ask(deadline_s=60.0)
     assert decide(hurried, dear, PLAIN, RNG, gains={}).plan == Single("b")
     assert decide(hurried, known, PLAIN, RNG, gains={}).plan == Single("a")
     assert decide(ask(deadline_s=1.0), slow, PLAIN, RNG, gains={}).plan == Single("a")
     anything = replace(PLAIN, downgrade_ratio=0.0)
-    unknown = replace(dear, quality_stddev=np.array([0.5, 0.5]), quality=np.array([0.4, 0.5]))
+    unknown = replace(dear, quality_stddev=[0.5, 0.5], quality=[0.4, 0.5])
     assert decide(hurried, unknown, anything, RNG, gains={}).plan == Single("a")
 
 
@@ -144,8 +179,8 @@ def test_who_leaves_the_best_model_out_must_be_known_to_do_without() -> None:
     """That the wanted vote asks the others as well says nothing of what they are without it."""
     votes = Policy(explore_ratio=0.0, plans=frozenset({"vote"}))
     known = candidates([0.7, 0.7, 0.75], stddev=[0.01, 0.01, 0.1], sharpness=2.0)
-    dear = replace(known, capacity_price=np.array([0.0, 0.0, 0.3]))
-    unsure = replace(dear, quality_stddev=np.array([0.2, 0.2, 0.1]))
+    dear = replace(known, capacity_price=[0.0, 0.0, 0.3])
+    unsure = replace(dear, quality_stddev=[0.2, 0.2, 0.1])
     assert decide(ask(deadline_s=60.0), dear, votes, RNG, gains={}).plan == Vote(("a", "b"))
     plan = decide(ask(deadline_s=60.0), unsure, votes, RNG, gains={}).plan
     assert "c" in models_of(plan)
@@ -171,7 +206,7 @@ def test_what_is_tried_is_good_enough_where_it_can_be() -> None:
 def test_a_decision_that_waits_says_where() -> None:
     """At the model that lets it wait longest of those that it asks, and what it takes there."""
     known = candidates([0.75, 0.9], total_s=[0.5, 3.0], stddev=[0.01, 0.01])
-    found = replace(known, wait_s=np.array([0.0, 2.0]))
+    found = replace(known, wait_s=[0.0, 2.0])
     fleet = ("z", "b", "a")
     waiting = decide(ask(), found, PLAIN, RNG, gains={})
     assert choice_of(waiting, fleet).model == 1
@@ -251,7 +286,7 @@ def test_critical_requests_never_explore() -> None:
 
 def test_a_model_that_fell_is_probed_as_often_as_is_said() -> None:
     """Its share is part of the exact propensities; no more where nobody explores."""
-    found = replace(candidates([0.9, 0.2]), probe_ratio=np.array([0.0, 0.05]))
+    found = replace(candidates([0.9, 0.2]), probe_ratio=[0.0, 0.05])
     chances = decide(ask(), found, Policy(max_calls=1), RNG, gains={}).probabilities
     assert chances == pytest.approx([0.94, 0.06])
     for still in (ask(priority=Priority.CRITICAL), ask(min_quality=0.5)):
@@ -353,9 +388,7 @@ def test_load_folds_every_ensemble_by_itself() -> None:
     calls = [
         len(
             models_of(
-                decide(
-                    ask(), replace(found, capacity_price=np.full(3, price)), free, RNG, gains={}
-                ).plan
+                decide(ask(), replace(found, capacity_price=[price] * 3), free, RNG, gains={}).plan
             )
         )
         for price in (0.0, 0.01, 0.05, 0.2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_svc.core.features import LEXICAL, TASKS, lexical, lexical_profile, vector
+from router_svc.core.features import LEXICAL, TASKS, lexical, lexical_profile
 
 TEXTS = st.text(max_size=6000)
 
@@ -32,7 +32,7 @@ def test_any_text_gives_a_valid_profile(text: str) -> None:
     assert 0.0 <= profile.difficulty <= 1.0
     assert profile.expected_output_tokens >= 1.0
     assert profile.prompt_tokens >= 1
-    assert np.isfinite(vector(profile)).all()
+    assert np.isfinite(profile.regressors).all()
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,24 @@ def test_closer_embeddings_give_closer_inputs(rng: np.random.Generator) -> None:
     points = rng.normal(size=(20, 384))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     base = lexical_profile("x")
-    inputs = [vector(replace(base, embedding=p)) for p in points]
+    inputs = [replace(base, embedding=p).regressors for p in points]
 
     true = np.linalg.norm(points[:-1] - points[1:], axis=1)
     seen = 2.0 * np.linalg.norm(np.diff(np.array(inputs), axis=0), axis=1)
 
     assert np.abs(seen / true - 1.0).max() < 1 / 3
+
+
+def test_what_regressions_take_follows_the_profile() -> None:
+    """A profile with another mix of tasks has the input that it would have been made with."""
+    base = lexical_profile("How many apples are 3 + 4?")
+    hinted = replace(base, tasks=np.array([0.0, 1.0, 0.0, 0.0]))
+
+    np.testing.assert_array_equal(hinted.regressors[3:7], hinted.tasks)
+    np.testing.assert_array_equal(hinted.length_regressors[2:5], hinted.tasks[:3])
+    again = replace(hinted, tasks=base.tasks)
+    np.testing.assert_array_equal(again.regressors, base.regressors)
+    np.testing.assert_array_equal(again.length_regressors, base.length_regressors)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from router_svc.core.filters import rejections
-from tests.unit.router_svc.fixtures import ask, replicas
+from tests.unit.router_svc.fixtures import ask, loaded, replicas
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,6 @@ from tests.unit.router_svc.fixtures import ask, replicas
 )
 def test_who_does_not_serve_is_told_with_the_age_of_its_report(age_s: float, told: str) -> None:
     """Also where there is none, as of a process that was just killed."""
-    fleet = replace(replicas({"m": 1}), healthy=np.array([False]), report_age_s=np.array([age_s]))
+    fleet = loaded(replace(replicas({"m": 1}), healthy=np.array([False])), age_s=np.array([age_s]))
 
     assert [rejected.detail for rejected in rejections(ask(), 5.0, fleet)] == [told]

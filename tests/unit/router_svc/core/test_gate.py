@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from router_svc.core.gate import Choice, Gate, Vacancy
+from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Places, Priority
+
+PACE_S, CALL_S = np.array([0.5, 0.1]), np.array([2.0, 1.0])
 
 
 class House:
@@ -21,7 +24,7 @@ class House:
     def vacancy(self, _priority: Priority) -> Vacancy:
         """As the replicas are."""
         free = np.bincount([0, 0, 1, 1], ~self.full, 2) > 0.0
-        return Vacancy(full=self.full, room=free, pace_s=np.array([0.5, 0.1]))
+        return Vacancy(full=self.full, room=free, pace_s=PACE_S, call_s=CALL_S)
 
     def wait(self, ticket: Ticket, *, model: int = 0, service_s: float = 0.0) -> Ticket | None:
         """Have *ticket* wait for *model*, and go once there is a place."""
@@ -33,6 +36,10 @@ class House:
         choice = choose(self.gate.places(ticket, 0.0))
         assert choice.model == model
         return self.gate.push(ticket, choose, choice)
+
+    def goes(self, now_s: float = 0.0) -> tuple[Ticket, Choice[str]] | None:
+        """Let one go."""
+        return next(self.gate.going(now_s), None)
 
 
 def ticket(number: int, priority: Priority = Priority.STANDARD, **given: float) -> Ticket:
@@ -82,14 +89,49 @@ def test_one_goes_when_there_is_a_place() -> None:
     house.wait(ticket(0), model=0)
     house.wait(ticket(1), model=1)
     house.wait(ticket(2, priority=Priority.CRITICAL), model=1)
-    assert house.gate.next(0.0) is None
+    assert house.goes() is None
     house.full[2] = False
-    out = house.gate.next(0.0)
+    out = house.goes()
     assert out is not None
     assert (out[0].number, out[1].value) == (2, "to 1")
     house.full[2] = True
-    assert house.gate.next(0.0) is None
+    assert house.goes() is None
     assert len(house.gate) == 2
+
+
+def test_as_many_are_asked_as_there_are_places() -> None:
+    """Of a hundred that wait two are decided about where two can go, and nobody in between."""
+    house, asked = House(limit=200), list[int]()
+    for number in range(100):
+
+        def choose(places: Places | None, number: int = number) -> Choice[str]:
+            asked.append(number)
+            waits = places is not None and bool(places.full[:2].all())
+            return Choice(value="to 0", model=0 if waits else -1)
+
+        house.gate.push(ticket(number), choose, choose(house.gate.places(ticket(number), 0.0)))
+    asked.clear()
+    assert list(house.gate.going(0.0)) == []
+    house.full[:2] = False
+    gone = list[int]()
+    for out in house.gate.going(0.0):
+        house.full[len(gone)] = True  # it has taken its place
+        gone.append(out[0].number)
+    assert gone == asked == [0, 1]
+
+
+def test_only_the_first_of_a_queue_may_go_as_it_comes() -> None:
+    """Behind others it would be looked at in vain; a higher class leads at once."""
+    house = House()
+    first, second, critical = ticket(0), ticket(1), ticket(2, priority=Priority.CRITICAL)
+    for each in (first, second):
+        house.wait(each)
+    assert house.gate.leads(first)
+    assert not house.gate.leads(second)
+    house.wait(critical)
+    assert house.gate.leads(critical)
+    assert not house.gate.leads(first)
+    assert not house.gate.leads(ticket(9))
 
 
 def test_a_full_gate_refuses_the_lowest_class_first() -> None:
@@ -98,8 +140,8 @@ def test_a_full_gate_refuses_the_lowest_class_first() -> None:
     batch = ticket(0, priority=Priority.BATCH)
     assert house.wait(batch, model=1) is None
     assert house.wait(ticket(1)) is None
-    assert house.gate.refuses(ticket(7, priority=Priority.BATCH), 0.0)
-    assert not house.gate.refuses(ticket(7), 0.0)
+    assert house.gate.full(Priority.BATCH)
+    assert not house.gate.full(Priority.STANDARD)
     also = ticket(2, priority=Priority.BATCH)
     itself = house.wait(also)
     assert itself is not None
@@ -125,22 +167,34 @@ def test_the_time_to_retry_is_what_the_queue_takes() -> None:
     house = House()
     for number in range(5):
         house.wait(ticket(number))
-    assert house.gate.retry_after_s(ticket(9), 0, 0.0) == pytest.approx(5 * 0.5 + 1.25)
-    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2.5)
-    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(0.25)
+    after_s = house.gate.retry_after_s(ticket(9), 0, 0.0) - 5 * 0.5
+    assert 0.5 < after_s < 1.5
+    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2 * after_s)
+    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(after_s / 5.0)
+
+
+def test_a_place_for_a_long_request_is_promised_later() -> None:
+    """By as much as it takes longer than usual, within limits."""
+    usual, long, longest, unknown = (
+        House().gate.retry_after_s(ticket(0), 0, 0.0, service_s=service_s)
+        for service_s in (2.0, 4.0, 100.0, 0.0)
+    )
+    assert usual == unknown
+    assert long == pytest.approx(2 * usual)
+    assert longest == pytest.approx(3 * usual)
 
 
 def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
     """They leave it its place, and it is let in where there is no room for others; only once."""
     house = House(limit=1)
     house.wait(ticket(0))
-    first = replace(ticket(1), key=7)
+    first = replace(ticket(1), known=Known(key=7))
     after_s = house.gate.retry_after_s(first, 0, 0.0)
-    early = house.gate.promised(replace(ticket(2), key=7), after_s - 0.1)
+    early = house.gate.promised(replace(ticket(2), known=Known(key=7)), after_s - 0.1)
     assert early.promised_s == inf
     newcomer = house.gate.places(ticket(3), after_s)
     assert newcomer is not None
-    again = house.gate.promised(replace(ticket(4), key=7), after_s + 0.1)
+    again = house.gate.promised(replace(ticket(4), known=Known(key=7)), after_s + 0.1)
     assert again.promised_s == pytest.approx(after_s)
     mine = house.gate.places(again, after_s)
     assert mine is not None
@@ -148,10 +202,11 @@ def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
     assert mine.wait_s[0] < newcomer.wait_s[0]
     assert house.wait(again) is None
     house.full[0] = False
-    out = house.gate.next(after_s)
+    out = house.goes(after_s)
     assert out is not None
     assert out[0].number == 4
-    assert house.gate.promised(replace(ticket(5), key=7), after_s + 0.2).promised_s == inf
+    later = house.gate.promised(replace(ticket(5), known=Known(key=7)), after_s + 0.2)
+    assert later.promised_s == inf
 
 
 def test_whose_turn_it_is_does_not_wait_for_other_tenants() -> None:
@@ -160,5 +215,4 @@ def test_whose_turn_it_is_does_not_wait_for_other_tenants() -> None:
     house.wait(replace(ticket(0), tenant="a"))
     house.wait(replace(ticket(1), tenant="b"))
     house.full[0] = False
-    gone = [house.gate.next(0.0), house.gate.next(0.0)]
-    assert {out[0].number for out in gone if out is not None} == {0, 1}
+    assert {out[0].number for out in house.gate.going(0.0)} == {0, 1}

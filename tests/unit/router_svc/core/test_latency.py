@@ -1,17 +1,21 @@
 """Latency starts analytic, follows observations, and knows how unsure it is."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_svc.core.latency import Latency, LatencyPrior, LatencyQuantiles, ReplicaLoads
+from router_svc.core.latency import Latency, LatencyPrior, Quantiles
+from router_svc.core.loads import ReplicaLoads, loads_of
 
 PRIOR = LatencyPrior(
     overhead_s=0.01, prefill_s_per_token=0.001, step_s=0.004, step_s_per_running=0.001
 )
+
+QUANTILES = ["ttft_p50_s", "ttft_p90_s", "total_p50_s", "total_p90_s"]
+QUANTILES += ["tpot_s", "wait_s", "total_sigma"]
 
 
 @pytest.fixture
@@ -34,19 +38,24 @@ def load(**given: float) -> ReplicaLoads:
         "age_s": 0.0,
         **given,
     }
-    return ReplicaLoads(
+    return loads_of(
         replica=np.zeros(1, dtype=np.int64),
         model=np.zeros(1, dtype=np.int64),
         **{k: np.array([v]) for k, v in figures.items()},
     )
 
 
-def predicted(latency: Latency, loads: ReplicaLoads, output_tokens: float = 11) -> LatencyQuantiles:
-    return latency.predict(loads, 20, np.array(output_tokens))
+def on(loads: ReplicaLoads, replica: int, model: int = 0) -> ReplicaLoads:
+    of = np.array([replica]), np.array([model])
+    return ReplicaLoads(*of, loads.figures, loads.now_s, loads.known_s)
 
 
-def arrays(quantiles: LatencyQuantiles) -> np.ndarray:
-    return np.stack([getattr(quantiles, f.name) for f in fields(quantiles)])
+def predicted(latency: Latency, loads: ReplicaLoads, output_tokens: float = 11) -> Quantiles:
+    return latency.quantiles(latency.predict(loads, 20, np.array(output_tokens)), 0)
+
+
+def arrays(quantiles: Quantiles) -> np.ndarray:
+    return np.array([getattr(quantiles, name) for name in QUANTILES])
 
 
 def observe(latency: Latency, loads: ReplicaLoads, ttft_s: float, total_s: float) -> None:
@@ -67,9 +76,9 @@ def test_an_idle_replica_answers_as_its_prior_says(latency: Latency) -> None:
     """Without load and outcomes the medians are the sum of the prior's parts."""
     guess = predicted(latency, load())
 
-    assert guess.ttft_p50_s[0] == pytest.approx(0.01 + 20 * 0.001)
-    assert guess.tpot_s[0] == pytest.approx(0.005)
-    assert guess.total_p50_s[0] == pytest.approx(0.03 + 10 * 0.005)
+    assert guess.ttft_p50_s == pytest.approx(0.01 + 20 * 0.001)
+    assert guess.tpot_s == pytest.approx(0.005)
+    assert guess.total_p50_s == pytest.approx(0.03 + 10 * 0.005)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +93,8 @@ def test_more_load_takes_longer(latency: Latency, more: dict[str, float]) -> Non
     """Each kind of load delays the first token and the end."""
     idle, loaded = predicted(latency, load()), predicted(latency, load(**more))
 
-    assert loaded.ttft_p50_s[0] > idle.ttft_p50_s[0]
-    assert loaded.total_p50_s[0] > idle.total_p50_s[0]
+    assert loaded.ttft_p50_s > idle.ttft_p50_s
+    assert loaded.total_p50_s > idle.total_p50_s
 
 
 def test_learns_a_device_unlike_its_prior(rng: np.random.Generator) -> None:
@@ -106,13 +115,13 @@ def test_learns_a_device_unlike_its_prior(rng: np.random.Generator) -> None:
         loads = busy(rng)
         true = predicted(device, loads)
         noise = np.exp(rng.normal(0.0, 0.1))
-        observe(model, loads, true.ttft_p50_s[0] * noise, true.total_p50_s[0] * noise)
+        observe(model, loads, true.ttft_p50_s * noise, true.total_p50_s * noise)
 
     errors = []
     for _ in range(50):
         loads = busy(rng)
         true, guess = predicted(device, loads, 30), predicted(model, loads, 30)
-        errors.append(np.log(guess.total_p50_s[0] / true.total_p50_s[0]))
+        errors.append(np.log(guess.total_p50_s / true.total_p50_s))
     assert np.abs(errors).max() < 0.15
 
 
@@ -123,9 +132,9 @@ def test_quantiles_cover_what_they_say(rng: np.random.Generator) -> None:
         loads = busy(rng)
         true, guess = predicted(device, loads), predicted(model, loads)
         noise = np.exp(rng.normal(0.0, 0.4, size=2))
-        first = true.ttft_p50_s[0] * noise[0]
-        total = first + 10 * true.tpot_s[0] * noise[1]
-        before.append(total <= guess.total_p90_s[0] if n >= 300 else None)
+        first = true.ttft_p50_s * noise[0]
+        total = first + 10 * true.tpot_s * noise[1]
+        before.append(total <= guess.total_p90_s if n >= 300 else None)
         observe(model, loads, first, total)
 
     assert 0.84 < np.mean([b for b in before if b is not None]) < 0.96
@@ -140,8 +149,8 @@ def test_quantiles_cover_what_is_not_log_normal(
     true = predicted(device, load())
     for _ in range(1200):
         slow = 8.0 if rng.random() < slow_ratio else np.exp(rng.normal(0.0, 0.01))
-        within.append(slow * true.total_p50_s[0] <= predicted(model, load()).total_p90_s[0])
-        observe(model, load(), slow * true.ttft_p50_s[0], slow * true.total_p50_s[0])
+        within.append(slow * true.total_p50_s <= predicted(model, load()).total_p90_s)
+        observe(model, load(), slow * true.ttft_p50_s, slow * true.total_p50_s)
 
     assert 0.85 < np.mean(within[400:]) < 0.95
 
@@ -152,8 +161,8 @@ def test_quantiles_cover_that_said_with_less_known_of_the_load(rng: np.random.Ge
     for _ in range(1200):
         said, met = predicted(model, load()), load(running=float(rng.integers(0, 4)))
         noise, true = np.exp(rng.normal(0.0, 0.2)), predicted(device, met)
-        ttft_s, total_s = noise * true.ttft_p50_s[0], noise * true.total_p50_s[0]
-        p90_s = float(said.ttft_p90_s[0]), float(said.total_p90_s[0])
+        ttft_s, total_s = noise * true.ttft_p50_s, noise * true.total_p50_s
+        p90_s = float(said.ttft_p90_s), float(said.total_p90_s)
         within.append((ttft_s <= p90_s[0], total_s <= p90_s[1]))
         model.learn(
             "a",
@@ -180,21 +189,21 @@ def test_a_wrong_prior_does_not_make_times_look_uncertain(rng: np.random.Generat
     true = predicted(device, load(running=2.0))
     for _ in range(60):
         foreseen = predicted(model, load(running=2.0))
-        said.append((float(foreseen.ttft_p90_s[0]), float(foreseen.total_p90_s[0])))
+        said.append((float(foreseen.ttft_p90_s), float(foreseen.total_p90_s)))
         noise = np.exp(rng.normal(0.0, 0.2))
         model.learn(
             "a",
             load(running=2.0),
             prompt_tokens=20,
             output_tokens=11,
-            ttft_s=noise * true.ttft_p50_s[0],
-            total_s=noise * true.total_p50_s[0],
+            ttft_s=noise * true.ttft_p50_s,
+            total_s=noise * true.total_p50_s,
             said_p90_s=said[max(len(said) - 16, 0)],
         )
 
     foreseen = predicted(model, load(running=2.0))
-    assert foreseen.total_p50_s[0] == pytest.approx(true.total_p50_s[0], rel=0.2)
-    assert foreseen.total_p90_s[0] < 3.0 * foreseen.total_p50_s[0]
+    assert foreseen.total_p50_s == pytest.approx(true.total_p50_s, rel=0.2)
+    assert foreseen.total_p90_s < 3.0 * foreseen.total_p50_s
 
 
 def test_the_length_s_uncertainty_widens_the_spread() -> None:
@@ -213,7 +222,7 @@ def test_the_length_s_uncertainty_widens_the_spread() -> None:
             )
 
     sure, unsure = predicted(foreseen, load()), predicted(unforeseen, load())
-    assert unsure.total_sigma[0] > 2.0 * sure.total_sigma[0]
+    assert unsure.total_sigma > 2.0 * sure.total_sigma
 
 
 def test_reported_steps_move_the_step_time(latency: Latency) -> None:
@@ -221,15 +230,15 @@ def test_reported_steps_move_the_step_time(latency: Latency) -> None:
     for _ in range(300):
         latency.learn_step("a", 1.0, 0.02)
 
-    assert predicted(latency, load()).tpot_s[0] == pytest.approx(0.02, rel=0.05)
+    assert predicted(latency, load()).tpot_s == pytest.approx(0.02, rel=0.05)
 
 
 def test_old_reports_are_uncertain(latency: Latency) -> None:
     """The older the report, the wider the quantiles."""
     fresh, old = predicted(latency, load()), predicted(latency, load(age_s=5.0))
 
-    assert old.total_p50_s[0] == fresh.total_p50_s[0]
-    assert old.total_p90_s[0] > fresh.total_p90_s[0]
+    assert old.total_p50_s == fresh.total_p50_s
+    assert old.total_p90_s > fresh.total_p90_s
 
 
 def test_a_slower_machine_is_told_from_its_model_s_others(rng: np.random.Generator) -> None:
@@ -239,13 +248,12 @@ def test_a_slower_machine_is_told_from_its_model_s_others(rng: np.random.Generat
         loads = busy(rng)
         true, slower = predicted(device, loads), 3.0 if n % 2 else 1.0
         noise = slower * np.exp(rng.normal(0.0, 0.1))
-        mine = replace(loads, replica=np.array([n % 2]))
-        observe(model, mine, true.ttft_p50_s[0] * noise, true.total_p50_s[0] * noise)
+        mine = on(loads, n % 2)
+        observe(model, mine, true.ttft_p50_s * noise, true.total_p50_s * noise)
 
-    base = predicted(device, load(running=2.0)).total_p50_s[0]
+    base = predicted(device, load(running=2.0)).total_p50_s
     fast, slow, new = (
-        predicted(model, replace(load(running=2.0), replica=np.array([i]))).total_p50_s[0] / base
-        for i in range(3)
+        predicted(model, on(load(running=2.0), i)).total_p50_s / base for i in range(3)
     )
     assert fast == pytest.approx(1.0, rel=0.15)
     assert slow == pytest.approx(3.0, rel=0.15)
@@ -256,17 +264,17 @@ def test_a_slower_machine_is_told_from_its_model_s_others(rng: np.random.Generat
 def test_a_wrong_prior_is_no_replica_s_own_pace(wrong: float) -> None:
     """While a model's times are being learned, whoever was asked is thought as fast as the rest."""
     model = Latency(["a"], {"a": PRIOR}, replicas=["a-0", "a-1"])
-    asked, other = (replace(load(), replica=np.array([i])) for i in range(2))
+    asked, other = (on(load(), i) for i in range(2))
     for _ in range(4):
         times = predicted(model, asked)
-        observe(model, asked, wrong * times.ttft_p50_s[0], wrong * times.total_p50_s[0])
+        observe(model, asked, wrong * times.ttft_p50_s, wrong * times.total_p50_s)
 
-    assert predicted(model, asked).total_p50_s[0] == predicted(model, other).total_p50_s[0]
+    assert predicted(model, asked).total_p50_s == predicted(model, other).total_p50_s
 
 
 def test_models_learn_apart(latency: Latency) -> None:
     """What one model's answers say leaves the other model alone."""
-    other = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))
+    other = on(load(), 1, model=1)
     before = arrays(predicted(latency, other))
     observe(latency, load(), 1.0, 2.0)
 
@@ -279,12 +287,12 @@ def test_a_restart_changes_nothing(latency: Latency, rng: np.random.Generator) -
         observe(latency, busy(rng), 0.1, 0.3)
     again = Latency(["new", "a"], {"a": PRIOR, "new": PRIOR})
     again.restore(latency.to_arrays())
-    shifted = replace(load(), model=np.ones(1, dtype=np.int64), replica=np.array([1]))
+    shifted = on(load(), 1, model=1)
 
     np.testing.assert_array_equal(
         arrays(predicted(again, shifted)), arrays(predicted(latency, load()))
     )
-    assert predicted(again, load()).tpot_s[0] == pytest.approx(0.005)
+    assert predicted(again, load()).tpot_s == pytest.approx(0.005)
 
 
 def test_refuses_the_state_of_another_version(latency: Latency) -> None:
@@ -326,8 +334,8 @@ def test_predictions_are_positive_and_finite(
 
     guess = predicted(latency, load(running=3.0, age_s=60.0))
     assert np.isfinite(arrays(guess)).all()
-    assert 0.0 < guess.ttft_p50_s[0] <= guess.ttft_p90_s[0]
-    assert guess.ttft_p50_s[0] <= guess.total_p50_s[0] <= guess.total_p90_s[0]
+    assert 0.0 < guess.ttft_p50_s <= guess.ttft_p90_s
+    assert guess.ttft_p50_s <= guess.total_p50_s <= guess.total_p90_s
 
 
 def test_what_is_learned_counts_from_the_next_request_on() -> None:

@@ -70,8 +70,8 @@ def test_a_switch_pays_for_the_prefill_that_it_repeats() -> None:
     saved_s = none.ttft_p50_s[0] - held.ttft_p50_s[0]
     assert saved_s == pytest.approx(0.004, rel=0.01)
     assert held.ttft_p50_s[1] == none.ttft_p50_s[1]
-    assert held.capacity_price.tolist() == pytest.approx([0.0, 0.05 * saved_s])
-    assert none.capacity_price.tolist() == [0.0, 0.0]
+    assert held.capacity_price == pytest.approx([0.0, 0.05 * saved_s])
+    assert none.capacity_price == [0.0, 0.0]
 
 
 def test_a_session_does_not_bounce_for_little_and_moves_for_much() -> None:
@@ -91,8 +91,10 @@ def test_a_full_replica_gives_way_to_one_with_a_place() -> None:
     some = found({"a": 2, "b": 1}, cached, {}, Places(full=full, wait_s=wait_s))
     idle = found({"a": 2, "b": 1}, None, {})
     assert some.replicas == ("a-1", "b-0")
-    assert some.wait_s.tolist() == [0.0, 3.0]
-    assert some.total_p50_s == pytest.approx(idle.total_p50_s + np.array([0.0, 3.0]))
+    assert some.wait_s == [0.0, 3.0]
+    assert some.total_p50_s == pytest.approx(
+        [t + w for t, w in zip(idle.total_p50_s, (0.0, 3.0), strict=True)]
+    )
     assert some.ttft_p90_s[1] - some.ttft_p50_s[1] > idle.ttft_p90_s[1] - idle.ttft_p50_s[1]
 
 
@@ -101,4 +103,4 @@ def test_a_place_at_a_replica_that_cannot_serve_is_none() -> None:
     places = Places(full=np.array([True, False]), wait_s=np.array([2.0]))
     failed = found({"a": 2}, None, {}, places, replace(LONG, failed=frozenset({"a-1"})))
     assert failed.replicas == ("a-0",)
-    assert failed.wait_s.tolist() == [2.0]
+    assert failed.wait_s == [2.0]

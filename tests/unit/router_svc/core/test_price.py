@@ -77,7 +77,7 @@ def test_a_sharp_cascade_beats_both_its_models() -> None:
 def test_load_makes_no_first_answer_better() -> None:
     """A cascade accepts it from where it would without a price of capacity or want of time."""
     found = candidates([0.6, 0.8], total_s=[0.5, 3.0], sharpness=2.0)
-    dear = replace(found, capacity_price=np.array([0.0, 0.3]))
+    dear = replace(found, capacity_price=[0.0, 0.3])
     idle, busy = (
         {int(first): setting for first, setting in zip(each.first, each.setting, strict=True)}
         for each in (priced_as("cascade", found), priced_as("cascade", dear, deadline_s=4.0))
@@ -95,7 +95,7 @@ def test_a_cascade_of_which_both_calls_may_be_needed_is_later() -> None:
 @pytest.mark.parametrize("together", [-0.2, 0.0, 0.5, 1.0])
 def test_a_vote_of_equals_gains_what_their_agreement_leaves(together: float) -> None:
     """Three independent models at 0.7 are right with 0.784; models that fail together gain none."""
-    found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), together))
+    found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), together).tolist())
     *pairs, three = priced_as("vote", found).quality.tolist()
     assert pairs == pytest.approx([0.7, 0.7, 0.7])
     assert three == pytest.approx(0.7 + (1.0 - max(together, 0.0)) * 0.084)
@@ -104,9 +104,9 @@ def test_a_vote_of_equals_gains_what_their_agreement_leaves(together: float) -> 
 def test_a_vote_of_models_that_know_what_they_know_gains_more() -> None:
     """Two that are each sure of being right or wrong: right unless both are wrong."""
     sure = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
-    found = replace(candidates([0.5, 0.25]), confidence=sure)
+    found = replace(candidates([0.5, 0.25]), confidence=sure.tolist())
     apart, alike = (
-        priced_as("vote", replace(found, agreement=np.full((2, 2), rho))).quality.tolist()
+        priced_as("vote", replace(found, agreement=np.full((2, 2), rho).tolist())).quality.tolist()
         for rho in (0.0, 1.0)
     )
     assert apart == pytest.approx([1.0 - 0.5 * 0.75])
@@ -121,7 +121,9 @@ def test_every_vote_is_worth_the_better_of_two_ways_to_count_it(data: st.DataObj
     levels = np.array(data.draw(st.lists(sure, min_size=count, max_size=count)))
     found = candidates(levels.mean(axis=1).tolist(), cost_usd=[0.1] * count)
     rho = data.draw(st.floats(0.0, 0.98))
-    found = replace(found, confidence=levels, agreement=np.full((count, count), rho))
+    found = replace(
+        found, confidence=levels.tolist(), agreement=np.full((count, count), rho).tolist()
+    )
     priced = menu(found, POLICY, 2.0, NOTHING)
     votes = [k for k in range(len(priced.utility)) if priced.kind(k) == "vote"]
     assert len(votes) == sum(comb(min(count, 6), size) for size in (2, 3))
@@ -151,8 +153,8 @@ def test_a_cascade_is_worth_the_mean_over_its_confidences(data: st.DataObject) -
     other = data.draw(probability)
     found = replace(
         candidates([q, other]),
-        confidence=np.stack([sure, np.full(4, other)]),
-        agreement=np.full((2, 2), rho),
+        confidence=[sure.tolist(), [other] * 4],
+        agreement=np.full((2, 2), rho).tolist(),
     )
     cascades = priced_as("cascade", found)
     slope = rho * np.sqrt(other * (1.0 - other) / (q * (1.0 - q)))
@@ -173,7 +175,10 @@ def test_a_cascade_of_models_that_fail_together_gains_less() -> None:
     """A second model that fails wherever the first is unsure is asked in vain."""
     found = candidates([0.7, 0.7], sharpness=2.0)
     apart, alike = (
-        block(menu(replace(found, agreement=np.full((2, 2), rho)), POLICY, None, {}), "cascade")
+        block(
+            menu(replace(found, agreement=np.full((2, 2), rho).tolist()), POLICY, None, {}),
+            "cascade",
+        )
         for rho in (0.0, 0.98)
     )
     assert (apart.quality > alike.quality + 0.05).all()
@@ -227,8 +232,8 @@ def test_a_spare_replica_is_a_backup_of_the_same_model() -> None:
 
 def test_a_second_opinion_is_worth_what_the_models_do_not_share() -> None:
     """Best-of and refine gain their skill's share of what only the other would have right."""
-    found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), 0.0))
-    alike = replace(found, agreement=np.full((3, 3), 1.0))
+    found = replace(candidates([0.7, 0.7, 0.7]), agreement=np.full((3, 3), 0.0).tolist())
+    alike = replace(found, agreement=np.full((3, 3), 1.0).tolist())
     for kind in ("best_of", "refine"):
         apart, same = (priced_as(kind, c).quality for c in (found, alike))
         assert apart == pytest.approx(np.full(len(apart), 0.7 + 0.1 * 0.21))

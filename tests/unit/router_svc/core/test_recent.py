@@ -14,8 +14,8 @@ def test_a_peak_counts_at_once_and_fades() -> None:
     recent.took(0, 0.1, 0.0)
     recent.took(0, 5.0, 1.0)
 
-    assert recent.peaks_s(1.0).tolist() == [5.0, 0.0]
-    assert recent.peaks_s(11.0)[0] == pytest.approx(5.0 / np.e)
+    assert recent.peaks.at(1.0).tolist() == [5.0, 0.0]
+    assert recent.peaks.at(11.0)[0] == pytest.approx(5.0 / np.e)
 
 
 def test_faster_answers_are_believed_little_by_little() -> None:
@@ -25,7 +25,7 @@ def test_faster_answers_are_believed_little_by_little() -> None:
     recent.took(0, 1.0, 2.0)
 
     kept = exp(-0.2)
-    assert recent.peaks_s(2.0)[0] == pytest.approx(kept * 5.0 + (1.0 - kept) * 1.0)
+    assert recent.peaks.at(2.0)[0] == pytest.approx(kept * 5.0 + (1.0 - kept) * 1.0)
 
 
 def test_turns_are_counted() -> None:

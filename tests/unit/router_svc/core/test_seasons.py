@@ -143,7 +143,7 @@ def test_before_the_rush_slots_are_needed_that_nobody_uses_yet() -> None:
         ahead, fleet = Ahead(MODELS, target=0.9), SmallFleet()
         fleet.ahead = [ahead]
         ahead.seasons.restore(lived(3).to_arrays())
-        found = replace(candidates([0.9, 0.3, 0.3]), work_s=np.full(3, 0.5))
+        found = replace(candidates([0.9, 0.3, 0.3]), work_s=[0.5] * 3)
         for step in range(40):
             told(ahead, found, 0.25 * step)
             ahead.step(fleet.seen_by(0), 0.25 * (step + 1), at(0, 3, hour) + 0.25 * step)

@@ -125,11 +125,11 @@ def test_waiting_is_no_work() -> None:
     """A slot is held from the first piece of the prompt on, not while a request queues."""
     model = Latency(["a"])
     fleet, prompt, output = Load(np.zeros(1, dtype=np.intp), [4]), 100.0, np.array([20.0])
-    idle = model.predict(fleet.loads(0.0), prompt, output)
+    idle = model.quantiles(model.predict(fleet.loads(0.0), prompt, output), 0)
     assert slot_s(idle) == pytest.approx(idle.total_p50_s)
 
     fleet.began(0, 0.0, 5 * 20.0, requests=5, now_s=0.0)
-    full = model.predict(fleet.loads(0.0), prompt, output)
+    full = model.quantiles(model.predict(fleet.loads(0.0), prompt, output), 0)
     # Two are ahead of it for four slots, each with half of its answer to go.
     assert full.wait_s == pytest.approx(2 / 4 * 10 * full.tpot_s)
     assert slot_s(full) == pytest.approx(full.total_p50_s - full.wait_s)
@@ -140,7 +140,7 @@ def test_present_use_is_free_until_it_is_short() -> None:
     fleet, prices = Load(np.zeros(1, dtype=np.intp), [4]), []
     for _ in range(8):
         fleet.began(0, 0.0, 0.0, now_s=1.5)
-        prices.append(float(congestion(fleet.loads(0.0))[0]))
+        prices.append(congestion(*fleet.loads(0.0).use_of(0)))
     assert prices[:3] == [0.0, 0.0, 0.0]
     assert prices[3:] == sorted(prices[3:])
     assert prices[-1] == pytest.approx(0.2)

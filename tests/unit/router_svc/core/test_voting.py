@@ -59,19 +59,20 @@ def test_the_surest_is_right_as_often_as_it_says(confidences: list[list[float]])
     """Counted out over every combination of confidences; alike, in step with one another."""
     levels = [[0.5, 0.5, 0.5, 1.0], *confidences]
     among = groups(len(levels), 3)
-    apart, alike = surest(levels, among)
-    for i, group in enumerate(among.groups, 1):
+    for found, group in zip(surest(levels, among)[1:], among.groups, strict=True):
         some = [levels[j] for j in group.members]
-        assert apart[i] == pytest.approx(np.mean([max(each) for each in product(*some)]), abs=1e-9)
+        assert found.apart == pytest.approx(
+            np.mean([max(each) for each in product(*some)]), abs=1e-9
+        )
         stepped = [max(each) for each in zip(*some, strict=True)]
-        assert alike[i] == pytest.approx(np.mean(stepped), abs=1e-9)
+        assert found.alike == pytest.approx(np.mean(stepped), abs=1e-9)
 
 
 def test_of_equally_sure_models_one_is_the_surest() -> None:
     """Whichever: it is right as often as each of them."""
-    apart, alike = surest([[0.2, 0.6]] * 3, groups(3, 3))
-    assert apart[-1] == pytest.approx(0.55)
-    assert alike[-1] == pytest.approx(0.4)
+    found = surest([[0.2, 0.6]] * 3, groups(3, 3))[-1]
+    assert found.apart == pytest.approx(0.55)
+    assert found.alike == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(("models", "most"), [(2, 2), (3, 3), (6, 3), (6, 5)])
