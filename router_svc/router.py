@@ -11,6 +11,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -30,25 +31,28 @@ from router_svc.core.decide import (
     decide,
     keeping,
     weighed,
+    worth_promising,
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
-from router_svc.core.gate import Choice
+from router_svc.core.gate import Choice, nothing_in_the_way
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import begun_by, kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
+from router_svc.core.refusal import refused
 from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
-from router_svc.learner import Learner, Remembered
+from router_svc.learner import Learner
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
 from router_svc.run import NobodyError, Run, Scores, Upstream, no_scores, not_here
-from router_svc.trails import Trails
+from router_svc.trails import Told, Trails
 from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
+from services.kit.aio import Later
 from services.kit.config import Router as Settings
 from services.kit.errors import (
     ContextTooLongError,
@@ -76,6 +80,17 @@ class Made:
     decision: Decision
     decided_s: float
     took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A decision that is carried out."""
+
+    id: str
+    at_s: float
+    """Seconds since 1970."""
+    made: Made
+    profiled: Profiled
 
 
 class ZetaDynamicRouter:
@@ -111,13 +126,10 @@ class ZetaDynamicRouter:
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(fleet, settings.max_in_flight, settings.max_queued, clock)
-        self._kept = Places(
-            full=np.zeros(len(fleet.names), dtype=np.bool_),
-            wait_s=np.zeros(len(fleet.models)),
-            promised=True,
-        )
+        self._kept = nothing_in_the_way(fleet.model_of, len(fleet.models))
         """What stands before whom a place is kept for: nothing."""
         self._trails = Trails(settings.resume_keep_s, clock)
+        self._later = Later()
         self._dispatch = Dispatch(
             fleet,
             learner,
@@ -152,7 +164,7 @@ class ZetaDynamicRouter:
         """Take in how such a run ended: "OK", or why it has no whole answer."""
         if status == "OK":
             self._finished(run)
-        self._record(run, status)
+        self._record(run, status, self._total_s(run))
 
     @asynccontextmanager
     async def _admitted(
@@ -184,31 +196,32 @@ class ZetaDynamicRouter:
     ) -> AsyncGenerator[Event, None]:
         """Stream an earlier answer's events behind delta *after_seq*. Raises ZetaError."""
         arrived_s = self._clock()
-        trail = await self._trails.take(decision_id, tenant, after_seq)
-        run, followed = trail.run, False
+        answer = await self._trails.take(decision_id, tenant, after_seq)
+        if isinstance(answer, Told):
+            again = Ask(text="", characters=0, tenant=tenant, priority=answer.priority)
+            async with self.admission.slot(replace(again, deadline_s=deadline_s)):
+                for event in answer.behind(after_seq):
+                    yield event
+            return
+        run, followed = answer, False
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
         try:
             async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
-                followed, rest = True, self._rest(run, trail.finished, after_seq)
+                followed = True
                 with self._followed(run) as ending:
-                    async with aclosing(rest) as events:
+                    async with aclosing(self._rest(run, after_seq)) as events:
                         async for event in events:
                             ending.last = event
                             yield event
         finally:
             if not followed:  # refused, or gone again while it waited: it may still come back
-                self._trails.end(run, trail.finished)
+                self._trails.end(run, None)
 
-    async def _rest(
-        self, run: Run, finished: Event | None, after_seq: int
-    ) -> AsyncGenerator[Event, None]:
+    async def _rest(self, run: Run, after_seq: int) -> AsyncGenerator[Event, None]:
         if run.first is not None:
             yield run.first
         for event in run.behind(after_seq):
             yield event
-        if finished is not None:
-            yield finished
-            return
         async with aclosing(self._dispatch.go_on(run)) as events:
             async for event in events:
                 yield event
@@ -230,7 +243,7 @@ class ZetaDynamicRouter:
                 raise
             raise StreamBrokenError("the answer goes on in a call that resumed it") from None
         finally:
-            self._record(run, status)
+            self._ended(run, status)
             self._trails.end(run, ending.finished)
 
     async def route(self, ask: Ask) -> DecisionMessage:
@@ -253,7 +266,8 @@ class ZetaDynamicRouter:
         )
 
     def learn(self) -> None:
-        """Have learned what the latest answers teach, before it is saved or shown."""
+        """Have noted and learned what the latest answers teach, before it is saved or shown."""
+        self._later.now()
         self._dispatch.learn()
 
     def look_ahead(self) -> None:
@@ -284,7 +298,7 @@ class ZetaDynamicRouter:
         first: bool,
     ) -> Choice[Made | ZetaError]:
         """Decide what a request would do now; what stands in the way is the choice's value."""
-        now_s = self._clock()
+        now_s, asked = self._clock(), ask
         if ask.deadline_s is not None:
             ask = replace(ask, deadline_s=arrived_s + ask.deadline_s - now_s)
         try:
@@ -295,9 +309,13 @@ class ZetaDynamicRouter:
             if first:
                 policy = weighed(self.policies.named(ask.policy), ask)
                 self.ahead.refused(ask, late.candidates, policy, now_s)
-            late = self._anyway(ask, features, late)
-            wanted = self.fleet.models.index(late.model) if late.wait_s > 0.0 else -1
-            return Choice(value=_too_late(ask, late), wanted=wanted)
+            found = refused(
+                late,
+                lambda: self._decide(asked, features, places=self._kept, promising=True),
+                self.fleet.models,
+            )
+            told = _too_late(ask, found.why)
+            return Choice(value=told, wanted=found.model, service_s=found.service_s)
         if first:
             self.ahead.decided(decision, ask, now_s)
         choice = choice_of(decision, self.fleet.models)
@@ -307,18 +325,6 @@ class ZetaDynamicRouter:
             value=made, model=choice.model, service_s=choice.service_s, takes=tuple(takes)
         )
 
-    def _anyway(self, ask: Ask, features: Features, late: DeadlineError) -> DeadlineError:
-        """Return why *ask* would be refused even if a place were kept for it, else *late*.
-
-        Whom a kept place would not help is not told to come back for one.
-        """
-        if late.wait_s > 0.0:
-            try:
-                self._decide(ask, features, places=self._kept)
-            except DeadlineError as anyway:
-                return anyway
-        return late
-
     def _begin(
         self,
         made: Made,
@@ -327,60 +333,48 @@ class ZetaDynamicRouter:
         scores: Scores,
         arrived_s: float,
     ) -> Run:
-        ask, decision, took_s = made.ask, made.decision, made.took_s
-        features, now_s = profiled.features, made.decided_s
-        deadline_at_s = None if ask.deadline_s is None else now_s + ask.deadline_s
-        decision_id, at_s = self._new_id(), time.time()
-
-        def explain() -> DecisionMessage:
-            return wire.decision_pb_of(
-                self._explained(decision, ask, features),
-                decision_id=decision_id,
-                at_s=at_s,
-                took_s=took_s,
-                features=features,
-                source=profiled.source,
-            )
-
-        log.debug("routed", decision=decision_id, plan=line(decision.plan), source=profiled.source)
-        metrics.DECISION_SECONDS.observe(took_s)
-        kind, explored = kind_of(decision.plan), str(decision.explored).lower()
-        of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
-        alone, alone_quality = decision.alone()
-        self.verdicts.keep(
-            decision_id,
-            Remembered(
-                features=features,
-                kind=kind,
-                expected_quality=decision.quality,
-                tenant=ask.tenant,
-                decided_s=at_s,
-                alone=alone,
-                alone_quality=alone_quality,
-            ),
-        )
-        self._journal.add(
-            records.decision(
-                decision_id,
-                at_s,
-                made=decision,
-                ask=ask,
-                profiled=profiled,
-            )
-        )
-        self.watchers.show(explain)
+        ask, now_s, features = made.ask, made.decided_s, profiled.features
+        begun = Begun(id=self._new_id(), at_s=time.time(), made=made, profiled=profiled)
+        self._later.do(partial(self._note, begun))
+        if self.watchers:
+            self.watchers.show(partial(self._explain, begun))
         return Run(
-            id=decision_id,
+            id=begun.id,
             ask=ask,
             features=features,
-            decision=decision,
+            decision=made.decision,
             upstream=upstream(features),
             scores=scores,
-            replan=lambda failed, model: self._replan(ask, features, failed, model),
-            explain=explain if ask.explain else lambda: None,
+            replan=partial(self._replan, ask, features),
+            explain=partial(self._explain, begun) if ask.explain else _unexplained,
             arrived_s=arrived_s,
-            deadline_at_s=deadline_at_s,
+            deadline_at_s=None if ask.deadline_s is None else now_s + ask.deadline_s,
+            decided_s=begun.at_s,
             queue_s=now_s - arrived_s,
+        )
+
+    def _note(self, begun: Begun) -> None:
+        """Write a decision down."""
+        decision, source = begun.made.decision, begun.profiled.source
+        log.debug("routed", decision=begun.id, plan=line(decision.plan), source=source)
+        metrics.DECISION_SECONDS.observe(begun.made.took_s)
+        kind, explored = kind_of(decision.plan), str(decision.explored).lower()
+        of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
+        self._journal.add(
+            records.decision(
+                begun.id, begun.at_s, made=decision, ask=begun.made.ask, profiled=begun.profiled
+            )
+        )
+
+    def _explain(self, begun: Begun) -> DecisionMessage:
+        made, features = begun.made, begun.profiled.features
+        return wire.decision_pb_of(
+            self._explained(made.decision, made.ask, features),
+            decision_id=begun.id,
+            at_s=begun.at_s,
+            took_s=made.took_s,
+            features=features,
+            source=begun.profiled.source,
         )
 
     def _decide(
@@ -389,10 +383,12 @@ class ZetaDynamicRouter:
         features: Features,
         *,
         places: Places | None = None,
+        promising: bool = False,
         singles: bool = False,
     ) -> Decision:
         """Decide, and turn what stands in the way, but for time, into the caller's error."""
-        policy = keeping(weighed(self.policies.named(ask.policy), ask), places)
+        policy = weighed(self.policies.named(ask.policy), ask)
+        policy = worth_promising(policy) if promising else keeping(policy, places)
         if self._affinity.in_session(ask):
             # A conversation is not the place to try what else there is.
             policy = replace(policy, explore_ratio=0.0)
@@ -456,16 +452,26 @@ class ZetaDynamicRouter:
                     cached_tokens=call.cached_tokens,
                 )
 
-    def _record(self, run: Run, status: str) -> None:
+    def _ended(self, run: Run, status: str) -> None:
+        """Have it written down how an answer ended."""
+        self._later.do(partial(self._record, run, status, self._total_s(run)))
+
+    def _total_s(self, run: Run) -> float:
+        return run.total_s or self._clock() - run.arrived_s
+
+    def _record(self, run: Run, status: str, total_s: float) -> None:
         model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
         labels = (model, "", kind_of(run.decision.plan))
         if run.started:
             of(TIME_TO_FIRST_TOKEN, *labels).observe(run.ttft_s)
-        total_s = run.total_s or self._clock() - run.arrived_s
         of(REQUEST_DURATION, *labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
+
+
+def _unexplained() -> None:
+    """Stand in for the explanation that nobody asked for."""
 
 
 @dataclass(slots=True)

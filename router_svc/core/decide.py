@@ -19,7 +19,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 12
+VERSION: Final = 13
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -214,8 +214,11 @@ def weighed(policy: Policy, ask: Ask) -> Policy:
 
 def keeping(policy: Policy, places: Places | None) -> Policy:
     """Return *policy* for a request with these *places*: a promise is kept if it is any use."""
-    if places is None or not places.promised:
-        return policy
+    return replace(policy, promised=True) if places is not None and places.promised else policy
+
+
+def worth_promising(policy: Policy) -> Policy:
+    """Return *policy* for whether a place is worth a promise: likelier in time than not."""
     return replace(policy, deadline_confidence=min(policy.deadline_confidence, _EVEN))
 
 
@@ -300,6 +303,8 @@ def _able(
         return good, good
     wait_s, sure = _waits(priced, candidates), policy.deadline_confidence
     hopeless = 1.0 - sure
+    if policy.promised:
+        sure = min(sure, _EVEN)
     if wait_s:
         able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else hopeless)]
     else:
