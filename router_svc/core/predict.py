@@ -25,7 +25,7 @@ from router_svc.core.types import Ask, Bools, Candidates, Floats, Places, Policy
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
 _DEVICE_PRICE_PER_S: Final = 0.05
 """Quality that a second of a device is worth which a lost prefix cache costs."""
-_WAIT_P90: Final = 1.3
+WAIT_P90: Final = 1.3
 """How much longer than expected the wait for a place takes in one case of ten."""
 
 
@@ -161,10 +161,10 @@ def candidates(
         replicas=tuple([replicas.names[i] for i in chosen]),
         quality=quality,
         quality_stddev=of(judged.stddev),
-        ttft_p50_s=_later([each.ttft_p50_s for each in times], waits_s),
-        ttft_p90_s=_later([each.ttft_p90_s for each in times], waits_s, _WAIT_P90),
-        total_p50_s=_later([each.total_p50_s for each in times], waits_s),
-        total_p90_s=_later([each.total_p90_s for each in times], waits_s, _WAIT_P90),
+        ttft_p50_s=later([each.ttft_p50_s for each in times], waits_s),
+        ttft_p90_s=later([each.ttft_p90_s for each in times], waits_s, WAIT_P90),
+        total_p50_s=later([each.total_p50_s for each in times], waits_s),
+        total_p90_s=later([each.total_p90_s for each in times], waits_s, WAIT_P90),
         cost_usd=of(cost),
         output_tokens=of(output),
         report_age_s=[replicas.loads.age_of(i) for i in chosen],
@@ -186,7 +186,7 @@ def _some_of(models: Sequence[int], count: int) -> Callable[[Floats], list[Any]]
     return lambda each: each.take(models, axis=0).tolist()
 
 
-def _later(times_s: list[float], waits_s: list[float], share: float = 1.0) -> list[float]:
+def later(times_s: list[float], waits_s: list[float], share: float = 1.0) -> list[float]:
     """Add so large a *share* of the wait for a place to each time; (N,)."""
     return [each + share * wait for each, wait in zip(times_s, waits_s, strict=True)]
 
