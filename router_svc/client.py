@@ -11,7 +11,8 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from random import shuffle
 from typing import Any, Final, TypeAlias, TypeVar
@@ -89,36 +90,23 @@ class Upstreams:
 
     def sender(self, request: wire.Request, features: Features, metadata: Metadata) -> Upstream:
         """Make *request* ready to be sent to any replica."""
-
-        async def send(
-            model: str,
-            lease: Lease,
-            timeout_s: float | None,
-            behind: wire.Continuation | None = None,
-            twist: Twist = AS_ASKED,
-        ) -> AsyncGenerator[Event, None]:
-            asked = wire.upstream_request(request, model, features, behind, twist)
-            call = self._generate(lease.replica, asked, timeout_s, self._shown(metadata))
-            lease.abort = call.cancel
-            try:
-                with _translated(lease):
-                    async with aclosing(coalesced(call)) as events:
-                        async for event in events:
-                            yield event
-            finally:
-                call.cancel()
-
-        return send
+        return _Sender(self, request, features, metadata)
 
     def scores(self, request: wire.Request, metadata: Metadata) -> Scores:
         """Make the input of *request* ready to have answers to it scored."""
+        return partial(self._score_answers, request, metadata)
 
-        async def score(model: str, answers: Sequence[str], timeout_s: float | None) -> list[float]:
-            asked = wire.score_request(request, model, answers)
-            said = await self.score(asked, timeout_s, metadata)
-            return [each.logprob / max(each.tokens, 1) for each in said.scores]
-
-        return score
+    async def _score_answers(
+        self,
+        request: wire.Request,
+        metadata: Metadata,
+        model: str,
+        answers: Sequence[str],
+        timeout_s: float | None,
+    ) -> list[float]:
+        asked = wire.score_request(request, model, answers)
+        said = await self.score(asked, timeout_s, metadata)
+        return [each.logprob / max(each.tokens, 1) for each in said.scores]
 
     async def count(
         self,
@@ -204,7 +192,7 @@ class Upstreams:
         for channel in self._channels.values():
             await channel.close()
 
-    def _generate(
+    def generate(
         self,
         replica: str,
         request: inference_pb.GenerateRequest,
@@ -213,6 +201,7 @@ class Upstreams:
     ) -> Any:
         """Begin a call: on the stream that carries many, or as one of its own."""
         line, encoded = self._lines[replica], request.SerializeToString()
+        metadata = self._shown(metadata)
         if line.takes(encoded):
             return line.call(encoded, timeout_s, metadata)
         stub = self._stubs[replica]
@@ -262,6 +251,35 @@ class Upstreams:
                 if failed.code() is not grpc.StatusCode.UNAVAILABLE:
                     break
         raise last
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """A request, ready to be sent to any replica."""
+
+    upstreams: Upstreams
+    request: wire.Request
+    features: Features
+    metadata: Metadata
+
+    async def __call__(
+        self,
+        model: str,
+        lease: Lease,
+        timeout_s: float | None,
+        behind: wire.Continuation | None = None,
+        twist: Twist = AS_ASKED,
+    ) -> AsyncGenerator[Event, None]:
+        asked = wire.upstream_request(self.request, model, self.features, behind, twist)
+        call = self.upstreams.generate(lease.replica, asked, timeout_s, self.metadata)
+        lease.abort = call.cancel
+        try:
+            with _translated(lease):
+                async with aclosing(coalesced(call)) as events:
+                    async for event in events:
+                        yield event
+        finally:
+            call.cancel()
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class Fleet:
 
     def crowded(self, priority: Priority) -> bool:
         """Whether some replica has no place for a request of class *priority*."""
-        return bool(self._load.full(priority, self._clock()).any())
+        return bool(np.count_nonzero(self._load.full(priority, self._clock())))
 
     def vacancy(self, priority: Priority) -> Vacancy:
         """Return where a request of class *priority* finds a place now."""

@@ -11,6 +11,7 @@ from contextlib import (
     suppress,
 )
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -44,14 +45,15 @@ from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
 from router_svc.journal import Journal
-from router_svc.learner import Learner, Remembered
+from router_svc.learner import Learner
 from router_svc.policies import Policies
 from router_svc.profiler import Profiled, Profiler
 from router_svc.run import NobodyError, Run, Scores, Upstream, no_scores, not_here
-from router_svc.trails import Trails
+from router_svc.trails import Told, Trails
 from router_svc.verdicts import Verdicts
 from router_svc.watchers import Watchers
 from router_svc.wire import DecisionMessage, Event
+from services.kit.aio import Later
 from services.kit.config import Router as Settings
 from services.kit.errors import (
     ContextTooLongError,
@@ -81,6 +83,17 @@ class Made:
     took_s: float
     begun: Decision
     """The same with the times that it has from its turn on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A decision that is carried out."""
+
+    id: str
+    at_s: float
+    """Seconds since 1970."""
+    made: Made
+    profiled: Profiled
 
 
 class ZetaDynamicRouter:
@@ -119,6 +132,7 @@ class ZetaDynamicRouter:
         self._kept = nothing_in_the_way(fleet.model_of, len(fleet.models))
         """What stands before whom a place is kept for: nothing."""
         self._trails = Trails(settings.resume_keep_s, clock)
+        self._later = Later()
         self._dispatch = Dispatch(
             fleet,
             learner,
@@ -153,7 +167,7 @@ class ZetaDynamicRouter:
         """Take in how such a run ended: "OK", or why it has no whole answer."""
         if status == "OK":
             self._finished(run)
-        self._record(run, status)
+        self._record(run, status, self._total_s(run))
 
     @asynccontextmanager
     async def _admitted(
@@ -191,31 +205,32 @@ class ZetaDynamicRouter:
     ) -> AsyncGenerator[Event, None]:
         """Stream an earlier answer's events behind delta *after_seq*. Raises ZetaError."""
         arrived_s = self._clock()
-        trail = await self._trails.take(decision_id, tenant, after_seq)
-        run, followed = trail.run, False
+        answer = await self._trails.take(decision_id, tenant, after_seq)
+        if isinstance(answer, Told):
+            again = Ask(text="", characters=0, tenant=tenant, priority=answer.priority)
+            async with self.admission.slot(replace(again, deadline_s=deadline_s)):
+                for event in answer.behind(after_seq):
+                    yield event
+            return
+        run, followed = answer, False
         run.deadline_at_s = None if deadline_s is None else arrived_s + deadline_s
         try:
             async with self.admission.slot(replace(run.ask, deadline_s=deadline_s)):
-                followed, rest = True, self._rest(run, trail.finished, after_seq)
+                followed = True
                 with self._followed(run) as ending:
-                    async with aclosing(rest) as events:
+                    async with aclosing(self._rest(run, after_seq)) as events:
                         async for event in events:
                             ending.last = event
                             yield event
         finally:
             if not followed:  # refused, or gone again while it waited: it may still come back
-                self._trails.end(run, trail.finished)
+                self._trails.end(run, None)
 
-    async def _rest(
-        self, run: Run, finished: Event | None, after_seq: int
-    ) -> AsyncGenerator[Event, None]:
+    async def _rest(self, run: Run, after_seq: int) -> AsyncGenerator[Event, None]:
         if run.first is not None:
             yield run.first
         for event in run.behind(after_seq):
             yield event
-        if finished is not None:
-            yield finished
-            return
         async with aclosing(self._dispatch.go_on(run)) as events:
             async for event in events:
                 yield event
@@ -237,7 +252,7 @@ class ZetaDynamicRouter:
                 raise
             raise StreamBrokenError("the answer goes on in a call that resumed it") from None
         finally:
-            self._record(run, status)
+            self._ended(run, status)
             self._trails.end(run, ending.finished)
 
     async def route(self, ask: Ask) -> DecisionMessage:
@@ -260,7 +275,8 @@ class ZetaDynamicRouter:
         )
 
     def learn(self) -> None:
-        """Have learned what the latest answers teach, before it is saved or shown."""
+        """Have noted and learned what the latest answers teach, before it is saved or shown."""
+        self._later.now()
         self._dispatch.learn()
 
     def look_ahead(self) -> None:
@@ -338,60 +354,48 @@ class ZetaDynamicRouter:
         scores: Scores,
         arrived_s: float,
     ) -> Run:
-        ask, decision, took_s = made.ask, made.decision, made.took_s
-        features = profiled.features
-        deadline_at_s = None if ask.deadline_s is None else made.decided_s + ask.deadline_s
-        decision_id, at_s = self._new_id(), time.time()
-
-        def explain() -> DecisionMessage:
-            return wire.decision_pb_of(
-                self._explained(decision, ask, features),
-                decision_id=decision_id,
-                at_s=at_s,
-                took_s=took_s,
-                features=features,
-                source=profiled.source,
-            )
-
-        log.debug("routed", decision=decision_id, plan=line(decision.plan), source=profiled.source)
-        metrics.DECISION_SECONDS.observe(took_s)
-        kind, explored = kind_of(decision.plan), str(decision.explored).lower()
-        of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
-        alone, alone_quality = decision.alone()
-        self.verdicts.keep(
-            decision_id,
-            Remembered(
-                features=features,
-                kind=kind,
-                expected_quality=decision.quality,
-                tenant=ask.tenant,
-                decided_s=at_s,
-                alone=alone,
-                alone_quality=alone_quality,
-            ),
-        )
-        self._journal.add(
-            records.decision(
-                decision_id,
-                at_s,
-                made=decision,
-                ask=ask,
-                profiled=profiled,
-            )
-        )
-        self.watchers.show(explain)
+        ask, features = made.ask, profiled.features
+        begun = Begun(id=self._new_id(), at_s=time.time(), made=made, profiled=profiled)
+        self._later.do(partial(self._note, begun))
+        if self.watchers:
+            self.watchers.show(partial(self._explain, begun))
         return Run(
-            id=decision_id,
+            id=begun.id,
             ask=ask,
             features=features,
             decision=made.begun,
             upstream=upstream(features),
             scores=scores,
-            replan=lambda failed, model: self._replan(ask, features, failed, model),
-            explain=explain if ask.explain else lambda: None,
+            replan=partial(self._replan, ask, features),
+            explain=partial(self._explain, begun) if ask.explain else _unexplained,
             arrived_s=arrived_s,
-            deadline_at_s=deadline_at_s,
+            deadline_at_s=None if ask.deadline_s is None else made.decided_s + ask.deadline_s,
+            decided_s=begun.at_s,
             queue_s=self._clock() - arrived_s,
+        )
+
+    def _note(self, begun: Begun) -> None:
+        """Write a decision down."""
+        decision, source = begun.made.decision, begun.profiled.source
+        log.debug("routed", decision=begun.id, plan=line(decision.plan), source=source)
+        metrics.DECISION_SECONDS.observe(begun.made.took_s)
+        kind, explored = kind_of(decision.plan), str(decision.explored).lower()
+        of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
+        self._journal.add(
+            records.decision(
+                begun.id, begun.at_s, made=decision, ask=begun.made.ask, profiled=begun.profiled
+            )
+        )
+
+    def _explain(self, begun: Begun) -> DecisionMessage:
+        made, features = begun.made, begun.profiled.features
+        return wire.decision_pb_of(
+            self._explained(made.decision, made.ask, features),
+            decision_id=begun.id,
+            at_s=begun.at_s,
+            took_s=made.took_s,
+            features=features,
+            source=begun.profiled.source,
         )
 
     def _decide(
@@ -469,16 +473,26 @@ class ZetaDynamicRouter:
                     cached_tokens=call.cached_tokens,
                 )
 
-    def _record(self, run: Run, status: str) -> None:
+    def _ended(self, run: Run, status: str) -> None:
+        """Have it written down how an answer ended."""
+        self._later.do(partial(self._record, run, status, self._total_s(run)))
+
+    def _total_s(self, run: Run) -> float:
+        return run.total_s or self._clock() - run.arrived_s
+
+    def _record(self, run: Run, status: str, total_s: float) -> None:
         model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
         labels = (model, "", kind_of(run.decision.plan))
         if run.started:
             of(TIME_TO_FIRST_TOKEN, *labels).observe(run.ttft_s)
-        total_s = run.total_s or self._clock() - run.arrived_s
         of(REQUEST_DURATION, *labels).observe(total_s)
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
+
+
+def _unexplained() -> None:
+    """Stand in for the explanation that nobody asked for."""
 
 
 @dataclass(slots=True)

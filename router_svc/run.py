@@ -194,6 +194,8 @@ class Run:
     explain: Callable[[], wire.DecisionMessage | None]
     arrived_s: float
     deadline_at_s: float | None
+    decided_s: float = 0.0
+    """Seconds since 1970."""
     queue_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)

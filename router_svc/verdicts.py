@@ -8,12 +8,12 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from router_svc import metrics, records
+from router_svc.core.plan import kind_of
 from router_svc.journal import Journal
 from router_svc.learner import Learner, Remembered, packed, unpacked
 from router_svc.run import Run
@@ -22,7 +22,7 @@ from services.kit.errors import UnavailableError, UnknownDecisionError
 log = structlog.get_logger()
 
 _RECENT: Final = 10_000
-"""Decisions kept at hand for feedback; older ones are read from the journal."""
+"""Answers kept at hand for feedback; older ones, and what has none, are read from the journal."""
 _REPLAYED: Final = 10_000
 """Feedback that a start learns again at most, newest kept: a second or two."""
 _COLUMNS: Final = len(records.REMEMBERED.split(","))
@@ -48,16 +48,22 @@ class Verdicts:
         self._followed_s = 0.0
         """When the learned state was saved that was taken over last."""
 
-    def keep(self, decision_id: str, about: Remembered) -> None:
-        """Keep a decision at hand, in the place of the oldest."""
-        self._recent[decision_id] = about
+    def answered(self, run: Run) -> None:
+        """Keep what feedback on an answer needs to know at hand, in the place of the oldest."""
+        decision = run.decision
+        alone, alone_quality = decision.alone()
+        self._recent[run.id] = Remembered(
+            features=run.features,
+            kind=kind_of(decision.plan),
+            expected_quality=decision.quality,
+            tenant=run.ask.tenant,
+            decided_s=run.decided_s,
+            steps=run.steps,
+            alone=alone,
+            alone_quality=alone_quality,
+        )
         if len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
-
-    def answered(self, run: Run) -> None:
-        """Note which models took part in an answer."""
-        if (about := self._recent.get(run.id)) is not None:
-            self._recent[run.id] = replace(about, steps=run.steps)
 
     async def feedback(
         self, decision_id: str, score: float, *, feedback_id: str, source: str, other_id: str = ""

@@ -24,6 +24,9 @@ class Watchers(Generic[T]):
     def __init__(self) -> None:
         self._watchers: set[_Watcher[T]] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._watchers)
+
     def show(self, make: Callable[[], T]) -> None:
         """Show what *make* returns; it is called only where somebody watches."""
         if not self._watchers:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from router_svc.core.decide import Decision
 from router_svc.core.plan import Single
-from router_svc.core.predict import WAIT_P90, later
+from router_svc.core.predict import WAIT_P90, sums
 from router_svc.core.types import Bools, Candidates
 
 
@@ -27,12 +27,13 @@ def as_decided(
 
 def without_wait(candidates: Candidates) -> Candidates:
     """Return *candidates* with the times that are left once nothing is to be waited for."""
-    c, waits_s = candidates, [-wait_s for wait_s in candidates.wait_s]
+    c, over_s = candidates, [-wait_s for wait_s in candidates.wait_s]
+    over_p90_s = [WAIT_P90 * wait_s for wait_s in over_s]
     return replace(
         c,
-        ttft_p50_s=later(c.ttft_p50_s, waits_s),
-        ttft_p90_s=later(c.ttft_p90_s, waits_s, WAIT_P90),
-        total_p50_s=later(c.total_p50_s, waits_s),
-        total_p90_s=later(c.total_p90_s, waits_s, WAIT_P90),
-        wait_s=[0.0] * len(waits_s),
+        ttft_p50_s=sums(c.ttft_p50_s, over_s),
+        ttft_p90_s=sums(c.ttft_p90_s, over_p90_s),
+        total_p50_s=sums(c.total_p50_s, over_s),
+        total_p90_s=sums(c.total_p90_s, over_p90_s),
+        wait_s=[0.0] * len(over_s),
     )

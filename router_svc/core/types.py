@@ -161,9 +161,12 @@ class Places:
     """Whether a place was promised to it when it was refused before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Candidates:
-    """The models that can serve, each with its best replica; lists (N,) that nobody changes."""
+    """The models that can serve, each with its best replica; lists (N,).
+
+    Nobody changes them: as `Replicas`, they are made for every decision.
+    """
 
     models: tuple[str, ...]
     replicas: tuple[str, ...]

@@ -5,10 +5,14 @@ import contextlib
 import importlib
 import os
 import signal
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 
+import structlog
+
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 def fast_loop() -> asyncio.AbstractEventLoop:
@@ -40,6 +44,33 @@ class Bell:
         """Return what is done once it rings from now on."""
         self._heard = asyncio.get_running_loop().create_future()
         return self._heard
+
+
+class Later:
+    """Does what no caller waits for, once what they wait for has gone. Owned by the event loop.
+
+    What is put on a stream in a turn of the loop is sent in the next one (`mux.outbox`); work that
+    came meanwhile is done in the turn after that, all of it at once. One piece's failure is logged.
+    """
+
+    def __init__(self) -> None:
+        self._works: list[Callable[[], object]] = []
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Have *work* done soon, in its turn."""
+        if not self._works:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self.now)
+        self._works.append(work)
+
+    def now(self) -> None:
+        """Do what there is to do."""
+        works, self._works = self._works, []
+        for work in works:
+            try:
+                work()
+            except Exception:
+                log.exception("left undone")
 
 
 async def all_of(*calls: Coroutine[None, None, T]) -> list[T]:

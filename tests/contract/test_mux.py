@@ -1,9 +1,11 @@
 """Calls of `Generate` on one stream, over a real connection: each is as one of its own."""
 
 import asyncio
+import gc
 import itertools
+import weakref
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -534,11 +536,28 @@ async def test_an_idle_stream_holds_no_stop_up() -> None:
         stub: Any = pb_grpc.CallServiceStub(it.channel)
         stream = stub.GenerateMany()
         assert await stream.read() == pb.GenerateManyResponse()
+        ended = asyncio.ensure_future(stream.read())
         it.stop.set()
         async with asyncio.timeout(LIMIT_S):
             await it.left.wait()
         # It would raise, had the stream been cut.
-        assert await stream.read() is grpc.aio.EOF
+        assert await ended is grpc.aio.EOF
+
+
+@pytest.mark.parametrize("script", [saying("four"), failing(grpc.StatusCode.RESOURCE_EXHAUSTED)])
+async def test_a_call_that_ended_leaves_no_cycle(script: Answer) -> None:
+    """Whoever makes hundreds in a second would have Python search for them."""
+    async with carried(script) as it:
+        call = it.call()
+        gone = weakref.ref(call)
+        gc.disable()
+        try:
+            with suppress(grpc.aio.AioRpcError):
+                await read(call)
+            del call
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 async def test_calls_are_counted_as_generate() -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Self
 
 import grpc
@@ -144,12 +145,14 @@ class _Stream:
         writing = asyncio.create_task(self._write())
         try:
             while (message := await self._calls.read()) is not grpc.aio.EOF:
-                for news in message.news:
-                    call = self.open.get(news.call)
-                    if call is not None:
-                        call.got(news)
+                self._got(message.news)
         finally:
             await cancelled(writing)
+
+    def _got(self, all_news: Iterable[pb.CallNews]) -> None:
+        for news in all_news:
+            if (call := self.open.get(news.call)) is not None:
+                call.got(news)
 
     def ended(self, number: int) -> None:
         """Forget a call."""
@@ -166,7 +169,7 @@ class _Stream:
     def lost(self, reason: str) -> None:
         """Have every call fail as one whose connection broke."""
         for call in list(self.open.values()):
-            call.fail(_error(grpc.StatusCode.UNAVAILABLE, reason))
+            call.fail(partial(_error, grpc.StatusCode.UNAVAILABLE, reason))
 
     async def _write(self) -> None:
         await self.out.run()
@@ -187,7 +190,8 @@ class Call:
         self._events: deque[bytes] = deque()
         self._taken = 0
         """Events since more were allowed."""
-        self._end: BaseException | None = None
+        self._end: Callable[[], BaseException] | None = None
+        """Makes what its reader sees behind the events; what was raised would hold this itself."""
         self._news = Bell()
         self._timer: asyncio.TimerHandle | None = None
         if timeout_s is not None:
@@ -200,7 +204,7 @@ class Call:
     async def __anext__(self) -> inference_pb.GenerateResponse:
         while not self._events:
             if self._end is not None:
-                raise self._end
+                raise self._end()
             await self._news.heard()
         event = self._events.popleft()
         self._taken += 1
@@ -211,22 +215,23 @@ class Call:
 
     def cancel(self) -> bool:
         """Stop the work; return whether it still ran."""
-        return self._give_up(asyncio.CancelledError())
+        return self._give_up(asyncio.CancelledError)
 
     def got(self, news: pb.CallNews) -> None:
         """Take in what the server says."""
         if news.HasField("end"):
             code = _CODES.get(news.end.code, grpc.StatusCode.UNKNOWN)
             if code is grpc.StatusCode.OK:
-                self.fail(StopAsyncIteration())
+                self.fail(StopAsyncIteration)
             else:
-                self.fail(_error(code, news.end.message, headers.read(news.end.trailers)))
+                trailers = headers.read(news.end.trailers)
+                self.fail(partial(_error, code, news.end.message, trailers))
         else:
             self._events.append(news.event)
             self._news.ring()
 
-    def fail(self, end: BaseException) -> None:
-        """Have the reader see *end* behind what came."""
+    def fail(self, end: Callable[[], BaseException]) -> None:
+        """Have the reader see what *end* makes behind what came."""
         if self._end is None:
             self._end = end
             self._stream.ended(self._number)
@@ -235,9 +240,9 @@ class Call:
             self._news.ring()
 
     def _expire(self) -> None:
-        self._give_up(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+        self._give_up(partial(_error, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
-    def _give_up(self, end: BaseException) -> bool:
+    def _give_up(self, end: Callable[[], BaseException]) -> bool:
         if self._end is not None:
             return False
         self._events.clear()

@@ -11,7 +11,7 @@ from router_svc import trails
 from router_svc.core.decide import decide
 from router_svc.core.types import Policy
 from router_svc.run import Run
-from router_svc.trails import Trails
+from router_svc.trails import Told, Trails
 from router_svc.wire import Event
 from services.kit.errors import InvalidRequestError, UnknownDecisionError
 from tests.unit.router_svc.fixtures import ManualClock, ask, candidates, features
@@ -52,9 +52,29 @@ async def test_an_answer_can_be_taken_once_by_its_tenant() -> None:
         await kept.take("d-1", "another", 0)
     with pytest.raises(InvalidRequestError, match="got to 1, got 2"):
         await kept.take("d-1", "t", 2)
-    assert (await kept.take("d-1", "t", 1)).run is mine
+    assert await kept.take("d-1", "t", 1) is mine
     with pytest.raises(UnknownDecisionError):
         await kept.take("d-1", "t", 1)
+
+
+async def test_a_whole_answer_can_be_had_again() -> None:
+    """Its events, in their order, as often as its tenant asks; nothing of how it was made."""
+    kept, mine = Trails(60.0, ManualClock()), run("d-1")
+    mine.first = Event(started=inference_pb.Started(decision_id="d-1"))
+    mine.moves.append(Event(handover=inference_pb.Handover(after_seq=1, to_replica="b-0")))
+    mine.shown.append(Event(delta=inference_pb.Delta(seq=2, text="y")))
+    finished = Event(finished=inference_pb.Finished(model="b"))
+    whole = [mine.first, mine.shown[0], mine.moves[0], mine.shown[1], finished]
+    kept.end(mine, finished)
+
+    for after_seq, missing in ((0, whole[1:]), (1, whole[2:]), (2, whole[4:])):
+        answer = await kept.take("d-1", "t", after_seq)
+        assert isinstance(answer, Told)
+        assert answer.behind(after_seq) == [mine.first, *missing]
+    with pytest.raises(InvalidRequestError, match="got to 2, got 3"):
+        await kept.take("d-1", "t", 3)
+    with pytest.raises(UnknownDecisionError):
+        await kept.take("d-1", "another", 0)
 
 
 async def test_answers_are_forgotten_with_time() -> None:
@@ -76,7 +96,7 @@ async def test_long_answers_push_old_ones_out() -> None:
     for gone in ("d-1", "d-2"):
         with pytest.raises(UnknownDecisionError):
             await kept.take(gone, "t", 0)
-    assert (await kept.take("d-3", "t", 0)).finished is None
+    assert isinstance(await kept.take("d-3", "t", 0), Run)
 
 
 async def test_nobody_stops_the_answer_of_another_tenant() -> None:
@@ -96,7 +116,7 @@ async def test_nobody_stops_the_answer_of_another_tenant() -> None:
     with pytest.raises(UnknownDecisionError):
         await kept.take("d-1", "another", 0)
     assert not making.cancelling()
-    assert (await kept.take("d-1", "t", 0)).run is mine
+    assert await kept.take("d-1", "t", 0) is mine
     assert making.cancelled()
 
 
@@ -104,5 +124,5 @@ async def test_what_was_taken_in_vain_can_be_given_back() -> None:
     """A caller that was refused may come again."""
     kept, mine = Trails(60.0, ManualClock()), run("d-1")
     kept.end(mine, None)
-    kept.end((await kept.take("d-1", "t", 0)).run, None)
-    assert (await kept.take("d-1", "t", 0)).run is mine
+    kept.end(mine if await kept.take("d-1", "t", 0) is mine else run("d-2"), None)
+    assert await kept.take("d-1", "t", 0) is mine

@@ -7,12 +7,13 @@ import pytest
 
 from router_svc.core.decide import Decision, decide
 from router_svc.core.plan import Cascade
-from router_svc.core.predict import WAIT_P90, later
+from router_svc.core.predict import WAIT_P90, sums
 from router_svc.core.turn import as_decided, without_wait
 from router_svc.core.types import Policy
 from tests.unit.router_svc.fixtures import ask, candidates
 
 WAITS_S = [0.0, 2.0]
+LONGER_S = [WAIT_P90 * wait_s for wait_s in WAITS_S]
 
 
 def waiting(plans: str = "single") -> Decision:
@@ -20,10 +21,10 @@ def waiting(plans: str = "single") -> Decision:
     found = candidates([0.5, 0.9], total_s=[0.5, 1.0], sharpness=4.0)
     found = replace(
         found,
-        ttft_p50_s=later(found.ttft_p50_s, WAITS_S),
-        ttft_p90_s=later(found.ttft_p90_s, WAITS_S, WAIT_P90),
-        total_p50_s=later(found.total_p50_s, WAITS_S),
-        total_p90_s=later(found.total_p90_s, WAITS_S, WAIT_P90),
+        ttft_p50_s=sums(found.ttft_p50_s, WAITS_S),
+        ttft_p90_s=sums(found.ttft_p90_s, LONGER_S),
+        total_p50_s=sums(found.total_p50_s, WAITS_S),
+        total_p90_s=sums(found.total_p90_s, LONGER_S),
         wait_s=WAITS_S,
     )
     policy = Policy(explore_ratio=0.0, plans=frozenset({plans}))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from services.kit.aio import Bell, all_of, cancelled, fast_loop, within
+from services.kit.aio import Bell, Later, all_of, cancelled, fast_loop, within
 from services.kit.errors import OverloadedError
 
 
@@ -124,3 +124,34 @@ def test_without_uvloop_the_fast_loop_is_asyncios(monkeypatch: pytest.MonkeyPatc
     with asyncio.Runner(loop_factory=fast_loop) as runner:
         assert type(runner.get_loop()).__module__.startswith("asyncio.")
         assert runner.run(value(3)) == 3
+
+
+async def test_what_nobody_waits_for_is_done_behind_what_goes_in_the_next_turn() -> None:
+    """All of it at once, in its order; one piece's failure keeps nothing else from being done."""
+    loop, later, seen = asyncio.get_running_loop(), Later(), list[str]()
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    def send() -> None:
+        seen.append("sent")
+        loop.call_soon(seen.append, "next turn")
+
+    later.do(lambda: seen.append("one"))
+    loop.call_soon(send)
+    later.do(fail)
+    later.do(lambda: seen.append("two"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert seen == ["sent", "one", "two", "next turn"]
+
+
+async def test_what_is_left_can_be_done_at_once() -> None:
+    """And is not done again."""
+    later, seen = Later(), list[str]()
+    later.do(lambda: seen.append("one"))
+    later.now()
+    later.do(lambda: seen.append("two"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert seen == ["one", "two"]
