@@ -44,6 +44,7 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         """Choose who answers, and stream the answer through."""
         check_deadline(context)
+        request.model = self._meant(request.model)
         if request.HasField("resume"):
             earlier, tenant = request.resume, request.tenant
             if not earlier.decision_id:
@@ -69,7 +70,7 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> inference_pb.CountTokensResponse:
         """Have the model count."""
         check_deadline(context)
-        request.model = self._router.known(request.model)
+        request.model = self._router.known(self._meant(request.model))
         return await self._upstreams.count(request, deadline_s(context), outgoing(context))
 
     async def ListModels(  # noqa: N802 - named by the contract
@@ -85,8 +86,13 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> inference_pb.ScoreResponse:
         """Have the model score."""
         check_deadline(context)
-        request.model = self._router.known(request.model)
+        request.model = self._router.known(self._meant(request.model))
         return await self._upstreams.score(request, deadline_s(context), outgoing(context))
+
+    def _meant(self, model: str) -> str:
+        """Return *model*; nothing for the fleet's own name, by which a router before us asks."""
+        own = model == self._config.fleet.name and model not in self._router.fleet.models
+        return "" if own else model
 
 
 class RouterServicer(router_grpc.RouterServiceServicer):
