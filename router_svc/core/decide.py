@@ -269,17 +269,17 @@ def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
 
 
 def drawn(chances: list[float], draw: float) -> int:
-    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
+    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on; NaN says nothing: 0."""
     whole = 0.0
     for chance in chances:
         whole += chance
     reached, aim = 0.0, draw * whole
     for k, chance in enumerate(chances):
         reached += chance
-        # Where rounding leaves the aim beyond the last, that is whoever reached the end first.
-        if reached > aim or reached >= whole:
+        # Less than the whole by its last bit at least, so that somebody reaches beyond it.
+        if reached > aim:
             return k
-    return len(chances) - 1
+    return 0
 
 
 def _able(
