@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
+import msgspec
 import psutil
 import pytest
 from zeta.embedding.v1.embedding_service_pb2 import EmbedRequest
@@ -29,7 +30,7 @@ from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 from zeta.telemetry.v1.telemetry_service_pb2 import ReplicaHealth, WatchRequest
 from zeta.telemetry.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 
-from services.kit.config import replica_name
+from services.kit.config import FleetConfig, Pace, replica_name
 from services.kit.probe import SERVING, health
 from services.kit.rpc import zeta_error
 from tests.system.calls import TIMEOUT_S, Reader, answer, endless, question, refusal
@@ -43,10 +44,19 @@ if TYPE_CHECKING:  # these names exist in the stubs' .pyi alone
 VICTIM = "coder-7b"
 
 
+def unhurried(config: FleetConfig) -> FleetConfig:
+    """Have the victim take seconds for a long answer, so that it is caught in the middle."""
+    models = tuple(
+        msgspec.structs.replace(model, pace=Pace(step_s=0.003)) if model.name == VICTIM else model
+        for model in config.models
+    )
+    return msgspec.structs.replace(config, models=models)
+
+
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet to break; each test leaves it whole again."""
-    with running(tmp_path_factory.mktemp("fragile")) as up:
+    with running(tmp_path_factory.mktemp("fragile"), unhurried) as up:
         yield up
 
 
