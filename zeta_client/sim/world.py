@@ -6,6 +6,7 @@ foreseen. What arrives was drawn beforehand.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -15,8 +16,10 @@ from router_svc.core.forecast import STEP_S
 from router_svc.core.types import Priority
 from zeta_client.load.send import OK, Result
 from zeta_client.load.ways import Way
+from zeta_client.sim.decider import Decider, Question, Refused, Sent
 from zeta_client.sim.draw import Drawn
-from zeta_client.sim.routers import Decider, Plain, Question, Refused, Routed, Sent
+from zeta_client.sim.plain import Plain
+from zeta_client.sim.routed import Routed
 from zeta_client.sim.scenario import Scenario, fleet_of
 from zeta_client.sim.server import Job, Server
 
@@ -70,22 +73,7 @@ class World:
 
     def run(self, done: Callable[[], object] = lambda: None) -> list[Result]:
         """Run until every request has its end."""
-        for number, each in enumerate(self._drawn):
-            call = Call(
-                number=number,
-                drawn=each,
-                router=number % len(self._routers),
-                since_s=each.arrival.at_s,
-            )
-            self._at(each.arrival.at_s, lambda call=call: self._arrive(call))  # type: ignore[misc] # bound now
-        for part in range(_PARTS):
-            delay_s = self._scenario.report_interval_s * part / _PARTS
-            self._at(delay_s, lambda part=part: self._report(part))  # type: ignore[misc] # bound now
-        self._at(STEP_S, self._look_ahead)
-        for failure in self._scenario.failures:
-            replica = self._number(failure.model, failure.replica)
-            self._at(failure.at_s, lambda i=replica: self._down(i))  # type: ignore[misc] # bound now
-            self._at(failure.at_s + failure.for_s, lambda i=replica: self._back(i))  # type: ignore[misc] # bound now
+        self._begin()
         while len(self._results) < len(self._drawn):
             before = len(self._results)
             self._now_s, _, happens = heappop(self._events)
@@ -95,6 +83,21 @@ class World:
         warm_s = self._scenario.warm_s
         found = (self._results[n] for n in range(len(self._drawn)))
         return [replace(r, at_s=r.at_s - warm_s) for r in found if r.at_s >= warm_s]
+
+    def _begin(self) -> None:
+        """Have everything come that comes of itself: requests, reports, steps, failures."""
+        for number, each in enumerate(self._drawn):
+            router, at_s = number % len(self._routers), each.arrival.at_s
+            call = Call(number=number, drawn=each, router=router, since_s=at_s)
+            self._at(at_s, partial(self._arrive, call))
+        for part in range(_PARTS):
+            delay_s = self._scenario.report_interval_s * part / _PARTS
+            self._at(delay_s, partial(self._report, part))
+        self._at(STEP_S, self._look_ahead)
+        for failure in self._scenario.failures:
+            replica = self._number(failure.model, failure.replica)
+            self._at(failure.at_s, partial(self._down, replica))
+            self._at(failure.at_s + failure.for_s, partial(self._back, replica))
 
     def _time(self) -> float:
         return self._now_s
@@ -146,10 +149,10 @@ class World:
         )
         self._calls[call.number] = call
         if left_s is not None:
-            self._at(self._now_s + left_s, lambda job=call.job: self._expire(call, job))  # type: ignore[misc] # bound now
+            self._at(self._now_s + left_s, partial(self._expire, call, call.job))
         self._at(
             self._now_s + self._servers[sent.replica].costs.overhead_s,
-            lambda: self._reach(call, call.job),
+            partial(self._reach, call, call.job),
         )
 
     def _refused(self, call: Call, refused: Refused) -> None:
@@ -159,7 +162,7 @@ class World:
             return
         call.returns += 1
         call.since_s = self._now_s + refused.retry_after_s
-        self._at(call.since_s, lambda: self._arrive(call))
+        self._at(call.since_s, partial(self._arrive, call))
 
     def _reach(self, call: Call, job: Job | None) -> None:
         if call.job is not job or job is None or call.sent is None:
@@ -187,7 +190,7 @@ class World:
         server = self._servers[i]
         version, at_s = server.version, server.next_s()
         if at_s < float("inf"):
-            self._at(at_s, lambda: self._fire(i, version))
+            self._at(at_s, partial(self._fire, i, version))
 
     def _fire(self, i: int, version: int) -> None:
         server = self._servers[i]
@@ -216,7 +219,7 @@ class World:
                     decider.reported(i, server.requests, server.unfed_tokens, server.max_running)
         for router in range(len(self._routers)):
             self._pump(router)
-        self._at(self._now_s + self._scenario.report_interval_s, lambda: self._report(part))
+        self._at(self._now_s + self._scenario.report_interval_s, partial(self._report, part))
 
     def _look_ahead(self) -> None:
         for decider in self._routers:

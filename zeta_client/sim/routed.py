@@ -1,9 +1,9 @@
-"""Who decides in a simulation: the router's own code in simulated time, or a plain balancer."""
+"""The router's own code in simulated time."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -27,84 +27,17 @@ from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.refusal import refused
 from router_svc.core.types import Ask, Places, Policy, Priority
-from router_svc.fleet import Fleet, Lease
+from router_svc.fleet import Fleet
 from router_svc.learner import Learner
 from router_svc.policies import Policies
 from services.kit.config import FleetConfig
-from zeta_client.load.blind import Blind
 from zeta_client.load.ways import Way
+from zeta_client.sim.decider import Ended, Question, Refused, Sent
 from zeta_client.sim.server import Job
 
 _TEXT: Final = "what is asked"
 _PROFILED_TOKENS: Final = 32.0
 """Length that a profile expects of any answer; what models really do is learned."""
-
-
-Ended: TypeAlias = Literal["well", "late", "lost"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a router is told of a request."""
-
-    number: int
-    kind: str
-    priority: Priority
-    tenant: str
-    prompt_tokens: int
-    due_s: float
-    """When the answer is; infinite without a deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a request is not served, and when a retry is worth it."""
-
-    reason: str
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """Where a request went; *lease* and *features* are the router's own."""
-
-    replica: int
-    plan: str
-    lease: Lease | None = None
-    features: Features | None = None
-    expected_tokens: float = 0.0
-
-
-class Decider(Protocol):
-    """Chooses replicas, by their number, and learns what becomes of requests."""
-
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused | None:
-        """Choose, or say why not; None: it waits."""
-        ...
-
-    def settled(self) -> Iterator[tuple[int, Sent | Refused]]:
-        """Say who waits no longer, by its number, and where it goes or why it does not."""
-        ...
-
-    def first(self, sent: Sent) -> None:
-        """Note a first token."""
-        ...
-
-    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
-        """Note that a request has ended."""
-        ...
-
-    def healthy(self, replica: int, *, serving: bool) -> None:
-        """Note that a replica came or went."""
-        ...
-
-    def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
-        """Take in a report."""
-        ...
-
-    def look_ahead(self) -> Mapping[int, int]:
-        """Foresee what comes, and return new slots of replicas; called every `forecast.STEP_S`."""
-        ...
 
 
 class Routed:
@@ -169,11 +102,11 @@ class Routed:
         self._asked[question.number] = question
         if choice.model < 0:
             return self._told(ticket, choice)
-        refused = self._gate.push(ticket, choose, choice)
-        if refused is not None and refused.number == ticket.number:
-            return self._refused(refused, refused.model)
-        if refused is not None:
-            self._gone.append((refused.number, self._refused(refused, refused.model)))
+        shed = self._gate.push(ticket, choose, choice)
+        if shed is not None and shed.number == ticket.number:
+            return self._refused(shed, shed.model)
+        if shed is not None:
+            self._gone.append((shed.number, self._refused(shed, shed.model)))
         return None
 
     def settled(self) -> Iterator[tuple[int, Sent | Refused]]:
@@ -336,48 +269,6 @@ class Routed:
         for place, slots in given.items():
             self._fleet.allocated(self._fleet.names[place], slots)
         return given
-
-
-class Plain:
-    """A plain load balancer, over all replicas or those of the model that the kind names."""
-
-    def __init__(self, config: FleetConfig, way: Way, clock: Callable[[], float]) -> None:
-        pairs = [(m, i) for m in config.models for i in range(len(m.replicas))]
-        self._models = [model.name for model, _ in pairs]
-        self._model_of = way.model_of or {}
-        self._blind = Blind(self._models, [model.max_running for model, _ in pairs], way.balancer)
-        self._clock = clock
-
-    def begin(self, question: Question, failed: frozenset[int]) -> Sent | Refused:
-        """Choose as the balancer does."""
-        del failed
-        i = self._blind.begin(self._clock(), self._model_of.get(question.kind, ""))
-        return (
-            Refused("NO_REPLICA") if i < 0 else Sent(replica=i, plan=f"single({self._models[i]})")
-        )
-
-    def settled(self) -> Iterator[tuple[int, Sent | Refused]]:
-        """Nobody waits here."""
-        return iter(())
-
-    def first(self, sent: Sent) -> None:
-        """Nothing to learn from a first token."""
-
-    def end(self, sent: Sent, job: Job, *, ended: Ended) -> None:
-        """Note how long it took."""
-        del ended
-        self._blind.end(sent.replica, job.began_s, self._clock())
-
-    def healthy(self, replica: int, *, serving: bool) -> None:
-        """Leave out who is down."""
-        self._blind.able[replica] = serving
-
-    def reported(self, replica: int, requests: int, prompt_tokens: float, most: int) -> None:
-        """It reads no reports."""
-
-    def look_ahead(self) -> Mapping[int, int]:
-        """It foresees nothing."""
-        return {}
 
 
 def _features(kind: str) -> Features:
