@@ -17,6 +17,8 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         half.write_bytes(data)
         half.replace(path)
-    except BaseException:
+    except BaseException as error:
         half.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the name that the user knows
         raise

@@ -45,7 +45,9 @@ def test_what_cannot_be_written_leaves_everything_as_it_was(tmp_path: Path) -> N
     """Here a folder is in the way: no half of the file is left beside it."""
     folder = tmp_path / "state"
     (folder / "inside").mkdir(parents=True)
-    with pytest.raises(OSError, match="state"):
+    with pytest.raises(OSError, match=r"state'$"):
         write_whole(folder, b"data")
+    with pytest.raises(OSError, match=r"missing/state'$"):
+        write_whole(tmp_path / "missing" / "state", b"data")
 
     assert list(tmp_path.iterdir()) == [folder]
