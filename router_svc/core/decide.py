@@ -146,13 +146,20 @@ class Decision:
 
     def explained(self, rejections: tuple[Rejection, ...]) -> "Decision":
         """Return the same decision, with why other replicas were rejected."""
+        return self._with(self.candidates, rejections)
+
+    def foreseen(self, candidates: Candidates) -> "Decision":
+        """Return the same decision, with what is foreseen of its *candidates* by now."""
+        return self._with(candidates, self.rejections)
+
+    def _with(self, candidates: Candidates, rejections: tuple[Rejection, ...]) -> "Decision":
         return Decision(
             plan=self.plan,
             policy=self.policy,
             propensity=self.propensity,
             explored=self.explored,
             quality=self.quality,
-            candidates=self.candidates,
+            candidates=candidates,
             menu=self.menu,
             probabilities=self.probabilities,
             draw=self.draw,
@@ -269,17 +276,17 @@ def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
 
 
 def drawn(chances: list[float], draw: float) -> int:
-    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
+    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on; NaN says nothing: 0."""
     whole = 0.0
     for chance in chances:
         whole += chance
     reached, aim = 0.0, draw * whole
     for k, chance in enumerate(chances):
         reached += chance
-        # Where rounding leaves the aim beyond the last, that is whoever reached the end first.
-        if reached > aim or reached >= whole:
+        # Less than the whole by its last bit at least, so that somebody reaches beyond it.
+        if reached > aim:
             return k
-    return len(chances) - 1
+    return 0
 
 
 def _able(
