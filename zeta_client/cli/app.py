@@ -53,6 +53,9 @@ def main() -> None:
     except Exception as broken:
         if os.environ.get("ZETA_TRACEBACK"):
             raise
+        if isinstance(broken, OSError):  # such as a disk that is full, under our output
+            typer.echo(f"error: {shell.of_system(broken)}", err=True)
+            sys.exit(1)
         typer.echo(
             f"error: a mistake in zeta itself: {type(broken).__name__}: {broken}; "
             "set ZETA_TRACEBACK=1 to see where, and report it",

@@ -162,7 +162,7 @@ async def _bench(
     found: dict[str, list[Result]] = {}
     settings = own or config
     async with started(own) if own else nullcontext():
-        router_at = target or settings.router.listen
+        router_at = shell.address(target, settings.router.listen)
         async with AsyncClient(router_at, settings=settings.server) as router:
             questions = await _questions(router, settings, load)
             with bar("warming up", load.warm_up) as show:

@@ -80,6 +80,8 @@ def outcomes(
     try:
         if picture:
             plot.check(picture)
+        _check("--save", save)
+        _check("--adapters", adapters)
         table = outcome_table.read(
             file, models=wanted, prompt_column=prompt_column, limit=limit, seed=seed
         )
@@ -98,6 +100,12 @@ def outcomes(
         shell.emit(summary)
     else:
         _report(found, summary, picture)
+
+
+def _check(option: str, file: Path | None) -> None:
+    """Raise TableError where *file* could not be written, before any work is done."""
+    if file is not None and not file.resolve().parent.is_dir():
+        raise TableError(f"{option} {file}: there is no such folder; make it first")
 
 
 def _replayed(table: Outcomes, settings: FleetConfig, folds: int, seed: int) -> Replayed:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 
@@ -80,16 +80,28 @@ def _rows(journal: Path, model: str, min_score: float, since_s: float) -> Iterat
 
 
 def _written(file: Path, rows: Iterator[dict[str, Any]]) -> int:
-    """Write *rows*; *file* is either replaced by all of them or left as it was."""
-    count = 0
+    """Write *rows*; a *file* is either replaced by all of them or left as it was.
+
+    A pipe or a device, such as /dev/stdout, is written to.
+    """
+    file = file.resolve()
+    if file.exists() and not file.is_file():
+        with file.open("w", encoding="utf-8") as lines:
+            return _lines(lines, rows)
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as lines:
-            for row in rows:
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
+            count = _lines(lines, rows)
         Path(name).replace(file)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    return count
+
+
+def _lines(lines: TextIO, rows: Iterator[dict[str, Any]]) -> int:
+    count = 0
+    for row in rows:
+        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+        count += 1
     return count

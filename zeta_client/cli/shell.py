@@ -128,7 +128,14 @@ def load(file: Path | None) -> FleetConfig:
 def reach(file: Path | None, target: str | None) -> Reach:
     """Return what makes a client of *target*, else of the router that the configuration names."""
     config = load(file)
-    return partial(AsyncClient, target or config.router.listen, settings=config.server)
+    return partial(AsyncClient, address(target, config.router.listen), settings=config.server)
+
+
+def address(given: str | None, configured: str) -> str:
+    """Return where to ask; an option that is given and empty is a mistake, of a script mostly."""
+    if given is not None and not given.strip():
+        fail(f"the address must be HOST:PORT or unix:PATH, got {given!r}")
+    return given or configured
 
 
 def checked(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

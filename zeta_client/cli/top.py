@@ -42,9 +42,9 @@ def top(
 ) -> None:
     """Watch replicas, machines and what the router has learned; Ctrl-C ends it."""
     settings = shell.load(config)
-    listen = telemetry or settings.telemetry.listen
+    listen = shell.address(telemetry, settings.telemetry.listen)
     patient = partial(AsyncClient, settings=settings.server, timeout_s=ANSWER_TIMEOUT_S)
-    router = target or settings.router.listen
+    router = shell.address(target, settings.router.listen)
     screen = _Screen(partial(patient, listen), partial(patient, router), as_json=as_json)
     watchable = as_json or shell.out().is_terminal
     shell.run(screen.once() if once or not watchable else screen.live())

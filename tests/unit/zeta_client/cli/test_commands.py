@@ -1,7 +1,11 @@
 """The program's promises that need no fleet."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ from typer.testing import CliRunner
 
 from services.kit.errors import OverloadedError, UnavailableError
 from zeta_client.cli.app import app
+from zeta_client.cli.export import _written
 from zeta_client.cli.shell import default_config, sentence
 
 WRONG = """
@@ -134,6 +139,45 @@ def test_an_export_that_cannot_be_written_names_the_file(zeta: CliRunner, tmp_pa
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith(f": {file}\n")
+
+
+def test_an_export_into_a_pipe_leaves_it_one(tmp_path: Path) -> None:
+    """As into /dev/stdout; only a file is replaced."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as threads:
+        read = threads.submit(pipe.read_text)
+        count = _written(pipe, iter([{"score": 1.0}, {"score": 0.0}]))
+
+    assert (count, read.result()) == (2, '{"score": 1.0}\n{"score": 0.0}\n')
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["config", "check", "--json"]])
+def test_a_full_disk_under_the_output_is_one_sentence(command: list[str]) -> None:
+    """Also for commands that do not ask a fleet."""
+    program = "from zeta_client.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device; make room and try again\n"
+
+
+@pytest.mark.parametrize("command", [["ask", "hi"], ["top", "--once"]])
+def test_an_empty_address_is_refused(zeta: CliRunner, command: list[str]) -> None:
+    """A script whose variable is not set must not reach another fleet."""
+    result = zeta.invoke(app, [*command, "--target", ""])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: the address must be HOST:PORT or unix:PATH, got ''\n"
 
 
 def test_top_says_how_to_name_a_telemetry_service(zeta: CliRunner) -> None:

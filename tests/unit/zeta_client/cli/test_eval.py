@@ -85,6 +85,8 @@ def test_a_person_gets_tables_and_what_to_do_next(config: Path, tmp_path: Path) 
         (("--folds", "61"), "60 different prompts are too few for --folds 61"),
         (("--plot", "curve.txt"), "curve.txt"),
         (("--plot", "no/such/folder/curve.png"), "no/such/folder"),
+        (("--save", "no/such/folder/state"), "--save no/such/folder/state: there is no such"),
+        (("--adapters", "no/such/folder/a.npz"), "--adapters no/such/folder/a.npz: there is no"),
     ],
 )
 def test_a_mistake_is_one_sentence(
