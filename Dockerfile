@@ -26,7 +26,7 @@ RUN PYTHONPATH=. /compile/bin/python tools/compile_core.py
 ARG EXTRA=
 # Compiled here, because the root file system is read-only when it runs.
 RUN .venv/bin/pip install --no-deps --no-build-isolation --editable . \
- && { test -z "$EXTRA" || .venv/bin/pip install ".[$EXTRA]"; } \
+ && { test -z "$EXTRA" || .venv/bin/pip install --no-build-isolation --editable ".[$EXTRA]"; } \
  && .venv/bin/python -m compileall -q services router_svc telemetry_svc zeta_client protos/gen
 
 FROM python:3.11-slim
@@ -35,6 +35,8 @@ RUN useradd --uid 10001 --no-create-home zeta && install -d -o zeta -g zeta /sta
 COPY --from=build /zeta /zeta
 WORKDIR /zeta
 ENV PATH=/zeta/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# As `zeta up` has it: numeric libraries start no thread per core; models get theirs by `threads`.
+ENV OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 USER 10001:10001
 ENTRYPOINT ["python", "-m"]
 CMD ["zeta_client.cli", "--help"]

@@ -12,6 +12,7 @@ import numpy as np
 from router_svc import metrics
 from router_svc.core.gate import Choice, Choose, Gate, Vacancy
 from router_svc.core.patience import MOST_S
+from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Ask, Places, Priority
 from router_svc.fleet import Fleet
@@ -53,14 +54,12 @@ class Admission:
 
     def check(self, ask: Ask) -> None:
         """Refuse at once whoever could not even wait. Raises OverloadedError."""
-        if self._gate.full(ask.priority):
-            ticket = self._ticket(ask, 0.0, 0.0)
-            if not self._gate.due(ticket, self._clock()):
-                raise self._refusal(ticket)
+        if self._gate.full(ask.priority) and not self._gate.due(_known(ask), self._clock()):
+            raise self._refusal(self._ticket(ask, 0.0, 0.0))
 
     def returns(self, ask: Ask) -> bool:
         """Whether *ask* was refused before, and so was seen to come."""
-        return self._gate.returns(self._ticket(ask, 0.0, 0.0), self._clock())
+        return self._gate.returns(_known(ask), self._clock())
 
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[None]:
@@ -196,6 +195,7 @@ class Admission:
         return Vacancy(
             full=np.append(found.full | (not free), not free),
             room=np.append(found.room & free, free),
+            call_s=np.append(found.call_s, self._mean_s),
             pace_s=np.append(found.pace_s, self._mean_s / self._most),
         )
 
@@ -204,7 +204,7 @@ class Admission:
             due_s=inf if ask.deadline_s is None else self._clock() + ask.deadline_s,
             difficulty=difficulty,
             number=next(self._numbers),
-            key=hash((ask.tenant, ask.session, ask.text, ask.characters, ask.priority)),
+            known=_known(ask),
             priority=ask.priority,
             tenant=ask.tenant,
             tokens=tokens,
@@ -223,6 +223,12 @@ class Admission:
         if choice.wanted >= 0 and isinstance(choice.value, OverloadedError):
             metrics.REFUSED.labels(ticket.priority.name.lower()).inc()
             choice.value.retry_after_s = self._gate.retry_after_s(
-                ticket, choice.wanted, self._clock()
+                ticket, choice.wanted, self._clock(), service_s=choice.service_s
             )
         return choice.value
+
+
+def _known(ask: Ask) -> Known:
+    """Return what *ask* is known by when it comes back."""
+    asked = (ask.tenant, ask.session, ask.text, ask.characters, ask.priority)
+    return Known(key=hash(asked), caller=ask.caller)

@@ -157,7 +157,7 @@ class Fleet:
 
     def crowded(self, priority: Priority) -> bool:
         """Whether some replica has no place for a request of class *priority*."""
-        return bool(self._load.full(priority, self._clock()).any())
+        return bool(np.count_nonzero(self._load.full(priority, self._clock())))
 
     def vacancy(self, priority: Priority) -> Vacancy:
         """Return where a request of class *priority* finds a place now."""
@@ -174,6 +174,7 @@ class Fleet:
             full=full,
             room=(serving == 0.0) | (np.bincount(self.model_of, able & ~full, count) > 0.0),
             pace_s=self._call_s / np.maximum(places, 1.0),
+            call_s=self._call_s,
         )
 
     def next_change(self) -> asyncio.Future[None]:

@@ -31,13 +31,15 @@ from router_svc.core.decide import (
     decide,
     keeping,
     weighed,
+    worth_promising,
 )
 from router_svc.core.features import Features
 from router_svc.core.filters import rejections
-from router_svc.core.gate import Choice
+from router_svc.core.gate import Choice, nothing_in_the_way
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import begun_by, kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
+from router_svc.core.refusal import refused
 from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
@@ -124,11 +126,7 @@ class ZetaDynamicRouter:
         self.ahead = Ahead(fleet.models, target=settings.target_utilisation)
         self.verdicts = Verdicts(learner, journal)
         self.admission = Admission(fleet, settings.max_in_flight, settings.max_queued, clock)
-        self._kept = Places(
-            full=np.zeros(len(fleet.names), dtype=np.bool_),
-            wait_s=np.zeros(len(fleet.models)),
-            promised=True,
-        )
+        self._kept = nothing_in_the_way(fleet.model_of, len(fleet.models))
         """What stands before whom a place is kept for: nothing."""
         self._trails = Trails(settings.resume_keep_s, clock)
         self._later = Later()
@@ -300,7 +298,7 @@ class ZetaDynamicRouter:
         first: bool,
     ) -> Choice[Made | ZetaError]:
         """Decide what a request would do now; what stands in the way is the choice's value."""
-        now_s = self._clock()
+        now_s, asked = self._clock(), ask
         if ask.deadline_s is not None:
             ask = replace(ask, deadline_s=arrived_s + ask.deadline_s - now_s)
         try:
@@ -311,9 +309,13 @@ class ZetaDynamicRouter:
             if first:
                 policy = weighed(self.policies.named(ask.policy), ask)
                 self.ahead.refused(ask, late.candidates, policy, now_s)
-            late = self._anyway(ask, features, late)
-            wanted = self.fleet.models.index(late.model) if late.wait_s > 0.0 else -1
-            return Choice(value=_too_late(ask, late), wanted=wanted)
+            found = refused(
+                late,
+                lambda: self._decide(asked, features, places=self._kept, promising=True),
+                self.fleet.models,
+            )
+            told = _too_late(ask, found.why)
+            return Choice(value=told, wanted=found.model, service_s=found.service_s)
         if first:
             self.ahead.decided(decision, ask, now_s)
         choice = choice_of(decision, self.fleet.models)
@@ -322,18 +324,6 @@ class ZetaDynamicRouter:
         return Choice(
             value=made, model=choice.model, service_s=choice.service_s, takes=tuple(takes)
         )
-
-    def _anyway(self, ask: Ask, features: Features, late: DeadlineError) -> DeadlineError:
-        """Return why *ask* would be refused even if a place were kept for it, else *late*.
-
-        Whom a kept place would not help is not told to come back for one.
-        """
-        if late.wait_s > 0.0:
-            try:
-                self._decide(ask, features, places=self._kept)
-            except DeadlineError as anyway:
-                return anyway
-        return late
 
     def _begin(
         self,
@@ -383,10 +373,12 @@ class ZetaDynamicRouter:
         features: Features,
         *,
         places: Places | None = None,
+        promising: bool = False,
         singles: bool = False,
     ) -> Decision:
         """Decide, and turn what stands in the way, but for time, into the caller's error."""
-        policy = keeping(weighed(self.policies.named(ask.policy), ask), places)
+        policy = weighed(self.policies.named(ask.policy), ask)
+        policy = worth_promising(policy) if promising else keeping(policy, places)
         if self._affinity.in_session(ask):
             # A conversation is not the place to try what else there is.
             policy = replace(policy, explore_ratio=0.0)

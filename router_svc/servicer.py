@@ -20,7 +20,7 @@ from router_svc.tickets import Tickets
 from router_svc.verifiers import verify
 from services.kit.config import FleetConfig
 from services.kit.errors import NotBuiltError, invalid
-from services.kit.rpc import Context, check_deadline, deadline_s, outgoing
+from services.kit.rpc import Context, check_deadline, deadline_s, named_by_caller, outgoing
 
 _MAX_ID: Final = 200
 
@@ -44,6 +44,7 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> AsyncGenerator[inference_pb.GenerateResponse, None]:
         """Choose who answers, and stream the answer through."""
         check_deadline(context)
+        request.model = self._meant(request.model)
         if request.HasField("resume"):
             earlier, tenant = request.resume, request.tenant
             if not earlier.decision_id:
@@ -56,7 +57,8 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
                 tenant=tenant,
                 deadline_s=deadline_s(context),
             )
-        ask, metadata = wire.ask_of(request, deadline_s(context)), outgoing(context)
+        ask = wire.ask_of(request, deadline_s(context), named_by_caller(context))
+        metadata = outgoing(context)
         return self._router.generate(
             ask,
             lambda features: self._upstreams.sender(request, features, metadata),
@@ -68,7 +70,7 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> inference_pb.CountTokensResponse:
         """Have the model count."""
         check_deadline(context)
-        request.model = self._router.known(request.model)
+        request.model = self._router.known(self._meant(request.model))
         return await self._upstreams.count(request, deadline_s(context), outgoing(context))
 
     async def ListModels(  # noqa: N802 - named by the contract
@@ -84,8 +86,13 @@ class InferenceServicer(inference_grpc.InferenceServiceServicer):
     ) -> inference_pb.ScoreResponse:
         """Have the model score."""
         check_deadline(context)
-        request.model = self._router.known(request.model)
+        request.model = self._router.known(self._meant(request.model))
         return await self._upstreams.score(request, deadline_s(context), outgoing(context))
+
+    def _meant(self, model: str) -> str:
+        """Return *model*; nothing for the fleet's own name, by which a router before us asks."""
+        own = model == self._config.fleet.name and model not in self._router.fleet.models
+        return "" if own else model
 
 
 class RouterServicer(router_grpc.RouterServiceServicer):
@@ -99,7 +106,7 @@ class RouterServicer(router_grpc.RouterServiceServicer):
     ) -> router_pb.RouteResponse:
         """Decide without running, or have the caller run it."""
         check_deadline(context)
-        ask = wire.ask_of(request.generate, deadline_s(context))
+        ask = wire.ask_of(request.generate, deadline_s(context), named_by_caller(context))
         if not request.ticket:
             return router_pb.RouteResponse(decision=await self._router.route(ask))
         wire.no_resume(request.generate)

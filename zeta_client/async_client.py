@@ -9,7 +9,7 @@ arrays. `client` is the same without asyncio.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from random import Random
 from time import monotonic, perf_counter
@@ -133,7 +133,7 @@ class AsyncClient:
         *,
         deadline_s: float | None = None,
         lookaside: bool = False,
-    ) -> AsyncIterator[GenerateResponse]:
+    ) -> AsyncGenerator[GenerateResponse, None]:
         """Stream the events of an answer; leaving the stream early stops the model's work.
 
         Where the connection breaks, the answer goes on behind what came, within *deadline_s*.
@@ -159,7 +159,7 @@ class AsyncClient:
         session_id: str = "",
         consent_to_train: bool = False,
         deadline_s: float | None = None,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Stream the text of the answer to a question, or to the last message of a conversation.
 
         Requests of one *session_id* stay where their beginning is cached. *consent_to_train*
@@ -317,7 +317,7 @@ class AsyncClient:
         request = ForgetTextsRequest(decision_id=decision_id)
         return (await self._call(self._router.ForgetTexts, request)).forgotten
 
-    def watch_decisions(self, model: str = "") -> AsyncIterator[WatchDecisionsResponse]:
+    def watch_decisions(self, model: str = "") -> AsyncGenerator[WatchDecisionsResponse, None]:
         """Stream decisions as they are made; *model* keeps those that involve it."""
         return self._stream(self._router.WatchDecisions(WatchDecisionsRequest(model=model)))
 
@@ -332,7 +332,7 @@ class AsyncClient:
         request = UpdatePolicyRequest(policy=policy, etag=etag, make_default=make_default)
         return await self._call(self._router.UpdatePolicy, request)
 
-    def watch_fleet(self, *, min_interval_s: float = 0.0) -> AsyncIterator[WatchResponse]:
+    def watch_fleet(self, *, min_interval_s: float = 0.0) -> AsyncGenerator[WatchResponse, None]:
         """Stream the fleet's state from a telemetry service: a snapshot, then changes."""
         request = WatchRequest(min_interval=wire.duration(min_interval_s))
         return self._stream(self._telemetry.Watch(request))
@@ -355,7 +355,7 @@ class AsyncClient:
         self._reached = True
         return answer
 
-    async def _stream(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncIterator[R]:
+    async def _stream(self, call: grpc.aio.UnaryStreamCall[Q, R]) -> AsyncGenerator[R, None]:
         try:
             async for message in call:
                 yield message
@@ -364,7 +364,7 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def _whole(self, thread: Thread) -> AsyncIterator[GenerateResponse]:
+    async def _whole(self, thread: Thread) -> AsyncGenerator[GenerateResponse, None]:
         while not thread.finished:
             call = self._calls.begin(thread.request, thread.left_s())
             try:
@@ -386,7 +386,7 @@ class AsyncClient:
 
     async def _direct(
         self, request: GenerateRequest, deadline_s: float | None
-    ) -> AsyncIterator[GenerateResponse]:
+    ) -> AsyncGenerator[GenerateResponse, None]:
         """Stream an answer from the replica itself; what that does not give, from the router."""
         left = Left(deadline_s)
         try:
@@ -405,7 +405,7 @@ class AsyncClient:
 
     async def _from_replica(
         self, answer: Direct, timeout_s: float | None
-    ) -> AsyncIterator[GenerateResponse]:
+    ) -> AsyncGenerator[GenerateResponse, None]:
         """Stream what the replica gives, and report how it ended."""
         call = self._replica(answer.address).begin(answer.request, timeout_s, answer.metadata)
         try:

@@ -19,7 +19,7 @@ from router_svc.core.menu import Menu, menu, rates
 from router_svc.core.plan import KINDS, Plan, models_of
 from router_svc.core.types import Ask, Candidates, Places, Policy, Priority, Rejection
 
-VERSION: Final = 12
+VERSION: Final = 13
 """Grows with every change that lets equal arguments decide otherwise; journals carry it."""
 
 
@@ -214,8 +214,11 @@ def weighed(policy: Policy, ask: Ask) -> Policy:
 
 def keeping(policy: Policy, places: Places | None) -> Policy:
     """Return *policy* for a request with these *places*: a promise is kept if it is any use."""
-    if places is None or not places.promised:
-        return policy
+    return replace(policy, promised=True) if places is not None and places.promised else policy
+
+
+def worth_promising(policy: Policy) -> Policy:
+    """Return *policy* for whether a place is worth a promise: likelier in time than not."""
     return replace(policy, deadline_confidence=min(policy.deadline_confidence, _EVEN))
 
 
@@ -266,17 +269,17 @@ def choice_of(decision: Decision, models: Sequence[str]) -> Choice[Decision]:
 
 
 def drawn(chances: list[float], draw: float) -> int:
-    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on."""
+    """Return which of *chances* (K,) the number *draw* in [0, 1) falls on; NaN says nothing: 0."""
     whole = 0.0
     for chance in chances:
         whole += chance
     reached, aim = 0.0, draw * whole
     for k, chance in enumerate(chances):
         reached += chance
-        # Where rounding leaves the aim beyond the last, that is whoever reached the end first.
-        if reached > aim or reached >= whole:
+        # Less than the whole by its last bit at least, so that somebody reaches beyond it.
+        if reached > aim:
             return k
-    return len(chances) - 1
+    return 0
 
 
 def _able(
@@ -300,6 +303,8 @@ def _able(
         return good, good
     wait_s, sure = _waits(priced, candidates), policy.deadline_confidence
     hopeless = 1.0 - sure
+    if policy.promised:
+        sure = min(sure, _EVEN)
     if wait_s:
         able = [k for k in good if in_time[k] > (sure if wait_s[k] > 0.0 else hopeless)]
     else:

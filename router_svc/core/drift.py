@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from router_svc.core.clip import clipped
 from router_svc.core.features import TASKS, Floats
 
 Array: TypeAlias = NDArray[Any]
@@ -97,6 +98,11 @@ class Drift:
             np.minimum(np.sqrt(stddev**2 + unsure), _LARGEST_STDDEV),
         )
 
+    def believed(self, model: int, task: int, mean: float) -> float:
+        """Return what changes leave of the learner's *mean* of one model, by its number."""
+        count, total = self._shift[model, task].tolist()
+        return clipped(mean + total / (count + _PRIOR_OUTCOMES), 0.0, 1.0)
+
     def probes(self, task: int, mean: Floats) -> Floats:
         """Return the share of requests of *task* to spend on each model that fell; (M,).
 
@@ -122,9 +128,8 @@ class Drift:
         if seen.decided_s < self._changed_s[at]:
             return False
         excess = seen.score - seen.expected
-        count, total = self._shift[at]
-        believed = min(max(seen.expected + total / (count + _PRIOR_OUTCOMES), 0.05), 0.95)
-        if count > 0.0:
+        believed = clipped(self.believed(model, task, seen.expected), 0.05, 0.95)
+        if self._shift[model, task, _COUNT] > 0.0:
             self._carry_on(at, excess, weight)
         sure = weight * _NOISE / (_NOISE + 4.0 * seen.stddev**2)
         for way, step in ((_FALL, -_STEP), (_RISE, _STEP)):

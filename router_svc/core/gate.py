@@ -16,7 +16,8 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from router_svc.core.promises import Promises
+from router_svc.core.clip import clipped
+from router_svc.core.promises import Known, Promises
 from router_svc.core.queue import Ticket, WaitQueue
 from router_svc.core.types import Bools, Floats, Ints, Places, Priority
 
@@ -25,6 +26,8 @@ T = TypeVar("T")
 _SWEEP_S: Final = 0.05
 """Who cannot make it any more is looked for so often."""
 _LEAST_WAIT_S: Final = 1e-3
+_SIZES: Final = 0.5, 3.0
+"""How much of a usual call's time at a place another is taken to need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Vacancy:
     """(M,) Models of which some replica has one, or that nobody serves: no use in waiting."""
     pace_s: Floats
     """(M,) How often a place of a model comes free while all are taken."""
+    call_s: Floats
+    """(M,) How long a call of a model takes in the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +55,7 @@ class Choice(Generic[T]):
     wanted: int = -1
     """The model that had no place in time, where it is refused for that."""
     service_s: float = 0.0
-    """Median of what it then takes there."""
+    """Median of what it takes there, where it waits or is refused for want of a place."""
     takes: tuple[str, ...] = ()
     """Replicas on which it takes a place at once where it goes, one of each time it is named."""
 
@@ -148,24 +153,34 @@ class Gate(Generic[T]):
 
     def promised(self, ticket: Ticket, now_s: float) -> Ticket:
         """Return *ticket* with the place that it was promised when it was refused, if any."""
-        at_s = self._promises.keep(ticket.key, now_s)
+        at_s = self._promises.keep(ticket.known, now_s)
         return ticket if at_s is None else replace(ticket, promised_s=at_s)
 
-    def due(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether a place was promised to *ticket* for now."""
-        return self._promises.due(ticket.key, now_s)
+    def due(self, known: Known, now_s: float) -> bool:
+        """Whether a place was promised for now to what is *known* so."""
+        return self._promises.due(known, now_s)
 
-    def returns(self, ticket: Ticket, now_s: float) -> bool:
-        """Whether *ticket* was refused before and told to come back, now or later."""
-        return self._promises.open(ticket.key, now_s)
+    def returns(self, known: Known, now_s: float) -> bool:
+        """Whether it was refused before and told to come back, now or later."""
+        return self._promises.seen(known, now_s)
 
-    def retry_after_s(self, ticket: Ticket, model: int, now_s: float) -> float:
-        """Promise a place to *ticket*, which is refused; -1: no model is known that it wants."""
-        pace_s = self._vacancy(ticket.priority).pace_s
-        wait_s = pace_s * [queue.ahead(ticket) for queue in self._queues]
+    def retry_after_s(
+        self, ticket: Ticket, model: int, now_s: float, *, service_s: float = 0.0
+    ) -> float:
+        """Promise a place at *model* to *ticket*, which is refused and would take *service_s*.
+
+        -1: no model is known that it wants; 0: nor how long it takes.
+        """
+        vacancy = self._vacancy(ticket.priority)
+        wait_s = vacancy.pace_s * [queue.ahead(ticket) for queue in self._queues]
         at = model if model >= 0 else int(wait_s.argmax())
+        size = clipped(service_s / float(vacancy.call_s[at]), *_SIZES) if service_s else 1.0
         return self._promises.make(
-            ticket.key, at, wait_s=float(wait_s[at]), pace_s=float(pace_s[at]), now_s=now_s
+            ticket.known,
+            at,
+            wait_s=float(wait_s[at]),
+            span_s=size * float(vacancy.pace_s[at]),
+            now_s=now_s,
         )
 
     def _places(
@@ -197,3 +212,8 @@ class Gate(Generic[T]):
 
 Choose: TypeAlias = Callable[[Places | None], Choice[T]]
 """What a request would do, given what stands between it and the replicas."""
+
+
+def nothing_in_the_way(model_of: Ints, models: int) -> Places:
+    """Return the places of a request for which one is kept."""
+    return Places(full=np.zeros(len(model_of), dtype=np.bool_), wait_s=np.zeros(models))

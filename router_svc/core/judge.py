@@ -62,14 +62,14 @@ class Judge:
         Raises KeyError for an unknown model, ValueError for a score out of range.
         """
         i, task = self._index[verdict.model], int(features.tasks.argmax())
-        mean, stddev = self.quality.predict(features)
-        believed = self.drift.corrected(task, mean, stddev)[0][i]
-        weight = self.trust.learn(verdict.source, i, task, verdict.score - float(believed))
+        mean, stddev = self.quality.predict_one(i, features)
+        believed = self.drift.believed(i, task, mean)
+        weight = self.trust.learn(verdict.source, i, task, verdict.score - believed)
         self.quality.learn(verdict.model, features, verdict.score, weight)
         seen = Scored(
             score=verdict.score,
-            expected=float(mean[i]),
-            stddev=float(stddev[i]),
+            expected=mean,
+            stddev=stddev,
             decided_s=verdict.decided_s,
             source=verdict.source,
             alone=self.trust.alone(verdict.source, i, task),

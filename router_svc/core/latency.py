@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core.clip import ONE, ZERO, constant
-from router_svc.core.loads import BATCH, PROMPT, QUEUE, RUNNING, Ints, ReplicaLoads
+from router_svc.core.loads import BATCH, MET, PROMPT, QUEUE, RUNNING, Ints, ReplicaLoads
 from router_svc.core.ridge import Floats, Ridges
 
 Array: TypeAlias = NDArray[Any]
@@ -166,11 +166,10 @@ class Latency:
 
         *prompt_tokens* are those to be fed: what a replica has cached takes no time.
         """
-        overhead, prefill, batch, wait, step, step_running = self._figures(loads)
-        _, _, waiting_prompt, _, _, _, busy, running, queue, _, _ = loads.figures
-        step_s = np.maximum(step + step_running * running, _SHORTEST)
-        ahead = batch * busy + wait * queue
-        first = overhead + prefill * (waiting_prompt + prompt_tokens) + ahead * step_s
+        overhead, step, prefill, prices = self._figures(loads)
+        feeding, busy, queue, batch = prices * loads.figures[MET]
+        step_s = np.maximum(step + batch, _SHORTEST)
+        first = overhead + feeding + prefill * prompt_tokens + (busy + queue) * step_s
         first = np.minimum(np.maximum(first, _SHORTEST), _LONGEST)
         total = np.minimum(first + step_s * np.maximum(output_tokens - ONE, ZERO), _LONGEST)
         return Times(loads, first, total, step_s)
@@ -292,16 +291,18 @@ class Latency:
                 self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
     def _figures(self, loads: ReplicaLoads) -> Sequence[Floats]:
-        """Return what is known of each replica, apart from its load: six rows of (N,).
+        """Return what is known of each replica, apart from its load: as in the formulae above.
 
-        Overhead, prefill, what a running batch and a wait add, step and step per request: as in the
-        formulae above, slower where the replica is.
+        Overhead, a step and a token's prefill (N,), and the prices of what a request `MET` (4, N):
+        tokens to feed, a batch that runs and steps in a queue, in steps, and requests in a step.
         """
         if self._known_of[0] is loads.replica and self._known_of[1] is loads.model:
             return self._known
         model, slower = loads.model, self._slower(loads)
         first, step = self._first.rates()[model].T, self._step.rates()[model].T
-        known = [*np.array([*(first[:2] * slower), *first[2:], *(step * slower)])]
+        overhead, prefill = first[:2] * slower
+        known = [overhead, step[0] * slower, prefill]
+        known.append(np.stack([prefill, *first[2:], step[1] * slower]))
         if len(model) == len(self.replicas):  # the fleet's arrays: the same ones every time
             self._known, self._known_of = known, (loads.replica, loads.model)
         return known

@@ -20,18 +20,20 @@ REQUESTS: Final = 1
 """All requests, those that wait among them."""
 PROMPT: Final = 2
 """Prompt tokens still to feed."""
-REMAINING: Final = 3
-"""Mean output tokens still expected per running request."""
-MOST: Final = 4
-"""Requests that run at once, at most."""
-OWN: Final = 5
-"""Requests that this router sent."""
-BUSY: Final = 6
+BUSY: Final = 3
 """1 where any runs, else 0."""
-BATCH: Final = 7
-"""Requests that a step has, another one among them."""
-QUEUE: Final = 8
+QUEUE: Final = 4
 """Steps that pass before another one gets its slot."""
+BATCH: Final = 5
+"""Requests that a step has, another one among them."""
+MET: Final = slice(PROMPT, BATCH + 1)
+"""What another request meets: the four above, each of which has its price in time."""
+REMAINING: Final = 6
+"""Mean output tokens still expected per running request."""
+MOST: Final = 7
+"""Requests that run at once, at most."""
+OWN: Final = 8
+"""Requests that this router sent."""
 READ_S: Final = 9
 """When the report behind it was read."""
 HELD_S: Final = 10

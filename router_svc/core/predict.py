@@ -134,37 +134,36 @@ def candidates(
     when = latency.predict(loads, fed, output.take(replicas.model))
     view = View(replicas=replicas, able=able, total_s=when.total_s, rotation=rotation)
     chosen, spares = best_per_model(replicas, able, BALANCERS[policy.balancer](view))
-    of_replica: list[int] = replicas.model.tolist()
-    models = [of_replica[i] for i in chosen]
+    models: list[int] = [replicas.model.item(i) for i in chosen]
     times = [latency.quantiles(when, i) for i in chosen]
     work_s = [ask.samples * slot_s(each) for each in times]
     capacity = [congestion(*replicas.loads.use_of(i)) for i in chosen]
     if not isinstance(fed, float):
-        first_s = latency.predict(replicas.loads, fed.min(), np.ones(())).first_s
-        capacity = [
-            price + _lost(each, first_s.item(i))
-            for price, each, i in zip(capacity, times, chosen, strict=True)
-        ]
+        there_s = latency.predict(replicas.loads, fed.min(), np.ones(())).first_s.take(chosen)
+        lost = [_lost(*each) for each in zip(times, there_s.tolist(), strict=True)]
+        capacity = _sums(capacity, lost)
     if slot_prices is not None:
-        per_s = slot_prices.tolist()
-        capacity = [
-            price + per_s[m] * work for price, m, work in zip(capacity, models, work_s, strict=True)
-        ]
+        per_s: list[float] = slot_prices.take(models).tolist()
+        taken = [price * work for price, work in zip(per_s, work_s, strict=True)]
+        capacity = _sums(capacity, taken)
     judged = predictors.judge.judge(features)
     of = _some_of(models, len(replicas.models))
     tokens = output * ask.samples if ask.samples > 1 else output
     cost = prices.usd_per_prompt_token * prompt + prices.usd_per_completion_token * tokens
     quality: list[float] = of(judged.quality)
-    waits_s = [0.0] * len(chosen) if wait_s is None else wait_s.take(chosen).tolist()
+    waits_s, waits_p90_s = [0.0] * len(chosen), [0.0] * len(chosen)
+    if wait_s is not None:
+        waits_s = wait_s.take(chosen).tolist()
+        waits_p90_s = [_WAIT_P90 * each for each in waits_s]
     return Candidates(
         models=tuple([replicas.models[m] for m in models]),
         replicas=tuple([replicas.names[i] for i in chosen]),
         quality=quality,
         quality_stddev=of(judged.stddev),
-        ttft_p50_s=_later([each.ttft_p50_s for each in times], waits_s),
-        ttft_p90_s=_later([each.ttft_p90_s for each in times], waits_s, _WAIT_P90),
-        total_p50_s=_later([each.total_p50_s for each in times], waits_s),
-        total_p90_s=_later([each.total_p90_s for each in times], waits_s, _WAIT_P90),
+        ttft_p50_s=_sums([each.ttft_p50_s for each in times], waits_s),
+        ttft_p90_s=_sums([each.ttft_p90_s for each in times], waits_p90_s),
+        total_p50_s=_sums([each.total_p50_s for each in times], waits_s),
+        total_p90_s=_sums([each.total_p90_s for each in times], waits_p90_s),
         cost_usd=of(cost),
         output_tokens=of(output),
         report_age_s=[replicas.loads.age_of(i) for i in chosen],
@@ -186,9 +185,9 @@ def _some_of(models: Sequence[int], count: int) -> Callable[[Floats], list[Any]]
     return lambda each: each.take(models, axis=0).tolist()
 
 
-def _later(times_s: list[float], waits_s: list[float], share: float = 1.0) -> list[float]:
-    """Add so large a *share* of the wait for a place to each time; (N,)."""
-    return [each + share * wait for each, wait in zip(times_s, waits_s, strict=True)]
+def _sums(some: list[float], more: list[float]) -> list[float]:
+    """Add two lists (N,)."""
+    return [one + other for one, other in zip(some, more, strict=True)]
 
 
 def _held(places: Places, able: Bools, replicas: Replicas) -> tuple[Bools, Floats]:

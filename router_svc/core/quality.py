@@ -9,14 +9,14 @@ another thread. M = models, D = regressors, T = kinds of task.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core import joint, stack
-from router_svc.core.clip import HALF, ONE, ZERO, within
+from router_svc.core.clip import HALF, ONE, ZERO, clipped, within
 from router_svc.core.features import TASKS, Features, Floats, lexical_profile
 from router_svc.core.joint import Joint
 from router_svc.core.memory import SIZE, Memory, Seen
@@ -138,6 +138,16 @@ class Quality:
         mean = within(expected + excess, ZERO, ONE)
         stddev = np.sqrt(self._variance * np.maximum(leverage, ZERO))
         return mean, np.minimum(stddev, _LARGEST_STDDEV)
+
+    def predict_one(self, model: int, features: Features) -> tuple[float, float]:
+        """Return the same of one *model* alone, by its number."""
+        expected, learned = self._before(features)
+        excess, leverage = self._excess.predict_one(model, features.regressors)
+        if learned is not None:
+            excess += _JOINT_SHARE * (float(learned[model]) - excess)
+        mean = clipped(float(expected[model]) + excess, 0.0, 1.0)
+        stddev = sqrt(float(self._variance[model]) * max(leverage, 0.0))
+        return mean, min(stddev, float(_LARGEST_STDDEV))
 
     def learn(self, model: str, features: Features, score: float, weight: float = 1.0) -> None:
         """Take in a *score* in [0, 1] of *model*, *weight* times.

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from math import inf
 from typing import Final
 
+from router_svc.core.promises import Known
 from router_svc.core.types import Priority
 
 _QUANTUM_TOKENS: Final = 64.0
@@ -33,8 +34,8 @@ class Ticket:
     difficulty: float = 0.0
     number: int
     """Ascends with arrival; names the ticket."""
-    key: int = field(compare=False, default=0)
-    """Known again when it comes back."""
+    known: Known = field(compare=False, default=Known(key=0))
+    """By what it is known again when it comes back."""
     model: int = field(compare=False, default=-1)
     """Where it waits."""
     priority: Priority = field(compare=False)

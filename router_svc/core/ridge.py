@@ -43,6 +43,8 @@ class Ridges:
         """(M·D, D) The same numbers: one matrix times a vector is faster than several."""
         self._apart, self._age = apart, [0.0] * len(mean)
         """Outcomes of each target by which its past has yet to age."""
+        self._held: list[list[tuple[Floats, float]]] = [[] for _ in mean]
+        """Outcomes of each target, regressors and weight, that its gram does not have yet."""
         self._gram = np.zeros_like(self.covariance)
         self._moment = np.zeros_like(self._prior_mean)
 
@@ -67,7 +69,7 @@ class Ridges:
         due = self._age[target] >= self._apart
         if due:
             self._forget(target)
-        self._gram[target] += weight * np.outer(x, x)
+        self._held[target].append((x, weight))
         self._moment[target] += weight * (y - self._prior_mean[target] @ x) * x
         if due:
             self._solve(target)
@@ -93,17 +95,29 @@ class Ridges:
 
     def restore(self, target: int, gram: Floats, moment: Floats) -> None:
         """Put back what `statistics` returned for one target: (D, D) and (D,)."""
+        self._held[target].clear()
         self._gram[target], self._moment[target], self._age[target] = gram, moment, 0.0
         self._solve(target)
 
+    def _gather(self, target: int) -> None:
+        """Bring the gram of *target* up to date: at once takes less than one by one."""
+        held = self._held[target]
+        if held:
+            x = np.array([each for each, _ in held])
+            weights = np.array([weight for _, weight in held])
+            self._gram[target] += (x.T * weights) @ x
+            held.clear()
+
     def _forget(self, target: int) -> None:
         """Let the past of *target* age by what it has yet to."""
+        self._gather(target)
         kept = self._forgetting ** self._age[target]
         self._gram[target] *= kept
         self._moment[target] *= kept
         self._age[target] = 0.0
 
     def _solve(self, target: int) -> None:
+        self._gather(target)
         covariance = np.linalg.inv(self._gram[target] + self._prior_precision)
         self.covariance[target] = 0.5 * (covariance + covariance.T)
         self._fit(target)

@@ -63,6 +63,8 @@ class Policy:
     """Whether a model may be asked for another answer than its likeliest one."""
     verifier: str = ""
     """What can tell good answers to the request from bad ones, without a reference."""
+    promised: bool = False
+    """Whether the request was refused before, and told that there is a place for it now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class Ask:
     """Models that may take part; empty: all."""
     priority: Priority = Priority.STANDARD
     tenant: str = ""
+    caller: str = ""
+    """What its caller calls the request, each time it tries; empty: nothing."""
     deadline_s: float | None = None
     """Seconds that the caller still waits."""
     policy: str = ""
@@ -157,9 +161,12 @@ class Places:
     """Whether a place was promised to it when it was refused before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Candidates:
-    """The models that can serve, each with its best replica; lists (N,) that nobody changes."""
+    """The models that can serve, each with its best replica; lists (N,).
+
+    Nobody changes them: as `Replicas`, they are made for every decision.
+    """
 
     models: tuple[str, ...]
     replicas: tuple[str, ...]

@@ -40,8 +40,8 @@ _REVIEW: Final = (
 )
 
 
-def ask_of(request: Request, deadline_s: float | None) -> Ask:
-    """Read what a decision needs from *request*.
+def ask_of(request: Request, deadline_s: float | None, caller: str = "") -> Ask:
+    """Read what a decision needs from *request*, which its *caller* calls so, if anything.
 
     Raises InvalidRequestError naming the field.
     """
@@ -56,6 +56,7 @@ def ask_of(request: Request, deadline_s: float | None) -> Ask:
         allowed_models=frozenset(wish.allowed_models),
         priority=_priority(request.priority),
         tenant=request.tenant,
+        caller=caller,
         deadline_s=deadline_s,
         policy=wish.policy,
         latency_weight_per_s=_weight(wish, "latency_weight_per_s"),

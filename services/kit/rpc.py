@@ -37,6 +37,7 @@ DOMAIN = "zeta"
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 TRACE_KEY = "traceparent"
+_TRACE_PARTS = 4
 _NAMED = (REQUEST_ID_KEY, TRACE_KEY)
 LAST_WORDS_S = 1.0
 """So long a call has, once it is cut, to tell its caller."""
@@ -125,6 +126,15 @@ def is_bare(failed: grpc.aio.AioRpcError) -> bool:
 def request_id() -> str:
     """Return the id of the call that is being served: the caller's, or one made for it."""
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def named_by_caller(context: Context) -> str:
+    """Return what the caller calls its request, however often it tries; empty for nothing.
+
+    That is the trace (W3C Trace Context) that it belongs to, or the id that it was given.
+    """
+    trace = metadata_of(context, TRACE_KEY).split("-")
+    return trace[1] if len(trace) == _TRACE_PARTS else metadata_of(context, REQUEST_ID_KEY)
 
 
 def deadline_s(context: Context) -> float | None:

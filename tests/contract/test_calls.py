@@ -14,8 +14,9 @@ from zeta.inference.v1 import inference_service_pb2 as inference_pb
 from zeta.inference.v1 import inference_service_pb2_grpc as inference_grpc
 
 from services.kit.config import Server
-from services.kit.errors import DeadlinePassedError, OverloadedError
+from services.kit.errors import DeadlinePassedError, OverloadedError, UnavailableError
 from services.kit.rpc import Context
+from tests.clients import Kind, both_clients
 from tests.contract.router_fakes import (
     Answer,
     FakeModel,
@@ -66,12 +67,13 @@ def warm(model: FakeModel, *script: Answer) -> None:
         event.clear()
 
 
-async def test_the_first_answer_goes_by_itself_and_later_ones_share() -> None:
+@both_clients
+async def test_the_first_answer_goes_by_itself_and_later_ones_share(kind: Kind) -> None:
     """Who asks once opens nothing more than a call."""
     seen: list[str] = []
     async with (
         served(FakeModel("a", [looking(seen)])) as server,
-        AsyncClient(server.address) as zeta,
+        kind(server.address) as zeta,
     ):
         await zeta.answers("what?")
         opened = zeta._calls._carrying is not None
@@ -85,12 +87,13 @@ async def test_the_first_answer_goes_by_itself_and_later_ones_share() -> None:
     assert [answer.text for answer in answers] == ["four"] * 8
 
 
-async def test_sharing_can_be_switched_off() -> None:
+@both_clients
+async def test_sharing_can_be_switched_off(kind: Kind) -> None:
     """For a proxy that is to spread calls."""
     seen: list[str] = []
     async with (
         served(FakeModel("a", [looking(seen)])) as server,
-        AsyncClient(server.address, share_stream=False) as zeta,
+        kind(server.address, share_stream=False) as zeta,
     ):
         for _ in range(4):
             await zeta.answers("what?")
@@ -100,7 +103,8 @@ async def test_sharing_can_be_switched_off() -> None:
     assert seen == ["_ServicerContext"] * 4
 
 
-async def test_a_server_without_the_stream_is_asked_call_by_call() -> None:
+@both_clients
+async def test_a_server_without_the_stream_is_asked_call_by_call(kind: Kind) -> None:
     """`Generate` is all that a model must have; it is not asked for more each time."""
     seen: list[str] = []
     server = grpc.aio.server()
@@ -108,7 +112,7 @@ async def test_a_server_without_the_stream_is_asked_call_by_call() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
 
-    async with AsyncClient(f"127.0.0.1:{port}") as zeta:
+    async with kind(f"127.0.0.1:{port}") as zeta:
 
         async def knows() -> bool:
             await zeta.answers("what?")
@@ -124,7 +128,8 @@ async def test_a_server_without_the_stream_is_asked_call_by_call() -> None:
     assert set(seen) == {"_ServicerContext"}
 
 
-async def test_errors_deadlines_and_leaving_are_those_of_a_call() -> None:
+@both_clients
+async def test_errors_deadlines_and_leaving_are_those_of_a_call(kind: Kind) -> None:
     """With their details, and at once at the model."""
 
     async def refuse(
@@ -134,7 +139,7 @@ async def test_errors_deadlines_and_leaving_are_those_of_a_call() -> None:
         raise OverloadedError("full", retry_after_s=2.5)
 
     model = FakeModel("a")
-    async with served(model) as server, AsyncClient(server.address) as zeta:
+    async with served(model) as server, kind(server.address) as zeta:
         await sharing(zeta)
         seen: list[str] = []
         warm(model, looking(seen, refuse), looking(seen, hang), looking(seen, hang))
@@ -155,11 +160,12 @@ async def test_errors_deadlines_and_leaving_are_those_of_a_call() -> None:
     assert seen == ["CallContext"] * 3
 
 
-async def test_a_long_request_goes_by_itself() -> None:
+@both_clients
+async def test_a_long_request_goes_by_itself(kind: Kind) -> None:
     """Others would wait behind it."""
     seen: list[str] = []
     model = FakeModel("a")
-    async with served(model) as server, AsyncClient(server.address) as zeta:
+    async with served(model) as server, kind(server.address) as zeta:
         await sharing(zeta)
         warm(model, looking(seen))
         await zeta.answers("x" * 100_000)
@@ -168,28 +174,30 @@ async def test_a_long_request_goes_by_itself() -> None:
     assert seen == ["_ServicerContext", "CallContext"]
 
 
-async def test_a_client_that_closes_cancels_what_runs() -> None:
+@both_clients
+async def test_a_client_that_closes_cancels_what_runs(kind: Kind) -> None:
     """The model stops, and the reader sees what it would of a call of its own."""
     model = FakeModel("a")
     async with served(model) as server:
-        async with AsyncClient(server.address) as zeta:
+        async with kind(server.address) as zeta:
             await sharing(zeta)
             warm(model, hang)
             events: Any = zeta.generate(asking())
             await anext(events)
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError if kind is AsyncClient else UnavailableError):
             [event async for event in events]
         async with asyncio.timeout(LIMIT_S):
             await model.cancelled.wait()
 
 
-async def test_answers_outlive_the_stream_that_they_share(tmp_path: Path) -> None:
+@both_clients
+async def test_answers_outlive_the_stream_that_they_share(tmp_path: Path, kind: Kind) -> None:
     """Each goes on behind what came of it, and the next ones share again."""
     model, there = FakeModel("only"), 0
     async with (
         world(tmp_path, model) as ready,
         proxied(ready.address) as network,
-        AsyncClient(network.address) as zeta,
+        kind(network.address) as zeta,
     ):
         await sharing(zeta)
         warm(model, hang, hang, hang, saying(" and four", parts=2))
@@ -222,7 +230,10 @@ async def test_answers_outlive_the_stream_that_they_share(tmp_path: Path) -> Non
         assert "".join(event.delta.text for event in events) == "wait and four"
 
 
-async def test_what_comes_while_a_router_stops_goes_to_its_successor(tmp_path: Path) -> None:
+@both_clients
+async def test_what_comes_while_a_router_stops_goes_to_its_successor(
+    tmp_path: Path, kind: Kind
+) -> None:
     """The old one still finishes an answer on the stream, which holds up nobody else."""
     go_on, begun = asyncio.Event(), asyncio.Event()
 
@@ -251,7 +262,7 @@ async def test_what_comes_while_a_router_stops_goes_to_its_successor(tmp_path: P
         old = await leaving.enter_async_context(routed(configs[0]))
         await until(partial(candidates_are, old, 1))
         network = await stack.enter_async_context(proxied(old.address))
-        zeta = await stack.enter_async_context(AsyncClient(network.address))
+        zeta = await stack.enter_async_context(kind(network.address))
         await sharing(zeta)
         warm(model, slow, saying("four"))
         running = asyncio.create_task(zeta.answers("what?"))
@@ -277,12 +288,15 @@ async def test_what_comes_while_a_router_stops_goes_to_its_successor(tmp_path: P
     assert set(texts) == {"four"}
 
 
-async def test_answers_with_tickets_share_a_stream_to_their_replica(tmp_path: Path) -> None:
+@both_clients
+async def test_answers_with_tickets_share_a_stream_to_their_replica(
+    tmp_path: Path, kind: Kind
+) -> None:
     """Each shows its own ticket."""
     seen: list[str] = []
     async with (
         fleet(tmp_path, looking(seen)) as (ready, model),
-        AsyncClient(ready.address) as zeta,
+        kind(ready.address) as zeta,
     ):
 
         async def shared() -> bool:

@@ -44,7 +44,8 @@ from services.kit.errors import (
 )
 from services.kit.rpc import Context, Scoped
 from services.kit.security import server_credentials
-from zeta_client import AsyncClient, Client, g_zeta_embed_text
+from tests.clients import Kind, both_clients
+from zeta_client import Client, g_zeta_embed_text
 from zeta_client.wire import question
 
 STARTED = inference.Started(
@@ -240,9 +241,10 @@ async def served() -> AsyncIterator[Served]:
     await server.stop(grace=None)
 
 
-async def test_asks(served: Served) -> None:
+@both_clients
+async def test_asks(served: Served, kind: Kind) -> None:
     """The text arrives piece by piece, and what was left out is left to the server."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         assert [text async for text in zeta.ask("a b", temperature=0.0)] == ["a ", "b "]
 
     (request,) = served.model.seen
@@ -251,9 +253,10 @@ async def test_asks(served: Served) -> None:
     assert not request.HasField("max_tokens")
 
 
-async def test_answers_are_whole(served: Served) -> None:
+@both_clients
+async def test_answers_are_whole(served: Served, kind: Kind) -> None:
     """Several samples come with a text and an end each; one sample is asked for as ever."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         several = await zeta.answers("a b", samples=3, seed=5)
         single = await zeta.answers("a b")
 
@@ -268,8 +271,9 @@ async def test_answers_are_whole(served: Served) -> None:
     assert not second.HasField("samples")
 
 
-async def test_conversations_and_sessions(served: Served) -> None:
-    """Both clients send every message with its role, the session and the consent."""
+@both_clients
+async def test_conversations_and_sessions(served: Served, kind: Kind) -> None:
+    """Every message is sent with its role, the session and the consent."""
     said = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "a"},
@@ -277,21 +281,15 @@ async def test_conversations_and_sessions(served: Served) -> None:
         {"role": "user", "content": "c"},
     ]
 
-    def blocking() -> None:
-        with Client(served.target) as zeta:
-            list(zeta.ask(said, session_id="s1", consent_to_train=True))
-            zeta.answers(said, session_id="s1", consent_to_train=True)
-
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         async for _ in zeta.ask(said, session_id="s1", consent_to_train=True):
             pass
         await zeta.answers(said, session_id="s1", consent_to_train=True)
         await zeta.answers("a")
-    await asyncio.to_thread(blocking)
 
     plain = served.model.seen.pop(2)
     assert (plain.session_id, plain.consent_to_train) == ("", False)
-    assert len(served.model.seen) == 4
+    assert len(served.model.seen) == 2
     for request in served.model.seen:
         assert (request.session_id, request.consent_to_train) == ("s1", True)
         turns = [(m.role, m.content) for m in request.messages.messages]
@@ -320,38 +318,42 @@ def test_a_wrong_message_is_refused_by_name(turn: dict[str, str], field: str) ->
     assert "got " in wrong.description
 
 
-async def test_streams_events(served: Served) -> None:
+@both_clients
+async def test_streams_events(served: Served, kind: Kind) -> None:
     """All events are there, in order."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         events = [e.WhichOneof("event") async for e in zeta.generate(question("a"))]
 
     assert events == ["started", "delta", "finished"]
 
 
-async def test_names_wrong_fields(served: Served) -> None:
+@both_clients
+async def test_names_wrong_fields(served: Served, kind: Kind) -> None:
     """A refusal arrives as the error that the server raised, with its violations."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         with pytest.raises(InvalidRequestError) as refused:
             await anext(zeta.ask(""))
 
     assert [v.field for v in refused.value.violations] == ["messages.messages[0].content"]
 
 
-async def test_says_when_to_retry(served: Served) -> None:
+@both_clients
+async def test_says_when_to_retry(served: Served, kind: Kind) -> None:
     """An overloaded server's advice reaches the caller."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         with pytest.raises(OverloadedError) as refused:
             await anext(zeta.ask("too much"))
 
     assert refused.value.retry_after_s == 1.5
 
 
-async def test_notices_what_is_cut_short(served: Served) -> None:
+@both_clients
+async def test_notices_what_is_cut_short(served: Served, kind: Kind) -> None:
     """An answer without its last event is an error, after all that came of it."""
     texts = []
 
     async def listen() -> None:
-        async with AsyncClient(served.target) as zeta:
+        async with kind(served.target) as zeta:
             async for text in zeta.ask("cut short"):
                 texts.append(text)  # noqa: PERF401 - what came before the error counts
 
@@ -360,11 +362,12 @@ async def test_notices_what_is_cut_short(served: Served) -> None:
     assert texts == ["cut ", "short "]
 
 
-async def test_deadline_ends_an_answer(served: Served) -> None:
+@both_clients
+async def test_deadline_ends_an_answer(served: Served, kind: Kind) -> None:
     """A deadline that passes is an error of its own, and the server stops working."""
 
     async def listen() -> None:
-        async with AsyncClient(served.target) as zeta:
+        async with kind(served.target) as zeta:
             async for _ in zeta.ask("never ends", deadline_s=0.2):
                 pass
 
@@ -373,26 +376,29 @@ async def test_deadline_ends_an_answer(served: Served) -> None:
     await asyncio.wait_for(served.model.left.wait(), 10)
 
 
-async def test_leaving_stops_the_work(served: Served) -> None:
+@both_clients
+async def test_leaving_stops_the_work(served: Served, kind: Kind) -> None:
     """A caller that leaves a stream cancels it."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         stream = zeta.generate(question("never ends"))
         await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined] # it is a generator
+        await stream.aclose()
 
         await asyncio.wait_for(served.model.left.wait(), 10)
 
 
-async def test_unreachable(tmp_path: Path) -> None:
+@both_clients
+async def test_unreachable(tmp_path: Path, kind: Kind) -> None:
     """Where nobody listens, the error names the address."""
-    async with AsyncClient(f"unix:{tmp_path}/nobody") as zeta:
+    async with kind(f"unix:{tmp_path}/nobody") as zeta:
         with pytest.raises(UnavailableError, match="nobody"):
             await zeta.list_models()
 
 
-async def test_unary_calls(served: Served) -> None:
+@both_clients
+async def test_unary_calls(served: Served, kind: Kind) -> None:
     """Every unary call returns what the server said."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         assert await zeta.count_tokens("a b c") == 3
         assert [m.name for m in await zeta.list_models()] == ["small"]
         assert [s.logprob for s in await zeta.score("q", ["yes", "no"])] == [-3, -2]
@@ -400,11 +406,13 @@ async def test_unary_calls(served: Served) -> None:
         assert (await zeta.route(question("q", model="big"))).plan.single.model == "big"
         assert [d.decision.id async for d in zeta.watch_decisions("small")] == ["small"]
         assert (await zeta.embed(["ab"], "big")).tolist() == [[4.0, 0.0]]
+        assert [await zeta.forget_texts(name) for name in ("d1", "d2")] == [True, False]
 
 
-async def test_feedback_counts_once(served: Served) -> None:
+@both_clients
+async def test_feedback_counts_once(served: Served, kind: Kind) -> None:
     """A repeated verdict is not counted, an unknown decision refused."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         assert await zeta.feedback("d1", 0.0)
         assert not await zeta.feedback("d1", 1.0)
         with pytest.raises(UnknownDecisionError):
@@ -413,45 +421,36 @@ async def test_feedback_counts_once(served: Served) -> None:
     assert served.judge.verdicts["d1"].WhichOneof("verdict") == "score"
 
 
-async def test_a_model_judges(served: Served) -> None:
+@both_clients
+async def test_a_model_judges(served: Served, kind: Kind) -> None:
     """It is shown question and answer, and says how much likelier "yes" is than "no"."""
-
-    def blocking() -> float:
-        with Client(served.target) as zeta:
-            return zeta.judge("2 + 2?", "4", "big")
-
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         found = await zeta.judge("2 + 2?", "4", "big")
 
     assert found == pytest.approx(1.0 / (1.0 + np.e))  # "yes" is longer by one letter
-    assert await asyncio.to_thread(blocking) == found
-    asked, again = served.model.scored
-    assert asked == again
+    (asked,) = served.model.scored
     assert (asked.model, list(asked.continuations)) == ("big", ["yes", "no"])
     first, answer, _ = asked.messages.messages
     assert (first.content, answer.content) == ("2 + 2?", "4")
     assert answer.role == inference.ROLE_ASSISTANT
 
 
-async def test_feedback_compares(served: Served) -> None:
+@both_clients
+async def test_feedback_compares(served: Served, kind: Kind) -> None:
     """A preference names the other answer."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         await zeta.feedback("d1", better_than="d0", preference=0.75)
 
     comparison = served.judge.verdicts["d1"].comparison
     assert (comparison.other_decision_id, comparison.preference) == ("d0", 0.75)
 
 
-async def test_a_verifier_judges(served: Served) -> None:
+@both_clients
+async def test_a_verifier_judges(served: Served, kind: Kind) -> None:
     """The router is given name, answer and reference, and says the score."""
-    async with AsyncClient(served.target) as client:
+    async with kind(served.target) as client:
         assert await client.verify("d1", "exact", "4", "4") == 1.0
 
-    def blocking() -> float:
-        with Client(served.target) as client:
-            return client.verify("d1", "exact", "5", "4")
-
-    assert await asyncio.to_thread(blocking) == 0.0
     asked = served.judge.verdicts["d1"].verification
     assert (asked.verifier, asked.answer, asked.reference) == ("exact", "4", "4")
     judged = ("feedback", "d1", "--verifier", "exact", "--answer", "5", "--reference", "4")
@@ -460,32 +459,14 @@ async def test_a_verifier_judges(served: Served) -> None:
     assert json.loads(out) == {"decision_id": "d1", "verifier": "exact", "score": 0.0}
 
 
-async def test_policy_updates_need_the_current_etag(served: Served) -> None:
+@both_clients
+async def test_policy_updates_need_the_current_etag(served: Served, kind: Kind) -> None:
     """A stale etag is refused, the current one taken."""
-    async with AsyncClient(served.target) as zeta:
+    async with kind(served.target) as zeta:
         etag = (await zeta.policies()).etag
         assert (await zeta.update_policy(router.Policy(name="fast"), etag=etag)).etag == "2"
         with pytest.raises(StaleEtagError):
             await zeta.update_policy(router.Policy(name="fast"), etag="0")
-
-
-async def test_the_blocking_client_is_the_same(served: Served) -> None:
-    """Client answers like AsyncClient, errors included."""
-
-    def work() -> None:
-        with Client(served.target) as zeta:
-            assert list(zeta.ask("a b")) == ["a ", "b "]
-            assert zeta.count_tokens("a b") == 2
-            assert len(zeta.answers("a b", samples=2).samples) == 2
-            assert zeta.feedback("d1", 1.0)
-            assert (zeta.forget_texts("d1"), zeta.forget_texts("d2")) == (True, False)
-            assert [d.decision.id for d in zeta.watch_decisions("x")] == ["x"]
-            with pytest.raises(OverloadedError):
-                next(zeta.ask("too much"))
-            with pytest.raises(StreamBrokenError):
-                list(zeta.ask("cut short"))
-
-    await asyncio.to_thread(work)
 
 
 async def test_embeds_for_a_model(served: Served) -> None:
@@ -521,22 +502,18 @@ def mutual_tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls(cert=cert, key=key, ca=cert, require_client_cert=True)
 
 
-async def test_tls_from_the_configuration(mutual_tls: Tls) -> None:
-    """Both clients show and check certificates as the configuration says; a plain one fails."""
+@both_clients
+async def test_tls_from_the_configuration(mutual_tls: Tls, kind: Kind) -> None:
+    """Clients show and check certificates as the configuration says; a plain one fails."""
     server = grpc.aio.server(interceptors=[Scoped()])
     add_InferenceServiceServicer_to_server(Scripted(), server)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(mutual_tls))
     await server.start()
     target, settings = f"127.0.0.1:{port}", Server(tls=mutual_tls)
 
-    def blocking() -> int:
-        with Client(target, settings=settings) as zeta:
-            return zeta.count_tokens("a b")
-
-    async with AsyncClient(target, settings=settings) as zeta:
+    async with kind(target, settings=settings) as zeta:
         assert await zeta.count_tokens("a b c") == 3
-    assert await asyncio.to_thread(blocking) == 2
-    async with AsyncClient(target) as plain:
+    async with kind(target) as plain:
         with pytest.raises(UnavailableError):
             await plain.count_tokens("a")
     await server.stop(grace=None)

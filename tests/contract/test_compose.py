@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from services.kit import config
+from zeta_client.fleet import processes
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -273,6 +274,19 @@ def test_the_image_holds_what_it_copies() -> None:
     assert all(allowed(s) for s in sources)
     assert users
     assert not users[-1].startswith(("root", "0"))
+
+
+def test_a_container_s_process_runs_as_one_of_zeta_up(tmp_path: Path) -> None:
+    """With the same variables: a thread per core in every process would slow all of them."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    last = lines[[i for i, line in enumerate(lines) if line.startswith("FROM ")][-1] :]
+    words = [word for line in last if line.startswith("ENV ") for word in line.split()[1:]]
+    pocket = config.load(ROOT / "config" / "pocket.toml")
+    started = processes.processes_of(pocket, tmp_path / "fleet.toml")
+
+    assert started
+    for process in started:
+        assert {f"{name}={value}" for name, value in process.environment.items()} <= set(words)
 
 
 def allowed(path: str) -> bool:

@@ -51,3 +51,16 @@ def broken(document: Path) -> Iterator[str]:
 def test_links_lead_somewhere(name: str) -> None:
     """Files and headings that a document links to exist."""
     assert not list(broken(ROOT / name))
+
+
+def test_what_is_said_to_show_a_feature_does_exist() -> None:
+    """Every test that docs/features.md names is one, in the file that stands before it."""
+    table = (ROOT / "docs" / "features.md").read_text()
+    named, file = 0, ""
+    for target, name in re.findall(r"\]\(([^)]+)\)|`(test_\w+)`", table):
+        file = target or file
+        if name:
+            named += 1
+            assert f"def {name}(" in (ROOT / "docs" / file).read_text(), (file, name)
+
+    assert named > 40

@@ -1,8 +1,8 @@
-"""The Python clients on the direct path: a router, and a replica that does as scripted."""
+"""Both Python clients on the direct path: a router, and a replica that does as scripted."""
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from zeta.router.v1 import router_service_pb2 as router_pb
 from services.kit.config import Tickets
 from services.kit.errors import InvalidRequestError, StreamBrokenError
 from services.kit.rpc import Context
+from tests.clients import Kind, both_clients
 from tests.contract.router_fakes import (
     Answer,
     FakeModel,
@@ -31,29 +32,14 @@ from tests.contract.router_fakes import (
     until,
     world,
 )
-from zeta_client import AsyncClient, Client
 
 Events: TypeAlias = list[inference_pb.GenerateResponse]
-Ask: TypeAlias = Callable[[str, inference_pb.GenerateRequest], Awaitable[Events]]
 
 
-async def with_asyncio(address: str, request: inference_pb.GenerateRequest) -> Events:
-    """Ask with the one client."""
-    async with AsyncClient(address) as zeta:
+async def ask_with(kind: Kind, address: str, request: inference_pb.GenerateRequest) -> Events:
+    """Ask the replica."""
+    async with kind(address) as zeta:
         return [event async for event in zeta.generate(request, lookaside=True)]
-
-
-async def blocking(address: str, request: inference_pb.GenerateRequest) -> Events:
-    """Ask with the other."""
-
-    def ask() -> Events:
-        with Client(address) as zeta:
-            return list(zeta.generate(request, lookaside=True))
-
-    return await asyncio.to_thread(ask)
-
-
-both = pytest.mark.parametrize("ask", [with_asyncio, blocking])
 
 
 @asynccontextmanager
@@ -97,12 +83,12 @@ async def refusing(
     yield inference_pb.GenerateResponse(started=inference_pb.Started(model=request.model))
 
 
-@both
-async def test_the_answer_comes_from_the_replica(tmp_path: Path, ask: Ask) -> None:
+@both_clients
+async def test_the_answer_comes_from_the_replica(tmp_path: Path, kind: Kind) -> None:
     """The request goes there as it is, with a ticket; the report is there before the end is."""
     wanted = asking(preference=inference_pb.Preference(explain=True, policy="balanced"))
     async with fleet(tmp_path, timed("four", 0.001)) as (ready, model):
-        events = await ask(ready.address, wanted)
+        events = await ask_with(kind, ready.address, wanted)
 
         assert await outcome(ready) == [pytest.approx(0.001)]
     assert "".join(event.delta.text for event in events) == "four"
@@ -111,23 +97,23 @@ async def test_the_answer_comes_from_the_replica(tmp_path: Path, ask: Ask) -> No
     assert events[-1].finished.decision.plan.single.model == "a"
 
 
-@both
-async def test_whom_the_replica_refuses_the_router_answers(tmp_path: Path, ask: Ask) -> None:
+@both_clients
+async def test_whom_the_replica_refuses_the_router_answers(tmp_path: Path, kind: Kind) -> None:
     """The caller sees one whole answer, from the beginning."""
     async with fleet(tmp_path, refusing, saying("four")) as (ready, model):
-        events = await ask(ready.address, asking())
+        events = await ask_with(kind, ready.address, asking())
 
     assert kinds(events) == ["started", "delta", "finished"]
     assert len(model.requests) == 2
     assert "zeta-ticket" not in model.metadata[1]
 
 
-@both
-async def test_an_answer_that_breaks_goes_on_through_the_router(tmp_path: Path, ask: Ask) -> None:
+@both_clients
+async def test_an_answer_that_breaks_goes_on_through_the_router(tmp_path: Path, kind: Kind) -> None:
     """Behind the text that was shown, with deltas that count on, as if it had been in between."""
     broken = failing(grpc.StatusCode.UNAVAILABLE, after=2)
     async with fleet(tmp_path, broken, saying("the rest", parts=2)) as (ready, model):
-        events = await ask(ready.address, asking(max_tokens=9))
+        events = await ask_with(kind, ready.address, asking(max_tokens=9))
 
     assert kinds(events) == ["started", "delta", "delta", "handover", "delta", "delta", "finished"]
     assert [event.delta.seq for event in events if event.HasField("delta")] == [1, 2, 3, 4]
@@ -137,44 +123,45 @@ async def test_an_answer_that_breaks_goes_on_through_the_router(tmp_path: Path, 
     assert model.requests[1].max_tokens == 9
 
 
-@both
-async def test_without_tickets_the_router_answers(tmp_path: Path, ask: Ask) -> None:
+@both_clients
+async def test_without_tickets_the_router_answers(tmp_path: Path, kind: Kind) -> None:
     """A router without keys is asked as if nothing had been said of lookaside."""
     async with world(tmp_path, FakeModel("a")) as ready:
-        events = await ask(ready.address, asking())
+        events = await ask_with(kind, ready.address, asking())
 
     assert kinds(events) == ["started", "delta", "finished"]
 
 
-@both
-async def test_a_callers_mistake_is_told_once(tmp_path: Path, ask: Ask) -> None:
+@both_clients
+async def test_a_callers_mistake_is_told_once(tmp_path: Path, kind: Kind) -> None:
     """What nobody could answer is not asked again."""
     wrong = failing(grpc.StatusCode.INVALID_ARGUMENT)
     async with fleet(tmp_path, wrong) as (ready, model):
         with pytest.raises(InvalidRequestError):
-            await ask(ready.address, asking())
+            await ask_with(kind, ready.address, asking())
 
         assert len(model.requests) == 1
 
 
-@both
-async def test_several_answers_that_break_are_not_mended(tmp_path: Path, ask: Ask) -> None:
+@both_clients
+async def test_several_answers_that_break_are_not_mended(tmp_path: Path, kind: Kind) -> None:
     """The caller is told to ask again."""
     async with fleet(tmp_path, failing(after=1), saying("x")) as (ready, _):
         with pytest.raises(StreamBrokenError, match="several answers"):
-            await ask(ready.address, asking(samples=2))
+            await ask_with(kind, ready.address, asking(samples=2))
 
 
-async def test_whoever_leaves_stops_the_work_and_the_counting(tmp_path: Path) -> None:
+@both_clients
+async def test_whoever_leaves_stops_the_work_and_the_counting(tmp_path: Path, kind: Kind) -> None:
     """The replica's call is cancelled, and the router hears of it."""
-    async with fleet(tmp_path, hang) as (ready, model), AsyncClient(ready.address) as zeta:
-        events = zeta.generate(asking(), lookaside=True)
-        async for event in events:
-            if event.HasField("delta"):
-                break
-        await events.aclose()  # type: ignore[attr-defined] # a generator
-        await asyncio.wait_for(model.cancelled.wait(), 5.0)
-        await asyncio.gather(*zeta._reports)
+    async with fleet(tmp_path, hang) as (ready, model):
+        async with kind(ready.address) as zeta:
+            events = zeta.generate(asking(), lookaside=True)
+            async for event in events:
+                if event.HasField("delta"):
+                    break
+            await events.aclose()
+            await asyncio.wait_for(model.cancelled.wait(), 5.0)
 
         ticket = router_pb.ReportOutcomeRequest(
             token=model.metadata[0]["zeta-ticket"].encode(),

@@ -1,4 +1,4 @@
-"""The Python clients and a router, with a network between them that breaks."""
+"""Both Python clients and a router, with a network between them that breaks."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from services.kit.config import Policy, Router
 from services.kit.errors import DrainingError, StreamBrokenError, UnavailableError
 from services.kit.rpc import zeta_error
+from tests.clients import Kind, both_clients
 from tests.contract.router_fakes import (
     FakeModel,
     asking,
@@ -29,8 +30,8 @@ from tests.contract.router_fakes import (
     until,
     world,
 )
-from tests.proxy import Proxy, proxied
-from zeta_client import AsyncClient, Client
+from tests.proxy import proxied
+from zeta_client import AsyncClient
 from zeta_client.resume import NEVER
 
 
@@ -46,13 +47,14 @@ async def read(
     return events
 
 
-async def test_an_answer_outlives_its_connection(tmp_path: Path) -> None:
+@both_clients
+async def test_an_answer_outlives_its_connection(tmp_path: Path, kind: Kind) -> None:
     """Nothing is repeated, nothing is missing, and the model feeds only what follows."""
     model = FakeModel("only", [hang, saying(" and four", parts=2)])
     async with (
         world(tmp_path, model) as ready,
         proxied(ready.address) as network,
-        AsyncClient(network.address) as client,
+        kind(network.address) as client,
     ):
         events = await read(client, network.cut)
     kinds = [event.WhichOneof("event") for event in events]
@@ -63,30 +65,14 @@ async def test_an_answer_outlives_its_connection(tmp_path: Path) -> None:
     assert network.connections == 2
 
 
-async def test_the_blocking_client_does_the_same(tmp_path: Path) -> None:
-    """Off the event loop, where the network is."""
-    loop, model = asyncio.get_running_loop(), FakeModel("only", [hang, saying(" and four")])
-
-    def read_blocking(network: Proxy) -> list[str]:
-        texts = []
-        with Client(network.address) as client:
-            for text in client.ask("what is 2 + 2?", deadline_s=20.0):
-                texts.append(text)
-                if len(texts) == 1:
-                    loop.call_soon_threadsafe(network.cut)
-        return texts
-
-    async with world(tmp_path, model) as ready, proxied(ready.address) as network:
-        assert await asyncio.to_thread(read_blocking, network) == ["wait", " and four"]
-
-
-async def test_what_had_not_begun_is_asked_again(tmp_path: Path) -> None:
+@both_clients
+async def test_what_had_not_begun_is_asked_again(tmp_path: Path, kind: Kind) -> None:
     """Where the server had answered before; the router drops the work of the lost connection."""
     model = FakeModel("only", [mute, saying("four")])
     async with (
         world(tmp_path, model) as ready,
         proxied(ready.address) as network,
-        AsyncClient(network.address) as client,
+        kind(network.address) as client,
     ):
         await client.list_models()
         answer = asyncio.create_task(client.answers("what is 2 + 2?", deadline_s=20.0))
@@ -96,22 +82,24 @@ async def test_what_had_not_begun_is_asked_again(tmp_path: Path) -> None:
         await model.cancelled.wait()
 
 
-async def test_a_wrong_address_is_told_at_once() -> None:
+@both_clients
+async def test_a_wrong_address_is_told_at_once(kind: Kind) -> None:
     """Patience is for what was there."""
-    async with proxied("127.0.0.1:1") as network, AsyncClient(network.address) as client:
+    async with proxied("127.0.0.1:1") as network, kind(network.address) as client:
         with pytest.raises(UnavailableError, match="nothing answers"):
             await client.answers("what?")
     assert network.connections <= 2, "gRPC's own attempts to connect"
 
 
-async def test_a_router_that_restarted_knows_no_answer(tmp_path: Path) -> None:
+@both_clients
+async def test_a_router_that_restarted_knows_no_answer(tmp_path: Path, kind: Kind) -> None:
     """The error says so, and what to do."""
     model = FakeModel("only", [hang, saying(" and four")])
     async with world(tmp_path / "one", model) as ready, proxied(ready.address) as network:
         at = ready.config.models[0].replicas[0].listen
         async with (
             routed(config_of(tmp_path / "two", [("only", [at])])) as other,
-            AsyncClient(network.address) as client,
+            kind(network.address) as client,
         ):
 
             def restart() -> None:
@@ -141,8 +129,9 @@ async def test_a_router_that_stops_says_so(tmp_path: Path) -> None:
     assert error.retry_after_s == 1.0
 
 
+@both_clients
 async def test_what_had_not_begun_goes_to_the_successor_of_a_router_that_stops(
-    tmp_path: Path,
+    tmp_path: Path, kind: Kind
 ) -> None:
     """The client asks it the same again."""
     model = FakeModel("only", [mute, saying("four")])
@@ -153,7 +142,7 @@ async def test_what_had_not_begun_goes_to_the_successor_of_a_router_that_stops(
         first = AsyncExitStack()
         old = await first.enter_async_context(routed(config_of(tmp_path / "one", replicas)))
         await until(partial(candidates_are, old, 1))
-        async with proxied(old.address) as network, AsyncClient(network.address) as client:
+        async with proxied(old.address) as network, kind(network.address) as client:
             await client.list_models()
             asked = asyncio.create_task(client.answers("what?"))
             await model.arrived.wait()
@@ -162,20 +151,22 @@ async def test_what_had_not_begun_goes_to_the_successor_of_a_router_that_stops(
             assert (await asked).text == "four"
 
 
-async def test_going_on_can_be_switched_off(tmp_path: Path) -> None:
+@both_clients
+async def test_going_on_can_be_switched_off(tmp_path: Path, kind: Kind) -> None:
     """Then the broken connection is the caller's to see."""
     model = FakeModel("only", [hang, saying(" and four")])
     async with (
         world(tmp_path, model) as ready,
         proxied(ready.address) as network,
-        AsyncClient(network.address, resume=NEVER) as client,
+        kind(network.address, resume=NEVER) as client,
     ):
         with pytest.raises(UnavailableError):
             await read(client, network.cut)
     assert len(model.requests) == 1
 
 
-async def test_a_refused_return_is_tried_again(tmp_path: Path) -> None:
+@both_clients
+async def test_a_refused_return_is_tried_again(tmp_path: Path, kind: Kind) -> None:
     """A full router keeps the answer for who comes back; the client waits as long as it says."""
     model = FakeModel("only", [begun_only])
     settings = Router(
@@ -187,7 +178,7 @@ async def test_a_refused_return_is_tried_again(tmp_path: Path) -> None:
     async with (
         world(tmp_path, model, router=settings) as ready,
         proxied(ready.address) as network,
-        AsyncClient(network.address) as client,
+        kind(network.address) as client,
     ):
         down = asyncio.Event()
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import msgspec
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
-from zeta.router.v1.router_service_pb2 import RouteRequest
-from zeta.router.v1.router_service_pb2_grpc import RouterServiceStub
 
 from services.kit.config import FleetConfig, Pace, Policy
 from tests.system.calls import TIMEOUT_S, answer, question
@@ -34,18 +32,16 @@ def hedged(config: FleetConfig) -> FleetConfig:
 
 async def test_a_backup_answers_for_a_model_that_is_silent(tmp_path: Path) -> None:
     """Long before it would have begun; whoever was asked is told of, and one answer was chosen."""
+    asked = question(PROMPT)
+    asked.preference.explain = True
     with running(tmp_path, hedged) as fleet:
         async with fleet.channel(fleet.router) as channel:
-            asked = RouteRequest(generate=question(PROMPT))
-            route = await RouterServiceStub(channel).Route(asked, timeout=TIMEOUT_S)
-            got = await answer(
-                InferenceServiceStub(channel).Generate(question(PROMPT), timeout=TIMEOUT_S)
-            )
+            got = await answer(InferenceServiceStub(channel).Generate(asked, timeout=TIMEOUT_S))
 
-    plan = route.decision.plan.hedge
+    plan = got.finished.decision.plan.hedge
     assert plan.primary == SLOW
     assert got.started.plan.startswith(f"hedge({SLOW}")
-    assert [step.model for step in got.finished.steps if step.chosen] == [got.finished.model]
     assert {step.model for step in got.finished.steps} == {SLOW, plan.backup}
+    assert [step.model for step in got.finished.steps if step.chosen] == [plan.backup]
     assert got.finished.model == plan.backup
     assert got.finished.timings.total.ToSeconds() < SILENT_S

@@ -17,12 +17,15 @@ from router_svc.core.decide import (
     choice_of,
     decide,
     keeping,
+    worth_promising,
 )
 from router_svc.core.features import TASKS, Features, lexical_profile
-from router_svc.core.gate import Choice, Gate
+from router_svc.core.gate import Choice, Gate, nothing_in_the_way
 from router_svc.core.plan import Single
 from router_svc.core.predict import candidates
+from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
+from router_svc.core.refusal import refused
 from router_svc.core.types import Ask, Places, Policy, Priority
 from router_svc.fleet import Fleet, Lease
 from router_svc.learner import Learner
@@ -133,6 +136,7 @@ class Routed:
         self._gate: Gate[Decision | Refused] = Gate(
             self._fleet.model_of, models, limit, self._fleet.vacancy
         )
+        self._kept = nothing_in_the_way(self._fleet.model_of, models)
         self._asked: dict[int, Question] = {}
         self._gone: list[tuple[int, Sent | Refused]] = []
 
@@ -149,13 +153,13 @@ class Routed:
         ticket = Ticket(
             due_s=question.due_s,
             number=question.number,
-            key=question.number,
+            known=Known(key=question.number),
             priority=question.priority,
             tenant=question.tenant,
             tokens=question.prompt_tokens + features.expected_output_tokens,
         )
 
-        come = iter([not failed and not self._gate.returns(ticket, self._clock())])
+        come = iter([not failed and not self._gate.returns(ticket.known, self._clock())])
 
         def choose(places: Places | None) -> Choice[Decision | Refused]:
             return self._choose(question, features, failed, places, first=next(come, False))
@@ -185,11 +189,14 @@ class Routed:
         question = self._asked.pop(ticket.number)
         if not isinstance(choice.value, Refused):
             return self._sent(question, choice.value)
-        return self._refused(ticket, choice.wanted) if choice.wanted >= 0 else choice.value
+        if choice.wanted < 0:
+            return choice.value
+        return self._refused(ticket, choice.wanted, choice.service_s)
 
-    def _refused(self, ticket: Ticket, model: int) -> Refused:
+    def _refused(self, ticket: Ticket, model: int, service_s: float = 0.0) -> Refused:
         self._asked.pop(ticket.number, None)
-        return Refused("OVERLOADED", self._gate.retry_after_s(ticket, model, self._clock()))
+        after_s = self._gate.retry_after_s(ticket, model, self._clock(), service_s=service_s)
+        return Refused("OVERLOADED", after_s)
 
     def _choose(
         self,
@@ -200,7 +207,32 @@ class Routed:
         *,
         first: bool,
     ) -> Choice[Decision | Refused]:
-        ask = Ask(
+        ask = self._ask(question, failed)
+        policy = keeping(self._policy, places)
+        try:
+            decision = self._decide(ask, features, places, policy)
+        except NoCandidateError:
+            return Choice(value=Refused("NO_REPLICA"))
+        except DeadlineError as late:
+            if first:
+                self._ahead.refused(ask, late.candidates, self._policy, self._clock())
+            found = refused(
+                late,
+                lambda: self._decide(ask, features, self._kept, worth_promising(self._policy)),
+                self._fleet.models,
+            )
+            return Choice(
+                value=Refused("PREDICTED_DEADLINE_MISS"),
+                wanted=found.model,
+                service_s=found.service_s,
+            )
+        if first:
+            self._ahead.decided(decision, ask, self._clock())
+        choice = choice_of(decision, self._fleet.models)
+        return Choice(value=decision, model=choice.model, service_s=choice.service_s)
+
+    def _ask(self, question: Question, failed: frozenset[int]) -> Ask:
+        return Ask(
             text=_TEXT,
             characters=len(_TEXT),
             model=self._model_of.get(question.kind, ""),
@@ -208,6 +240,10 @@ class Routed:
             deadline_s=None if question.due_s == inf else question.due_s - self._clock(),
             failed=frozenset(self._fleet.names[i] for i in failed),
         )
+
+    def _decide(
+        self, ask: Ask, features: Features, places: Places | None, policy: Policy
+    ) -> Decision:
         self._rotation += 1
         found = candidates(
             ask,
@@ -215,26 +251,14 @@ class Routed:
             self._fleet.replicas(),
             predictors=self._learner.predictors,
             prices=self._learner.prices,
-            policy=self._policy,
+            policy=policy,
             rotation=self._rotation,
-            slot_prices=self._ahead.prices if self._policy.forecast else None,
+            slot_prices=self._ahead.prices if policy.forecast else None,
             places=places,
         )
         # It is told how good each model is, and need not doubt it.
         found = replace(found, quality_stddev=[0.0] * len(found.models))
-        try:
-            decision = decide(ask, found, keeping(self._policy, places), self._rng, gains={})
-        except NoCandidateError:
-            return Choice(value=Refused("NO_REPLICA"))
-        except DeadlineError as late:
-            if first:
-                self._ahead.refused(ask, late.candidates, self._policy, self._clock())
-            wanted = self._fleet.models.index(late.model) if late.wait_s > 0.0 else -1
-            return Choice(value=Refused("PREDICTED_DEADLINE_MISS"), wanted=wanted)
-        if first:
-            self._ahead.decided(decision, ask, self._clock())
-        choice = choice_of(decision, self._fleet.models)
-        return Choice(value=decision, model=choice.model, service_s=choice.service_s)
+        return decide(ask, found, policy, self._rng, gains={})
 
     def _sent(self, question: Question, value: Decision) -> Sent:
         assert isinstance(value.plan, Single), "one call a plan"

@@ -36,6 +36,20 @@ def test_starts_at_the_prior_and_is_symmetric() -> None:
     assert found == pytest.approx(np.array([[0.7, 0.5], [0.5, 0.7]]))
 
 
+@pytest.mark.parametrize(("scores", "bound"), [((1.0, 1.0), 0.98), ((1.0, 0.0), -0.5)])
+def test_correlations_are_bounded(scores: tuple[float, float], bound: float) -> None:
+    """However far outcomes are from what was expected; never so far that nothing is left to win."""
+    agreement = Agreement("ab")
+    expected = [0.05 if score else 0.95 for score in scores]
+    told = [
+        Member(model=name, quality=quality, score=score)
+        for name, quality, score in zip("ab", expected, scores, strict=True)
+    ]
+    for _ in range(200):
+        agreement.learn(CODE, told)
+    assert agreement.correlation(CODE)[0, 1] == pytest.approx(bound)
+
+
 @pytest.mark.parametrize("together", [0.0, 0.3, 0.9])
 def test_finds_the_correlation_that_is_there(rng: np.random.Generator, together: float) -> None:
     """From a thousand shared outcomes, whatever the prior said."""

@@ -15,10 +15,12 @@ from router_svc.core.decide import (
     choice_of,
     decide,
     drawn,
+    keeping,
     weighed,
+    worth_promising,
 )
 from router_svc.core.plan import KINDS, Cascade, Single, Vote, kind_of, models_of
-from router_svc.core.types import Policy, Priority
+from router_svc.core.types import Candidates, Places, Policy, Priority
 from tests.unit.router_svc.fixtures import ask, candidates
 
 RNG = np.random.default_rng(7)
@@ -89,6 +91,39 @@ def test_who_waits_for_a_place_must_be_sure_to_make_it() -> None:
         decide(ask(deadline_s=3.8), waits, PLAIN, RNG, gains={})
     assert late.value.wait_s == 2.0
     assert decide(ask(deadline_s=9.0), waits, PLAIN, RNG, gains={}).plan == Single("a")
+
+
+def test_a_promise_permits_more_doubt_and_never_less() -> None:
+    """Who has a place waits for it if that is likelier than not any use; else as anybody."""
+    places = Places(full=np.zeros(1, dtype=np.bool_), wait_s=np.zeros(1), promised=True)
+    kept, newcomer = keeping(PLAIN, places), keeping(PLAIN, None)
+    assert newcomer == PLAIN
+    doubtful = candidates([0.9], total_s=[4.0])
+    waits = replace(doubtful, wait_s=[0.1])
+    for left_s in (2.5, 3.0, 3.8, 4.5, 6.0, 9.0):
+        for found in (doubtful, waits):
+            if _goes(found, newcomer, left_s):
+                assert _goes(found, kept, left_s)
+    assert _goes(waits, kept, 4.5)
+    assert not _goes(waits, newcomer, 4.5)
+    assert _goes(doubtful, kept, 3.8)
+
+
+def test_a_place_is_promised_only_where_it_would_help() -> None:
+    """To whom it would make likelier in time than not, be others as bold as they like."""
+    doubtful = candidates([0.9], total_s=[4.0])
+    assert _goes(doubtful, PLAIN, 3.8)
+    assert not _goes(doubtful, worth_promising(PLAIN), 3.8)
+    assert _goes(doubtful, worth_promising(PLAIN), 4.5)
+
+
+def _goes(found: Candidates, policy: Policy, left_s: float) -> bool:
+    """Whether *policy* lets a request try that has so many seconds."""
+    try:
+        decide(ask(deadline_s=left_s), found, policy, RNG, gains={})
+    except DeadlineError:
+        return False
+    return True
 
 
 def test_who_is_refused_hears_of_the_model_that_it_would_have_waited_for() -> None:

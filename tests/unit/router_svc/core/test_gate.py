@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from router_svc.core.gate import Choice, Gate, Vacancy
+from router_svc.core.promises import Known
 from router_svc.core.queue import Ticket
 from router_svc.core.types import Places, Priority
+
+PACE_S, CALL_S = np.array([0.5, 0.1]), np.array([2.0, 1.0])
 
 
 class House:
@@ -21,7 +24,7 @@ class House:
     def vacancy(self, _priority: Priority) -> Vacancy:
         """As the replicas are."""
         free = np.bincount([0, 0, 1, 1], ~self.full, 2) > 0.0
-        return Vacancy(full=self.full, room=free, pace_s=np.array([0.5, 0.1]))
+        return Vacancy(full=self.full, room=free, pace_s=PACE_S, call_s=CALL_S)
 
     def wait(self, ticket: Ticket, *, model: int = 0, service_s: float = 0.0) -> Ticket | None:
         """Have *ticket* wait for *model*, and go once there is a place."""
@@ -164,22 +167,34 @@ def test_the_time_to_retry_is_what_the_queue_takes() -> None:
     house = House()
     for number in range(5):
         house.wait(ticket(number))
-    assert house.gate.retry_after_s(ticket(9), 0, 0.0) == pytest.approx(5 * 0.5 + 1.25)
-    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2.5)
-    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(0.25)
+    after_s = house.gate.retry_after_s(ticket(9), 0, 0.0) - 5 * 0.5
+    assert 0.5 < after_s < 1.5
+    assert house.gate.retry_after_s(ticket(10), 0, 0.0) == pytest.approx(5 * 0.5 + 2 * after_s)
+    assert house.gate.retry_after_s(ticket(11), 1, 0.0) == pytest.approx(after_s / 5.0)
+
+
+def test_a_place_for_a_long_request_is_promised_later() -> None:
+    """By as much as it takes longer than usual, within limits."""
+    usual, long, longest, unknown = (
+        House().gate.retry_after_s(ticket(0), 0, 0.0, service_s=service_s)
+        for service_s in (2.0, 4.0, 100.0, 0.0)
+    )
+    assert usual == unknown
+    assert long == pytest.approx(2 * usual)
+    assert longest == pytest.approx(3 * usual)
 
 
 def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
     """They leave it its place, and it is let in where there is no room for others; only once."""
     house = House(limit=1)
     house.wait(ticket(0))
-    first = replace(ticket(1), key=7)
+    first = replace(ticket(1), known=Known(key=7))
     after_s = house.gate.retry_after_s(first, 0, 0.0)
-    early = house.gate.promised(replace(ticket(2), key=7), after_s - 0.1)
+    early = house.gate.promised(replace(ticket(2), known=Known(key=7)), after_s - 0.1)
     assert early.promised_s == inf
     newcomer = house.gate.places(ticket(3), after_s)
     assert newcomer is not None
-    again = house.gate.promised(replace(ticket(4), key=7), after_s + 0.1)
+    again = house.gate.promised(replace(ticket(4), known=Known(key=7)), after_s + 0.1)
     assert again.promised_s == pytest.approx(after_s)
     mine = house.gate.places(again, after_s)
     assert mine is not None
@@ -190,7 +205,8 @@ def test_who_comes_back_when_told_to_goes_before_newcomers() -> None:
     out = house.goes(after_s)
     assert out is not None
     assert out[0].number == 4
-    assert house.gate.promised(replace(ticket(5), key=7), after_s + 0.2).promised_s == inf
+    later = house.gate.promised(replace(ticket(5), known=Known(key=7)), after_s + 0.2)
+    assert later.promised_s == inf
 
 
 def test_whose_turn_it_is_does_not_wait_for_other_tenants() -> None:

@@ -60,6 +60,18 @@ def test_a_change_makes_unsure() -> None:
     assert about.judge(CODE).stddev[0] > 2.0 * before
 
 
+def test_a_change_corrects_a_model_alone_as_among_all() -> None:
+    """And leaves those alone that did not change."""
+    about = judge()
+    told(about, 1.0, 300)
+    told(about, 0.0, 12, at_s=300.0)
+    mean, _ = about.quality.predict(CODE)
+    alone = [about.drift.believed(i, TASK, float(q)) for i, q in enumerate(mean)]
+    assert alone == pytest.approx(believed(about))
+    assert alone[0] < mean[0] - 0.1
+    assert alone[1] == mean[1]
+
+
 def test_what_was_before_a_change_is_not_learned_again() -> None:
     """After an alarm the memory counts only outcomes of the block since the change."""
     about = judge()

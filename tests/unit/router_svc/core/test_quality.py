@@ -234,6 +234,16 @@ def test_a_lesson_tells_what_regressions_cannot(rng: np.random.Generator) -> Non
     assert errors[1] < errors[0]
 
 
+def test_a_model_alone_is_predicted_as_among_all(warm: Quality, rng: np.random.Generator) -> None:
+    """From the prior, from a table, and from what a lesson made of the memory."""
+    for each in (Quality(MODELS, PRIORS), warm):
+        taught(each, 120, rng)
+        assert each._joint is not None
+        asked = prompt(2, rng)
+        alone = np.array([each.predict_one(i, asked) for i in range(len(MODELS))]).T
+        np.testing.assert_allclose(alone, each.predict(asked), rtol=1e-9)
+
+
 def test_what_was_asked_last_is_not_remembered_too_long(rng: np.random.Generator) -> None:
     """A lesson, an outcome, a table or a restored state count for the very prompt asked before."""
     about, other, again = (Quality(MODELS, PRIORS) for _ in range(3))

@@ -51,11 +51,12 @@ def test_the_past_may_age_in_steps(rng: np.random.Generator, apart: float) -> No
 
 
 def test_what_is_saved_has_aged_and_goes_on_alike(rng: np.random.Generator) -> None:
-    """Whether it is restored or was there all the time."""
+    """Whether it is restored or was there all the time; what was learned instead is gone."""
     saved, other = (
         Ridges(np.zeros((1, 3)), np.ones(3), forgetting=FORGETTING, apart=8.0) for _ in range(2)
     )
     x, y = rng.normal(size=(20, 3)), rng.normal(size=20)
+    other.learn(0, x[19], 5.0)
     for each, target in zip(x[:11], y[:11], strict=True):
         saved.learn(0, each, float(target))
     other.restore(0, *(part[0] for part in saved.statistics()))

@@ -402,7 +402,9 @@ class GenerateRequest(_message.Message):
     CONSENT_TO_TRAIN_FIELD_NUMBER: _builtins.int
     CONTINUATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model's name. Empty: a model server answers itself, a router chooses."""
+    """The model's name. Empty: a model server answers itself, a router chooses, as it does where this
+    is the name of its fleet.
+    """
     prompt: _builtins.str
     """A prompt used as it is, without a chat template."""
     max_tokens: _builtins.int
