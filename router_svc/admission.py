@@ -193,10 +193,10 @@ class Admission:
         found = self._fleet.vacancy(priority)
         free = self._running + len(self._going) < self._most
         return Vacancy(
-            full=np.append(found.full | (not free), not free),
-            room=np.append(found.room & free, free),
-            call_s=np.append(found.call_s, self._mean_s),
-            pace_s=np.append(found.pace_s, self._mean_s / self._most),
+            full=_and(found.full if free else np.ones_like(found.full), not free),
+            room=_and(found.room if free else np.zeros_like(found.room), free),
+            pace_s=_and(found.pace_s, self._mean_s / self._most),
+            call_s=_and(found.call_s, self._mean_s),
         )
 
     def _ticket(self, ask: Ask, tokens: float, difficulty: float) -> Ticket:
@@ -232,3 +232,11 @@ def _known(ask: Ask) -> Known:
     """Return what *ask* is known by when it comes back."""
     asked = (ask.tenant, ask.session, ask.text, ask.characters, ask.priority)
     return Known(key=hash(asked), caller=ask.caller)
+
+
+def _and(values: np.ndarray[Any, Any], last: float) -> np.ndarray[Any, Any]:
+    """Return *values* (N,) and *last*; (N + 1,). `np.append` takes six times as long."""
+    joined = np.empty(len(values) + 1, values.dtype)
+    joined[:-1] = values
+    joined[-1] = last
+    return joined

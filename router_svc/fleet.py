@@ -200,6 +200,12 @@ class Fleet:
         i = self._index[replica]
         return bool(self._healthy[i] and not self._dead[i] and not self._draining[i])
 
+    def trusted(self, replica: str) -> bool:
+        """Whether *replica* is able, and neither its circuit nor its peers speak against it."""
+        i = self._index[replica]
+        out = i in self._tripped or bool(self._outliers.out(self._clock())[i])
+        return self.able(replica) and not out
+
     def index(self, replica: str) -> int:
         """Return the number of *replica* in every array."""
         return self._index[replica]

@@ -40,6 +40,7 @@ from router_svc.core.hedging import HedgeBudget
 from router_svc.core.plan import begun_by, kind_of, line, models_of
 from router_svc.core.predict import candidates, prompt_tokens, with_hint
 from router_svc.core.refusal import refused
+from router_svc.core.turn import as_decided
 from router_svc.core.types import Ask, Places, Reason, Rejection
 from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet
@@ -80,6 +81,8 @@ class Made:
     decision: Decision
     decided_s: float
     took_s: float
+    begun: Decision
+    """The same with the times that it has from its turn on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +187,14 @@ class ZetaDynamicRouter:
         # What comes is noted once, however often it is decided about or comes back.
         come = iter([not self.admission.returns(ask)])
 
+        before: Choice[Made | ZetaError] | None = None
+
         def choose(places: Places | None) -> Choice[Made | ZetaError]:
-            return self._choose(ask, features, arrived_s, places, first=next(come, False))
+            nonlocal before
+            if before is not None and (again := self._as_before(before, places)) is not None:
+                return again
+            before = self._choose(ask, features, arrived_s, places, first=next(come, False))
+            return before
 
         async with self.admission.place(
             ask, choose, tokens=tokens, difficulty=features.difficulty
@@ -319,11 +328,23 @@ class ZetaDynamicRouter:
         if first:
             self.ahead.decided(decision, ask, now_s)
         choice = choice_of(decision, self.fleet.models)
-        made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=self._clock() - now_s)
+        took_s = self._clock() - now_s
+        made = Made(ask=ask, decision=decision, decided_s=now_s, took_s=took_s, begun=decision)
         takes = [decision.replica_of(model) for model in begun_by(decision.plan)] * ask.samples
         return Choice(
             value=made, model=choice.model, service_s=choice.service_s, takes=tuple(takes)
         )
+
+    def _as_before(
+        self, before: Choice[Made | ZetaError], places: Places | None
+    ) -> Choice[Made | ZetaError] | None:
+        """Return what was chosen *before*, where that can be had now that it is its turn."""
+        made, takes = before.value, before.takes
+        if not isinstance(made, Made) or not all(self.fleet.trusted(each) for each in takes):
+            return None
+        waited_s, full = self._clock() - made.decided_s, None if places is None else places.full
+        begun = as_decided(made.decision, waited_s, full, self.fleet.index(takes[0]))
+        return None if begun is None else Choice(value=replace(made, begun=begun), takes=takes)
 
     def _begin(
         self,
@@ -333,7 +354,7 @@ class ZetaDynamicRouter:
         scores: Scores,
         arrived_s: float,
     ) -> Run:
-        ask, now_s, features = made.ask, made.decided_s, profiled.features
+        ask, features = made.ask, profiled.features
         begun = Begun(id=self._new_id(), at_s=time.time(), made=made, profiled=profiled)
         self._journal.add(
             records.decision(begun.id, begun.at_s, made=made.decision, ask=ask, profiled=profiled)
@@ -345,15 +366,15 @@ class ZetaDynamicRouter:
             id=begun.id,
             ask=ask,
             features=features,
-            decision=made.decision,
+            decision=made.begun,
             upstream=upstream(features),
             scores=scores,
             replan=partial(self._replan, ask, features),
             explain=partial(self._explain, begun) if ask.explain else _unexplained,
             arrived_s=arrived_s,
-            deadline_at_s=None if ask.deadline_s is None else now_s + ask.deadline_s,
+            deadline_at_s=None if ask.deadline_s is None else made.decided_s + ask.deadline_s,
             decided_s=begun.at_s,
-            queue_s=now_s - arrived_s,
+            queue_s=self._clock() - arrived_s,
         )
 
     def _explain(self, begun: Begun) -> DecisionMessage:

@@ -146,13 +146,20 @@ class Decision:
 
     def explained(self, rejections: tuple[Rejection, ...]) -> "Decision":
         """Return the same decision, with why other replicas were rejected."""
+        return self._with(self.candidates, rejections)
+
+    def foreseen(self, candidates: Candidates) -> "Decision":
+        """Return the same decision, with what is foreseen of its *candidates* by now."""
+        return self._with(candidates, self.rejections)
+
+    def _with(self, candidates: Candidates, rejections: tuple[Rejection, ...]) -> "Decision":
         return Decision(
             plan=self.plan,
             policy=self.policy,
             propensity=self.propensity,
             explored=self.explored,
             quality=self.quality,
-            candidates=self.candidates,
+            candidates=candidates,
             menu=self.menu,
             probabilities=self.probabilities,
             draw=self.draw,

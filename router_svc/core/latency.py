@@ -53,6 +53,11 @@ _LEAST: Final = 0.02
 """No coefficient falls below this share of its prior: time does not run backwards."""
 _SURPRISE: Final = 20.0
 """No single time counts as further from its expectation than this factor."""
+_PRICES: Final = slice(4)
+"""Rows of what is known of a model: of what a request `MET`, in that order."""
+_PREFILL, _OVERHEAD, _STEP, _OFF, _NOISY = 2, 4, 5, 6, 7
+_PACED: Final = slice(_PREFILL, _STEP + 1)
+"""Those that are longer on a slower machine."""
 _SHORTEST_S: Final = 1e-5
 _LONGEST_S: Final = 1e5
 _SHORTEST, _LONGEST = constant(_SHORTEST_S), constant(_LONGEST_S)
@@ -152,7 +157,9 @@ class Latency:
         """For ttft and total: outcomes, and the sum of their squared log residuals; (2, 2, M)."""
         self._reach = np.ones((2, len(self.models)))
         """For ttft and total: 90 % quantile over what log-normal residuals would have; (2, M)."""
-        self._known: Sequence[Floats] = ()
+        self._table: Floats | None = None
+        """What `_by_model` found since anything was learned."""
+        self._known: tuple[Floats, Floats, Floats, Floats, Floats] | None = None
         """What `_figures` found since anything was learned."""
         self._known_of: tuple[Ints, Ints] | tuple[None, None] = (None, None)
         """The replicas and models that it was asked about."""
@@ -166,8 +173,8 @@ class Latency:
 
         *prompt_tokens* are those to be fed: what a replica has cached takes no time.
         """
-        overhead, step, prefill, prices = self._figures(loads)
-        feeding, busy, queue, batch = prices * loads.figures[MET]
+        overhead, step, prefill, prices, _ = self._figures(loads)
+        busy, queue, feeding, batch = prices * loads.figures[MET]
         step_s = np.maximum(step + batch, _SHORTEST)
         first = overhead + feeding + prefill * prompt_tokens + (busy + queue) * step_s
         first = np.minimum(np.maximum(first, _SHORTEST), _LONGEST)
@@ -220,7 +227,7 @@ class Latency:
         i = self._index[model]
         first_s, whole_s = max(ttft_s, _SHORTEST_S), max(total_s, _SHORTEST_S)
         expected = np.array(output_tokens if expected_tokens is None else expected_tokens)
-        slower = float(self._slower(load)[0])
+        slower: float = self._figures(load)[-1].item(0)
         guess = self.quantiles(self.predict(load, prompt_tokens, expected), 0)
         self._forget()
         if self._level[0, i] >= _TRIALS:
@@ -290,22 +297,37 @@ class Latency:
             if name in self.replicas and "level" in arrays:
                 self._pace[:, self.replicas.index(name)] = arrays["pace"][:, j]
 
-    def _figures(self, loads: ReplicaLoads) -> Sequence[Floats]:
+    def _figures(self, loads: ReplicaLoads) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Return what is known of each replica, apart from its load: as in the formulae above.
 
         Overhead, a step and a token's prefill (N,), and the prices of what a request `MET` (4, N):
-        tokens to feed, a batch that runs and steps in a queue, in steps, and requests in a step.
+        a batch that runs and steps in a queue, in steps, tokens to feed and requests in a step. And
+        how many times as long the replica takes as its model's others do (N,), which is in them.
         """
         if self._known_of[0] is loads.replica and self._known_of[1] is loads.model:
+            assert self._known is not None
             return self._known
-        model, slower = loads.model, self._slower(loads)
-        first, step = self._first.rates()[model].T, self._step.rates()[model].T
-        overhead, prefill = first[:2] * slower
-        known = [overhead, step[0] * slower, prefill]
-        known.append(np.stack([prefill, *first[2:], step[1] * slower]))
-        if len(model) == len(self.replicas):  # the fleet's arrays: the same ones every time
+        of = self._by_model().take(loads.model, axis=1)
+        count, sums = self._pace.take(loads.replica, axis=1)
+        # The mean of a normal prior and normal answers: the noisier they are, the less they say.
+        slower: Floats = np.exp((sums - count * of[_OFF]) / (count + of[_NOISY]))
+        of[_PACED] *= slower
+        known = (of[_OVERHEAD], of[_STEP], of[_PREFILL], of[_PRICES], slower)
+        if len(slower) == len(self.replicas):  # the fleet's arrays: the same ones every time
             self._known, self._known_of = known, (loads.replica, loads.model)
         return known
+
+    def _by_model(self) -> Floats:
+        """Return what is known of each model: rows as named above, (8, M)."""
+        if self._table is None:
+            overhead, prefill, batch, wait = self._first.rates().T
+            step, step_running = self._step.rates().T
+            # What the model as a whole is off by is no replica's own: it is still being learned.
+            off = self._level[1] / np.maximum(self._level[0], ONE)
+            noisy = self._variance()[1] / _ALIKE
+            rows = [batch, wait, prefill, step_running, overhead, step, off, noisy]
+            self._table = np.array(rows)
+        return self._table
 
     def _spreads(self) -> list[tuple[float, float, float, float]]:
         """Return how each model's times spread.
@@ -320,17 +342,7 @@ class Latency:
 
     def _forget(self) -> None:
         """Drop what was found before something was learned."""
-        self._known_of, self._spread_of = (None, None), []
-
-    def _slower(self, loads: ReplicaLoads) -> Floats:
-        """Return how many times as long each replica takes as its model's others do (N,)."""
-        count, sums = self._pace[:, loads.replica]
-        all_of, all_sums = self._level[:, loads.model]
-        # What the model as a whole is off by is no replica's own: it is still being learned.
-        own = sums - count * all_sums / np.maximum(all_of, 1.0)
-        # The mean of a normal prior and normal answers: the noisier they are, the less they say.
-        slower: Floats = np.exp(own / (count + self._variance()[1, loads.model] / _ALIKE))
-        return slower
+        self._table, self._known_of, self._spread_of = None, (None, None), []
 
     def _paced(self, replica: int, model: int, residual: float) -> None:
         """Take in by how much an answer was slower than predicted for the model, in logarithms."""

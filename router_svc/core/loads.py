@@ -18,15 +18,15 @@ RUNNING: Final = 0
 """Requests in the running batch."""
 REQUESTS: Final = 1
 """All requests, those that wait among them."""
-PROMPT: Final = 2
-"""Prompt tokens still to feed."""
-BUSY: Final = 3
+BUSY: Final = 2
 """1 where any runs, else 0."""
-QUEUE: Final = 4
+QUEUE: Final = 3
 """Steps that pass before another one gets its slot."""
+PROMPT: Final = 4
+"""Prompt tokens still to feed."""
 BATCH: Final = 5
 """Requests that a step has, another one among them."""
-MET: Final = slice(PROMPT, BATCH + 1)
+MET: Final = slice(BUSY, BATCH + 1)
 """What another request meets: the four above, each of which has its price in time."""
 REMAINING: Final = 6
 """Mean output tokens still expected per running request."""

@@ -25,7 +25,7 @@ from router_svc.core.types import Ask, Bools, Candidates, Floats, Places, Policy
 _GAIN_PRIOR_OUTCOMES: Final = 30.0
 _DEVICE_PRICE_PER_S: Final = 0.05
 """Quality that a second of a device is worth which a lost prefix cache costs."""
-_WAIT_P90: Final = 1.3
+WAIT_P90: Final = 1.3
 """How much longer than expected the wait for a place takes in one case of ten."""
 
 
@@ -141,11 +141,11 @@ def candidates(
     if not isinstance(fed, float):
         there_s = latency.predict(replicas.loads, fed.min(), np.ones(())).first_s.take(chosen)
         lost = [_lost(*each) for each in zip(times, there_s.tolist(), strict=True)]
-        capacity = _sums(capacity, lost)
+        capacity = sums(capacity, lost)
     if slot_prices is not None:
         per_s: list[float] = slot_prices.take(models).tolist()
         taken = [price * work for price, work in zip(per_s, work_s, strict=True)]
-        capacity = _sums(capacity, taken)
+        capacity = sums(capacity, taken)
     judged = predictors.judge.judge(features)
     of = _some_of(models, len(replicas.models))
     tokens = output * ask.samples if ask.samples > 1 else output
@@ -154,16 +154,16 @@ def candidates(
     waits_s, waits_p90_s = [0.0] * len(chosen), [0.0] * len(chosen)
     if wait_s is not None:
         waits_s = wait_s.take(chosen).tolist()
-        waits_p90_s = [_WAIT_P90 * each for each in waits_s]
+        waits_p90_s = [WAIT_P90 * each for each in waits_s]
     return Candidates(
         models=tuple([replicas.models[m] for m in models]),
         replicas=tuple([replicas.names[i] for i in chosen]),
         quality=quality,
         quality_stddev=of(judged.stddev),
-        ttft_p50_s=_sums([each.ttft_p50_s for each in times], waits_s),
-        ttft_p90_s=_sums([each.ttft_p90_s for each in times], waits_p90_s),
-        total_p50_s=_sums([each.total_p50_s for each in times], waits_s),
-        total_p90_s=_sums([each.total_p90_s for each in times], waits_p90_s),
+        ttft_p50_s=sums([each.ttft_p50_s for each in times], waits_s),
+        ttft_p90_s=sums([each.ttft_p90_s for each in times], waits_p90_s),
+        total_p50_s=sums([each.total_p50_s for each in times], waits_s),
+        total_p90_s=sums([each.total_p90_s for each in times], waits_p90_s),
         cost_usd=of(cost),
         output_tokens=of(output),
         report_age_s=[replicas.loads.age_of(i) for i in chosen],
@@ -185,7 +185,7 @@ def _some_of(models: Sequence[int], count: int) -> Callable[[Floats], list[Any]]
     return lambda each: each.take(models, axis=0).tolist()
 
 
-def _sums(some: list[float], more: list[float]) -> list[float]:
+def sums(some: list[float], more: list[float]) -> list[float]:
     """Add two lists (N,)."""
     return [one + other for one, other in zip(some, more, strict=True)]
 

@@ -7,6 +7,7 @@ from all remembered outcomes at once (`joint`): `lesson` says when, and can be l
 another thread. M = models, D = regressors, T = kinds of task.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, sqrt
@@ -47,6 +48,8 @@ _JOINT_SHARE: Final = 0.5
 """Of what was learned from the memory, next to the regressions that follow every outcome."""
 _FIRST_LESSON, _LESSONS_APART = 100, 500
 """Outcomes until the memory is learned from, and at most until it is again."""
+_PROMPTS: Final = 256
+"""Whose predictions but for the regressions are kept: an answer's score comes soon, or late."""
 _LARGEST_STDDEV: Final = HALF
 """No quantity in [0, 1] has a larger one."""
 
@@ -125,9 +128,10 @@ class Quality:
         self._joint: Joint | None = None
         self._untaught = 0
         """Outcomes since the memory was learned from."""
-        self._known: _Known | None = None
-        """Of the prompt asked about last: who learns of it has mostly just asked. None where only
-        the prior is expected before any outcome: to work that out takes no longer."""
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+        """Of the prompts asked about last, by the identity of their features: who learns of one has
+        asked before. None where only the prior is expected before any outcome: to work that out
+        takes no longer."""
 
     def predict(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected quality (M,) in [0, 1] and its standard deviation (M,)."""
@@ -182,7 +186,8 @@ class Quality:
 
     def adopt(self, learned: Joint | None) -> None:
         """Predict with what came of a lesson from now on; None: with none."""
-        self._joint, self._known = learned, None
+        self._joint = learned
+        self._known.clear()
 
     def forget(self, model: int, task: int, newest: int) -> None:
         """Count no remembered outcome of a block that changed, but its *newest*; learn anew soon.
@@ -204,7 +209,8 @@ class Quality:
         if self._tallies.any():
             raise ValueError("scores: a table comes before every other outcome")
         tasks = np.stack([each.tasks for each in features])
-        self._table, self._known = stack.learn(features, scores - tasks @ self._prior.T), None
+        self._table = stack.learn(features, scores - tasks @ self._prior.T)
+        self._known.clear()
         self._take_table(self.models)
         x = np.stack([each.regressors for each in features])
         for i, run in enumerate(~np.isnan(scores).T):
@@ -251,7 +257,7 @@ class Quality:
         """
         if int(arrays["version"]) not in _READABLE or arrays["moment"].shape[1] != _DIMENSIONS:
             raise ValueError(f"quality state of version {arrays['version']}, expected {VERSION}")
-        self._known = None
+        self._known.clear()
         self._restore_table(arrays)
         self._restore_memory(arrays)
         for j, name in enumerate(arrays["models"].tolist()):
@@ -268,11 +274,14 @@ class Quality:
         """
         if self._table is None and self._joint is None:
             return self._prior.dot(features.tasks), None
-        known = self._known
-        if known is None or known.features is not features:
+        known = self._known.get(id(features))
+        if known is None:
             learned = None if self._joint is None else self._joint.predict(features)
             known = _Known(features=features, expected=self._expected(features), learned=learned)
-            self._known = known
+            # What is kept keeps its features, so that no others have their identity.
+            self._known[id(features)] = known
+            if len(self._known) > _PROMPTS:
+                self._known.popitem(last=False)
         return known.expected, known.learned
 
     def _expected(self, features: Features) -> Floats:

@@ -1,14 +1,18 @@
 """What is known of replicas."""
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
+from router_svc.core.filters import admitted
 from router_svc.core.types import Priority
 from router_svc.fleet import Fleet, Info, Lease
 from services.kit.config import Router
-from tests.unit.router_svc.fixtures import ManualClock, models
+from tests.unit.router_svc.fixtures import ManualClock, ask, models
 
 SETTINGS = Router(breaker_failures=1, breaker_open_s=5.0)
 
@@ -236,3 +240,56 @@ def test_places_come_free_at_the_pace_at_which_calls_end() -> None:
         clock.now_s += 0.5
     assert found.vacancy(Priority.STANDARD).pace_s[0] == pytest.approx(0.5, rel=0.01)
     assert len(heard) == 200
+
+
+def happening(rng: np.random.Generator) -> Callable[[Fleet, ManualClock], None]:
+    """Draw something that may change who serves."""
+    name, yes = str(rng.choice(["a-0", "a-1", "b-0"])), bool(rng.random() < 0.6)
+    passed_s, slowness = float(rng.choice([0.1, 2.0, 6.0])), float(rng.choice([1.0, 50.0]))
+
+    def call(found: Fleet, _clock: ManualClock) -> None:
+        for _ in range(12):
+            lease = found.begin(name, 1.0, 1.0)
+            found.succeeded(lease, slowness)
+            found.end(lease)
+
+    def fail(found: Fleet, _clock: ManualClock) -> None:
+        lease = found.begin(name, 1.0, 1.0)
+        found.failed(lease)
+        found.end(lease)
+
+    def wait(_found: Fleet, clock: ManualClock) -> None:
+        clock.now_s += passed_s
+
+    known = Info(context_tokens=99, default_max_tokens=9)
+    happens: list[Callable[[Fleet, ManualClock], None]] = [
+        *(call, fail, wait),
+        lambda found, _: found.health(name, serving=yes),
+        lambda found, _: report(found, name, dead=not yes),
+        lambda found, _: report(found, name, draining=not yes),
+        lambda found, _: found.drains(name),
+        lambda found, _: found.probed(name, answers=yes),
+        lambda found, _: found.reports_lost(),
+        lambda found, _: found.knows(name[0], known, generates=yes),
+    ]
+    return happens[rng.integers(len(happens))]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_who_serves_is_known_as_if_asked_for_the_first_time(seed: int) -> None:
+    """Whatever happened since it was asked before; and it is what the filters say."""
+    rng = np.random.default_rng(seed)
+    clock, happened = ManualClock(), []
+    always = fleet(clock)
+    for _ in range(25):
+        happened.append(happening(rng))
+        happened[-1](always, clock)
+        now, once_clock = always.replicas(), ManualClock()
+        once = fleet(once_clock)
+        for again in happened:
+            again(once, once_clock)
+        anew = once.replicas()
+        for name in ("healthy", "draining", "circuit_closed", "can_generate", "serving"):
+            assert getattr(now, name).tolist() == getattr(anew, name).tolist(), name
+        looked = replace(now, serving=None)
+        assert admitted(ask(), 5.0, now).tolist() == admitted(ask(), 5.0, looked).tolist()

@@ -267,6 +267,16 @@ def test_what_was_asked_last_is_not_remembered_too_long(rng: np.random.Generator
     np.testing.assert_array_equal(again.predict(asked)[0], about.predict(replace(asked))[0])
 
 
+def test_many_prompts_are_told_apart(warm: Quality, rng: np.random.Generator) -> None:
+    """More than are kept, asked about in turn, and again: each is predicted as if it were alone."""
+    asked = [prompt(n % 4, rng) for n in range(600)]
+    first = [warm.predict(each)[0].tolist() for each in asked]
+    again = [warm.predict(each)[0].tolist() for each in reversed(asked)]
+    alone = [warm.predict(replace(each))[0].tolist() for each in asked]
+    assert first == again[::-1] == alone
+    assert len(warm._known) < len(asked)
+
+
 def test_a_lesson_survives_a_restart(quality: Quality, rng: np.random.Generator) -> None:
     """What was remembered and learned of it predicts bit for bit the same, and so does the next."""
     taught(quality, 150, rng)
