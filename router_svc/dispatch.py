@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from router_svc import ensembles, handover, metrics, wire
 from router_svc.core.breaker import RetryBudget
 from router_svc.core.confidence import UNSURE_LOGPROB
-from router_svc.core.features import Features
 from router_svc.core.hedging import HedgeBudget
 from router_svc.core.patience import Patience
 from router_svc.core.plan import VERIFIER, BestOf, Cascade, Hedge, Refine, Single, Vote, line
@@ -26,6 +26,7 @@ from router_svc.run import Call, HungError, LostError, Observer, Run, call_of
 from router_svc.verifiers import verify
 from router_svc.wire import Event
 from services.kit import aio
+from services.kit.aio import Later
 from services.kit.errors import (
     DeadlinePassedError,
     DrainingError,
@@ -38,12 +39,13 @@ T = TypeVar("T")
 
 _LEAST_TOKENS: Final = 4
 """Fewer tokens say nothing about an answer."""
-_LEARNS_AFTER_S: Final = 0.02
-"""The caller's last event goes first, and several lessons in a row take less time than each."""
 
 
 class Dispatch:
-    """Runs plans. *clock* is monotonic seconds; *done* hears of a run before its last event."""
+    """Runs plans. *clock* is monotonic seconds; *done* hears of a run before its last event.
+
+    What answers teach is learned *later*: nobody waits for it.
+    """
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Dispatch:
         cost_usd: Callable[[str, int, int], float],
         clock: Callable[[], float],
         done: Callable[[Run], None],
+        later: Later,
     ) -> None:
         self._fleet = fleet
         self._observer = observer
@@ -63,19 +66,13 @@ class Dispatch:
         self._cost_usd = cost_usd
         self._clock = clock
         self._done = done
-        self._lessons: list[tuple[Call, Lease, Features]] = []
+        self._later = later
 
     def run(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the answer. Raises ZetaError."""
         self._budget.earned()
         self._hedges.earned()
         return _noted(run, self._events(run))
-
-    def learn(self) -> None:
-        """Have learned now what the latest answers teach; otherwise that happens soon."""
-        lessons, self._lessons = self._lessons, []
-        for call, lease, features in lessons:
-            self._observer.answered(call, lease, features)
 
     async def go_on(self, run: Run) -> AsyncGenerator[Event, None]:
         """Stream the rest of an answer whose caller was gone for a while. Raises ZetaError."""
@@ -342,9 +339,7 @@ class Dispatch:
             self._fleet.succeeded(lease)
             return
         self._fleet.succeeded(lease, call.total_s / call.expected_s if call.expected_s else 0.0)
-        if not self._lessons:
-            asyncio.get_running_loop().call_later(_LEARNS_AFTER_S, self.learn)
-        self._lessons.append((call, lease, run.features))
+        self._later.do(partial(self._observer.answered, call, lease, run.features))
 
     def _failed(self, call: Call, lease: Lease, error: ZetaError) -> None:
         call.error, call.total_s = str(error), self._clock() - lease.began_s

@@ -142,6 +142,7 @@ class ZetaDynamicRouter:
             cost_usd=learner.cost_usd,
             clock=clock,
             done=self._finished,
+            later=self._later,
         )
 
     async def generate(
@@ -167,7 +168,7 @@ class ZetaDynamicRouter:
         """Take in how such a run ended: "OK", or why it has no whole answer."""
         if status == "OK":
             self._finished(run)
-        self._record(run, status, self._total_s(run))
+        self._record(run, status)
 
     @asynccontextmanager
     async def _admitted(
@@ -252,7 +253,7 @@ class ZetaDynamicRouter:
                 raise
             raise StreamBrokenError("the answer goes on in a call that resumed it") from None
         finally:
-            self._ended(run, status)
+            self._record(run, status)
             self._trails.end(run, ending.finished)
 
     async def route(self, ask: Ask) -> DecisionMessage:
@@ -277,7 +278,6 @@ class ZetaDynamicRouter:
     def learn(self) -> None:
         """Have noted and learned what the latest answers teach, before it is saved or shown."""
         self._later.now()
-        self._dispatch.learn()
 
     def look_ahead(self) -> None:
         """Forecast and price capacity anew; to be called every `forecast.STEP_S`."""
@@ -356,7 +356,10 @@ class ZetaDynamicRouter:
     ) -> Run:
         ask, features = made.ask, profiled.features
         begun = Begun(id=self._new_id(), at_s=time.time(), made=made, profiled=profiled)
-        self._later.do(partial(self._note, begun))
+        self._journal.add(
+            records.decision(begun.id, begun.at_s, made=made.decision, ask=ask, profiled=profiled)
+        )
+        self._later.do(partial(_note, begun))
         if self.watchers:
             self.watchers.show(partial(self._explain, begun))
         return Run(
@@ -372,19 +375,6 @@ class ZetaDynamicRouter:
             deadline_at_s=None if ask.deadline_s is None else made.decided_s + ask.deadline_s,
             decided_s=begun.at_s,
             queue_s=self._clock() - arrived_s,
-        )
-
-    def _note(self, begun: Begun) -> None:
-        """Write a decision down."""
-        decision, source = begun.made.decision, begun.profiled.source
-        log.debug("routed", decision=begun.id, plan=line(decision.plan), source=source)
-        metrics.DECISION_SECONDS.observe(begun.made.took_s)
-        kind, explored = kind_of(decision.plan), str(decision.explored).lower()
-        of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
-        self._journal.add(
-            records.decision(
-                begun.id, begun.at_s, made=decision, ask=begun.made.ask, profiled=begun.profiled
-            )
         )
 
     def _explain(self, begun: Begun) -> DecisionMessage:
@@ -473,22 +463,31 @@ class ZetaDynamicRouter:
                     cached_tokens=call.cached_tokens,
                 )
 
-    def _ended(self, run: Run, status: str) -> None:
-        """Have it written down how an answer ended."""
-        self._later.do(partial(self._record, run, status, self._total_s(run)))
-
-    def _total_s(self, run: Run) -> float:
-        return run.total_s or self._clock() - run.arrived_s
-
-    def _record(self, run: Run, status: str, total_s: float) -> None:
-        model = next((s.model for s in run.steps if s.chosen), models_of(run.decision.plan)[0])
-        labels = (model, "", kind_of(run.decision.plan))
-        if run.started:
-            of(TIME_TO_FIRST_TOKEN, *labels).observe(run.ttft_s)
-        of(REQUEST_DURATION, *labels).observe(total_s)
+    def _record(self, run: Run, status: str) -> None:
+        """Write down how an answer ended."""
+        total_s = run.total_s or self._clock() - run.arrived_s
         self._journal.add(records.outcome(run, at_s=time.time(), status=status, total_s=total_s))
         if run.ask.kept_prompt and status == "OK":
             self._journal.add(records.texts(run.id, run.ask.kept_prompt, _shown(run)))
+        self._later.do(partial(_count, run, total_s))
+
+
+def _note(begun: Begun) -> None:
+    """Count a decision."""
+    decision, source = begun.made.decision, begun.profiled.source
+    log.debug("routed", decision=begun.id, plan=line(decision.plan), source=source)
+    metrics.DECISION_SECONDS.observe(begun.made.took_s)
+    kind, explored = kind_of(decision.plan), str(decision.explored).lower()
+    of(metrics.DECISIONS, kind, models_of(decision.plan)[0], explored).inc()
+
+
+def _count(run: Run, total_s: float) -> None:
+    plan = run.decision.plan
+    model = next((s.model for s in run.steps if s.chosen), models_of(plan)[0])
+    labels = (model, "", kind_of(plan))
+    if run.started:
+        of(TIME_TO_FIRST_TOKEN, *labels).observe(run.ttft_s)
+    of(REQUEST_DURATION, *labels).observe(total_s)
 
 
 def _unexplained() -> None:

@@ -20,6 +20,7 @@ from router_svc.dispatch import Dispatch
 from router_svc.fleet import Fleet, Lease
 from router_svc.run import Call, LostError, NobodyError, Run
 from router_svc.wire import Event
+from services.kit.aio import Later
 from services.kit.config import Router
 from services.kit.errors import (
     ContextTooLongError,
@@ -97,7 +98,7 @@ class Stage:
         self.fleet = Fleet(models({"a": 1, "b": 1, "c": 1}), settings, clock)
         for name in self.fleet.names:
             self.fleet.health(name, serving=True)
-        self.watched = Watched()
+        self.watched, self.later = Watched(), Later()
         self.dispatch = Dispatch(
             self.fleet,
             self.watched,
@@ -106,6 +107,7 @@ class Stage:
             cost_usd=lambda _model, prompt, completion: prompt + 2.0 * completion,
             clock=clock,
             done=self.done.append,
+            later=self.later,
         )
 
     def run(self, plan: Plan) -> Run:
@@ -131,7 +133,7 @@ class Stage:
         run = self.run(plan)
         events = [event async for event in self.dispatch.run(run)]
         await asyncio.sleep(0)
-        self.dispatch.learn()
+        self.later.now()
         kinds = [event.WhichOneof("event") for event in events]
         assert kinds == ["started", *["delta"] * (len(kinds) - 2), "finished"]
         self.check_idle()
@@ -314,7 +316,7 @@ async def test_a_broken_answer_goes_on_behind_what_was_shown(plan: Plan) -> None
     assert part.error == "gone"
     assert (rest.model, rest.chosen) == ("b", True)
     assert last.finished.cost_usd == sum(step.cost_usd for step in run.steps)
-    stage.dispatch.learn()
+    stage.later.now()
     assert "b" not in stage.watched.answered_by, "half an answer teaches nothing about whole ones"
 
 

@@ -126,32 +126,29 @@ def test_without_uvloop_the_fast_loop_is_asyncios(monkeypatch: pytest.MonkeyPatc
         assert runner.run(value(3)) == 3
 
 
-async def test_what_nobody_waits_for_is_done_behind_what_goes_in_the_next_turn() -> None:
-    """All of it at once, in its order; one piece's failure keeps nothing else from being done."""
-    loop, later, seen = asyncio.get_running_loop(), Later(), list[str]()
+async def test_what_nobody_waits_for_is_done_later_all_at_once() -> None:
+    """In its order; one piece's failure keeps nothing else from being done."""
+    later, seen, done = Later(0.001), list[str](), asyncio.Event()
 
     def fail() -> None:
         raise ValueError("broken")
 
-    def send() -> None:
-        seen.append("sent")
-        loop.call_soon(seen.append, "next turn")
-
-    later.do(lambda: seen.append("one"))
-    loop.call_soon(send)
-    later.do(fail)
-    later.do(lambda: seen.append("two"))
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert seen == ["sent", "one", "two", "next turn"]
+    for work in (lambda: seen.append("one"), fail, lambda: seen.append("two"), done.set):
+        later.do(work)
+    at_once = list(seen)
+    await done.wait()
+    assert at_once == []
+    assert seen == ["one", "two"]
 
 
 async def test_what_is_left_can_be_done_at_once() -> None:
-    """And is not done again."""
-    later, seen = Later(), list[str]()
+    """And is not done again; what comes behind it is done in its turn."""
+    later, seen, done = Later(0.001), list[str](), asyncio.Event()
     later.do(lambda: seen.append("one"))
     later.now()
+    at_once = list(seen)
     later.do(lambda: seen.append("two"))
-    for _ in range(3):
-        await asyncio.sleep(0)
+    later.do(done.set)
+    await done.wait()
+    assert at_once == ["one"]
     assert seen == ["one", "two"]
