@@ -11,13 +11,14 @@ prompt, A = its main axes, E = estimates mixed.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, product
-from math import log1p
+from math import log1p, sqrt
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router_svc.core import kernel, neighbours, trees, wording
+from router_svc.core.clip import within
 from router_svc.core.features import Features, Floats
 from router_svc.core.kernel import Halved, Kernel, known_mean
 from router_svc.core.neighbours import Neighbours
@@ -176,9 +177,9 @@ def form(features: Features) -> Floats:
 
 
 def placed(topics: Array, forms: Array, centre: Floats, scale: Floats) -> Halved:
-    """Place prompts (N, F) so that squared distance is that of topic and that of form."""
-    scaled = np.clip((forms - centre) * scale, -_CLIP, _CLIP) * np.sqrt(_FORM / len(centre))
-    return np.hstack([topics, scaled]).astype(np.float32)
+    """Place prompts (N, F), or one (F,), so that squared distance is that of topic and of form."""
+    scaled = within((forms - centre) * scale, -_CLIP, _CLIP) * sqrt(_FORM / len(centre))
+    return np.concatenate([topics, scaled], axis=-1).astype(np.float32)
 
 
 def spread(forms: Array) -> tuple[Floats, Floats]:

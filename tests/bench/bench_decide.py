@@ -1,6 +1,7 @@
 """Time of one decision, profile excluded: filter, predict, plan, price, choose.
 
-Each decision is about another prompt, and the chosen replica's load changes between two of them.
+Each decision is about a prompt that was not asked about before, by a router that remembers as many
+outcomes as it ever does, and the chosen replica's load changes between two of them.
 *shipped* plans are those of `config/pocket.toml`; the others are best-of and refine. *cpu* is the
 mean processor time, which a busy machine stretches less than the clock.
 
@@ -11,6 +12,7 @@ import argparse
 import json
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from router_svc import compiled
 from router_svc.app import collect_seldom
 from router_svc.core.decide import Decision, decide
 from router_svc.core.features import Features, lexical_profile
+from router_svc.core.memory import SIZE
 from router_svc.core.predict import candidates
 from router_svc.core.types import Ask, Policy
 from router_svc.fleet import Fleet, Lease
@@ -55,9 +58,13 @@ class Deciding:
         self._learner = Learner(fleet_of, 2000.0)
         for name in self.fleet.names:
             self.fleet.health(name, serving=True)
-        for i in range(200):
+        quality = self._learner.predictors.quality
+        for i in range(SIZE):
             score = float(self._rng.random() < 0.6)
-            self._learner.predictors.quality.learn(f"m{i % models}", PROMPTS[i % 64], score)
+            quality.learn(f"m{i % models}", PROMPTS[i % 64], score)
+        lesson = quality.lesson()
+        assert lesson is not None
+        quality.adopt(lesson.learn())
         text = TEXT.format(1)
         self._ask = Ask(text=text, characters=len(text), deadline_s=30.0)
         self._policy = Policy(latency_weight_per_s=0.05, cost_weight_per_usd=20.0, plans=plans)
@@ -82,8 +89,9 @@ def measure(models: int, replicas: int, plans: str, rounds: int) -> dict[str, fl
     times, cpu = np.empty(rounds), np.empty(rounds)
     leases = deque[Lease]()
     for i in range(rounds):
+        prompt = replace(PROMPTS[i % 64])  # alike, and new to what keeps the latest prompts
         cpu_s, began_s = time.thread_time(), time.perf_counter()
-        made = router.decision(PROMPTS[i % 64], i)
+        made = router.decision(prompt, i)
         times[i], cpu[i] = time.perf_counter() - began_s, time.thread_time() - cpu_s
         leases.append(router.fleet.begin(made.candidates.replicas[0], 20.0, 30.0))
         if len(leases) > IN_FLIGHT:
