@@ -13,6 +13,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -47,14 +48,22 @@ class Background:
 
         Raises UnavailableError where the client is closed, or is while it waits.
         """
-        return self._result(self._begin(work))
+        # Made before the work begins: an interrupt at any moment then finds what to cancel.
+        done: Future[T] = Future()
+        try:
+            self._begin(work, done)
+            return done.result()
+        except CancelledError:
+            raise UnavailableError("the client was closed") from None
+        finally:
+            done.cancel()
 
     def each(
         self, stream: Callable[[AsyncClient], AsyncGenerator[T, None]]
     ) -> Generator[T, None, None]:
         """Yield what *stream* does, and raise what it raises; leaving closes it. As `result`."""
         arrived: SimpleQueue[T | Future[None]] = SimpleQueue()
-        room = asyncio.Semaphore(_AHEAD)
+        room, reading = asyncio.Semaphore(_AHEAD), Future[None]()
 
         async def read(client: AsyncClient) -> None:
             async with aclosing(stream(client)) as events:
@@ -62,17 +71,19 @@ class Background:
                     await room.acquire()
                     arrived.put(event)
 
-        reading = self._begin(read)
         reading.add_done_callback(arrived.put)  # behind the last event
-        thread, taken = self._thread, 0
         try:
+            self._begin(read, reading)
+            thread, taken = self._thread, 0
             while not isinstance(event := arrived.get(), Future):
                 yield event
                 taken += 1
                 if taken == _AHEAD // 2 and thread is not None:
                     thread.soon(_release, room, taken)
                     taken = 0
-            self._result(event)
+            event.result()
+        except CancelledError:
+            raise UnavailableError("the client was closed") from None
         finally:
             reading.cancel()
 
@@ -84,7 +95,9 @@ class Background:
             thread.end()
             thread.join()
 
-    def _begin(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> "Future[T]":
+    def _begin(
+        self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]], done: "Future[T]"
+    ) -> None:
         with _lock:
             if _lost_by_fork:
                 raise UnavailableError(
@@ -95,21 +108,13 @@ class Background:
                 raise UnavailableError("this client is closed; make another")
             if self._thread is None:
                 self._thread = self._started()
-            return self._thread.begin(work)
+            self._thread.begin(work, done)
 
     def _started(self) -> "_Thread":
         thread = _Thread(self._make, self._name)
         # Who drops the client without closing it does not wait for its end.
         weakref.finalize(self, thread.end).atexit = False
         return thread
-
-    def _result(self, done: "Future[T]") -> T:
-        try:
-            return done.result()
-        except CancelledError:
-            raise UnavailableError("the client was closed") from None
-        finally:
-            done.cancel()  # where the wait was interrupted
 
 
 class _Thread:
@@ -126,9 +131,11 @@ class _Thread:
         self._thread.start()
         ready.result()
 
-    def begin(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> "Future[T]":
-        """Have *work* done."""
-        return asyncio.run_coroutine_threadsafe(self._counted(work), self._loop)
+    def begin(
+        self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]], done: "Future[T]"
+    ) -> None:
+        """Have *work* done, and its end told to *done*; who cancels that, cancels the work."""
+        self._loop.call_soon_threadsafe(self._start, work, done)
 
     def soon(self, callback: Callable[..., object], *arguments: object) -> None:
         """Call back on the loop, unless it has ended."""
@@ -173,14 +180,33 @@ class _Thread:
         while rest := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(rest)
 
-    async def _counted(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
-        task = asyncio.current_task()
-        assert task is not None
+    def _start(
+        self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]], done: "Future[T]"
+    ) -> None:
+        if self._over.is_set():
+            done.cancel()
+            return
+        task = self._loop.create_task(self._done(work))
         self._tasks.add(task)
-        try:
-            return await work(self._client)
-        finally:
-            self._tasks.discard(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(_tell, done))
+        done.add_done_callback(lambda _: self.soon(task.cancel))
+
+    async def _done(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
+        return await work(self._client)
+
+
+def _tell(done: "Future[T]", task: "asyncio.Task[T]") -> None:
+    """Tell *done* how *task* ended, unless nobody waits any more."""
+    if task.cancelled():
+        done.cancel()
+    error = None if task.cancelled() else task.exception()
+    if not done.set_running_or_notify_cancel():
+        return
+    if error is None:
+        done.set_result(task.result())
+    else:
+        done.set_exception(error)
 
 
 def _release(room: asyncio.Semaphore, count: int) -> None:
