@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import msgspec
+from zeta.inference.v1.inference_service_pb2 import TaskKind
 from zeta.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 
 from services.kit.config import FleetConfig, Pace, Policy
@@ -17,10 +18,16 @@ SILENT_S = 5.0
 
 
 def hedged(config: FleetConfig) -> FleetConfig:
-    """Hedges alone, paid for as often as they are asked for; the coder is slow to begin."""
+    """Hedges alone, paid for as often as they are asked for; the coder is slow to begin.
+
+    Every profile has its time: by the text alone another model may look better.
+    """
     policy = Policy(plans=("hedge",), explore_ratio=0.0)
     router = msgspec.structs.replace(
-        config.router, policies={"balanced": policy}, max_extra_load=1.0
+        config.router,
+        policies={"balanced": policy},
+        max_extra_load=1.0,
+        profile_timeout_s=TIMEOUT_S,
     )
     models = tuple(
         msgspec.structs.replace(model, pace=SLOWLY) if model.name == SLOW else model
@@ -33,6 +40,7 @@ def hedged(config: FleetConfig) -> FleetConfig:
 async def test_a_backup_answers_for_a_model_that_is_silent(tmp_path: Path) -> None:
     """Long before it would have begun; whoever was asked is told of, and one answer was chosen."""
     asked = question(PROMPT)
+    asked.task_kind = TaskKind.TASK_KIND_CODE
     asked.preference.explain = True
     with running(tmp_path, hedged) as fleet:
         async with fleet.channel(fleet.router) as channel:
