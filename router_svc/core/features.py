@@ -71,6 +71,8 @@ LEXICAL: Final = (*_PATTERNS, *_CHARACTERS, *_WORDS, *_SHAPE)
 """Names of the lexical features, in order."""
 _NUMBERS: Final = LEXICAL.index("numbers")
 _PROJECTED: Final = 64
+FORM: Final = slice(1, -_PROJECTED)
+"""Of a prompt's regressors those of its form: all but the constant and the topic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ prompt, A = its main axes, E = estimates mixed.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, product
-from math import log1p, sqrt
+from math import sqrt
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from router_svc.core import kernel, neighbours, trees, wording
 from router_svc.core.clip import within
-from router_svc.core.features import Features, Floats
+from router_svc.core.features import FORM, Features, Floats
 from router_svc.core.kernel import Halved, Kernel, known_mean
 from router_svc.core.neighbours import Neighbours
 from router_svc.core.trees import Trees
@@ -172,8 +172,7 @@ def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def form(features: Features) -> Floats:
     """Return the profile and lexical features of a prompt, as one array."""
-    profile = (features.difficulty, log1p(max(features.expected_output_tokens, 0.0)) / 6.0)
-    return np.concatenate([profile, features.tasks, features.lexical])
+    return features.regressors[FORM]
 
 
 def placed(topics: Array, forms: Array, centre: Floats, scale: Floats) -> Halved:
