@@ -16,7 +16,7 @@ test: .venv/dev .venv/node
 	$(BIN)/python tools/compile_core.py
 	ZETA_COMPILED=$$(test -d .compiled && echo 1) $(BIN)/python -m pytest -q $(DECIDING)
 
-# What decides, compiled ahead of time, where there is a C compiler: a decision takes two fifths of the time.
+# What decides, compiled ahead of time, where there is a C compiler: a decision takes half of the time.
 compiled: .venv/dev
 	$(BIN)/python tools/compile_core.py
 

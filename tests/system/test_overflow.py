@@ -27,8 +27,8 @@ PROMPT = "In Python, what is 'rocket'.index('t')?"
 WORTH = {"coder-7b": 1.0, "reasoner-14b": 0.97, "general-4b": 0.95}
 """What answers to questions of code are scored here, so that any model may stand in."""
 SUMS_WORTH = {"reasoner-14b": 1.0, "general-4b": 0.95}
-SLOWLY = Pace(step_s=0.15)
-DEADLINE_S = 2.0
+SLOWLY = Pace(step_s=0.3)
+DEADLINE_S = 4.0
 """Too short for the slow reasoner, which writes its thoughts down, and long for the others."""
 TAUGHT = 16
 ROOM = 96
