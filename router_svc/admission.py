@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from math import inf
 from typing import Any, Final, TypeVar
@@ -135,7 +137,7 @@ class Admission:
         self, ticket: Ticket, choose: Choose[T | ZetaError], choice: Choice[T | ZetaError]
     ) -> T | ZetaError:
         critical = ticket.priority is Priority.CRITICAL
-        refused = self._gate.push(ticket, choose, choice)
+        refused = self._gate.push(ticket, partial(_own, choose), choice)
         if refused is not None and refused.number == ticket.number:
             return self._refusal(refused)
         if refused is not None:
@@ -146,7 +148,7 @@ class Admission:
         if refused is not None or self._gate.leads(ticket):
             self.look()
         try:
-            value: T | ZetaError = await mine
+            value: T | ZetaError | _Broke = await mine
         except asyncio.CancelledError:
             # Where the caller is gone at the moment of its turn, it is the next one's.
             self.look()
@@ -156,6 +158,8 @@ class Admission:
             self._gate.remove(ticket)
             self._fleet.release(self._going.pop(ticket.number, ()), critical=critical)
             metrics.QUEUED.set(len(self._gate))
+        if isinstance(value, _Broke):
+            raise value.error
         return value
 
     def _places(self, ticket: Ticket) -> Places | None:
@@ -226,6 +230,21 @@ class Admission:
                 ticket, choice.wanted, self._clock(), service_s=choice.service_s
             )
         return choice.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Broke:
+    """A choice that a mistake of ours broke: its request's own, and of nobody else who waits."""
+
+    error: Exception
+
+
+def _own(choose: Choose[Any], places: Places | None) -> Choice[Any]:
+    """Choose; what goes wrong does so for this request alone."""
+    try:
+        return choose(places)
+    except Exception as error:  # noqa: BLE001 - raised where the request is answered
+        return Choice(value=_Broke(error))
 
 
 def _known(ask: Ask) -> Known:

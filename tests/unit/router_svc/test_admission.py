@@ -123,6 +123,29 @@ async def test_who_leaves_as_it_is_let_go_leaves_its_place_to_the_next() -> None
     assert house.fleet.replicas().loads.own.tolist() == [0.0]
 
 
+async def test_who_cannot_choose_hears_of_it_and_holds_nobody_up() -> None:
+    """A mistake of ours fails the request that it meets, and the next ones go."""
+    house = House()
+    guests = [Guest(house, ask()) for _ in range(5)]
+    await house.settled()
+    first = house.chosen
+
+    def broken(places: Places | None) -> Choice[str | ZetaError]:
+        if house.chosen > first:
+            raise ValueError("broken")
+        return house.choose(places)
+
+    guests += [Guest(house, ask(), broken), Guest(house, ask())]
+    await house.settled()
+    guests[0].leave.set()
+    await house.settled()
+    assert [g.inside.is_set() for g in guests[5:]] == [False, True]
+    with pytest.raises(ValueError, match="broken"):
+        await guests[5].task
+    for guest in (*guests[1:5], guests[6]):
+        await guest.go()
+
+
 async def test_critical_requests_overtake() -> None:
     """Those of a higher class go first when a place is free."""
     house = House()
