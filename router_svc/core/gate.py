@@ -1,10 +1,10 @@
 """Who may go to the models now, who waits for a place there, and who is refused.
 
 Requests wait here, where class, deadline and tenant count, and not in a model's own queue: one goes
-when a replica that it wants has a place, and is decided anew then. A replica has as many places as
-requests run on it at once, and a few more, so that none of its slots stands empty while the next
-request is on its way. Critical requests find a place wherever fewer critical ones than that are:
-the model's engine stops others for them.
+when a replica that it wants has a place, and is asked anew then what it would do. A replica has as
+many places as requests run on it at once, and a few more, so that none of its slots stands empty
+while the next request is on its way. Critical requests find a place wherever fewer critical ones
+than that are: the model's engine stops others for them.
 
 R = replicas, M = models. Time is an argument; what waits, and how it is told, is the shell's.
 """

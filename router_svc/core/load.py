@@ -195,9 +195,8 @@ class Load:
     def row(self, i: int, now_s: float) -> ReplicaLoads:
         """Return `loads` of replica *i* alone."""
         self._settle(now_s)
-        row, known_s = slice(i, i + 1), self._known_until(now_s)
-        figures = self._figures[:ROWS, row].copy()
-        return ReplicaLoads(self._numbers[row], self._model[row], figures, now_s, known_s)
+        figures, known_s = self._figures[:ROWS], self._known_until(now_s)
+        return ReplicaLoads(self._numbers, self._model, figures, now_s, known_s).row(i)
 
     def full(self, priority: Priority, now_s: float) -> Bools:
         """Which replicas have no place for a request of class *priority*; (R,).
